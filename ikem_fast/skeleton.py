@@ -1,0 +1,245 @@
+"""Joint layouts: names, parents, axis parents, left/right swap, and the graph that the encoder works on.
+
+A layout is data. To add one, write a `Layout` below (or call `register_layout` from your own code);
+nothing else in the package knows how many joints there are.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+
+MODALITIES = ("joint", "motion", "bone", "acceleration", "rotation_axis", "angular_velocity")
+
+GRAPH_STRATEGIES = ("spatial", "distance")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way of numbering a body's joints (0-based).
+
+    joints: a name per joint.
+    parents: bone of v = x_v − x_{parents[v]}; the root is its own parent.
+    torso: (a, b, c), the joints whose plane's unit normal n((x_a − x_c) × (x_b − x_c)) stands in for the
+        root's bone, which would otherwise be zero.
+    axis_parents: rotation axis of v = bone_v × bone_{axis_parents[v]}; the parents, if not given.
+    edges: the pairs that the encoder's graph joins; (v, parents[v]), if not given.
+    swap: the joint that stands in v's place in a mirror image, or None where the layout has no sides.
+    shoulders: (right, left), turned onto the x axis by preprocessing.
+    root: the joint that is its own parent: centre of the graph, subtracted by preprocessing.
+    """
+
+    name: str
+    joints: tuple[str, ...]
+    parents: tuple[int, ...]
+    torso: tuple[int, int, int]
+    shoulders: tuple[int, int]
+    swap: tuple[int, ...] | None = None
+    axis_parents: tuple[int, ...] = ()
+    edges: tuple[tuple[int, int], ...] = ()
+    root: int = field(init=False)
+
+    def __post_init__(self):
+        joints, where = len(self.joints), f"layout {self.name!r}"
+        roots = [v for v, parent in enumerate(self.parents) if parent == v]
+        if len(self.parents) != joints or len(roots) != 1:
+            raise ValueError(
+                f"{where}: expected {joints} parents with one joint its own parent, "
+                f"found {len(self.parents)} parents and roots {roots}"
+            )
+        set_field = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731 (frozen dataclass)
+        set_field("root", roots[0])
+        set_field("axis_parents", tuple(self.axis_parents) or self.parents)
+        set_field("edges", self.edges or tuple((v, p) for v, p in enumerate(self.parents) if v != p))
+        tables = {"parents": self.parents, "axis_parents": self.axis_parents, "torso": self.torso,
+                  "shoulders": self.shoulders, "swap": self.swap or (), "edges": np.ravel(self.edges)}  # fmt: skip
+        for table, indices in tables.items():
+            if any(not 0 <= v < joints for v in indices):
+                raise ValueError(f"{where}: {table} must hold joints 0 … {joints - 1}, found {list(indices)}")
+        if self.swap is not None and [self.swap[v] for v in self.swap] != list(range(joints)):
+            raise ValueError(f"{where}: swap must be its own inverse, found {list(self.swap)}")
+
+    @property
+    def num_joints(self):
+        return len(self.joints)
+
+    def hops(self):
+        """(V,) int: edges between each joint and the root."""
+        neighbours = {v: set() for v in range(self.num_joints)}
+        for a, b in self.edges:
+            neighbours[a].add(b)
+            neighbours[b].add(a)
+        hops, queue = {self.root: 0}, deque([self.root])
+        while queue:
+            here = queue.popleft()
+            for there in sorted(neighbours[here] - hops.keys()):
+                hops[there] = hops[here] + 1
+                queue.append(there)
+        return np.array([hops.get(v, self.num_joints) for v in range(self.num_joints)])
+
+    def adjacency(self, strategy="spatial"):
+        """The graph as ST-GCN's three partitions: (3, V, V) float32, A[k, v, w] weighs joint v in joint w's sum.
+
+        Edges both ways and self loops, each column divided by its degree; partition 0 holds the self loops,
+        1 the edges from joints as far from the root or farther, 2 the edges from joints nearer to it.
+
+        strategy: "spatial" counts distances as the published code does, up to one hop only, so that all
+        joints beyond the root's neighbours are equally far (what published checkpoints were trained with);
+        "distance" uses true distances.
+        """
+        if strategy not in GRAPH_STRATEGIES:
+            raise ValueError(f"strategy: expected one of {GRAPH_STRATEGIES}, found {strategy!r}")
+        distance = self.hops() if strategy == "distance" else np.minimum(self.hops(), 2)
+        linked = np.zeros((self.num_joints, self.num_joints))
+        for a, b in self.edges:
+            linked[a, b] = linked[b, a] = 1
+        weight = linked + np.eye(self.num_joints)
+        weight /= weight.sum(axis=0, keepdims=True)
+        nearer = distance[:, None] < distance[None, :]
+        itself = np.eye(self.num_joints, dtype=bool)
+        partitions = [itself, ~itself & ~nearer, ~itself & nearer]
+        return np.stack([weight * partition for partition in partitions]).astype(np.float32)
+
+
+_LAYOUTS: dict[str, Layout] = {}
+
+
+def register_layout(layout):
+    """Make `layout` known by its name; a second registration of the same name must be identical."""
+    if _LAYOUTS.setdefault(layout.name, layout) != layout:
+        raise ValueError(f"layout {layout.name!r} is registered already, with other tables")
+    return layout
+
+
+def get_layout(layout):
+    """The `Layout` of a name; a `Layout` is returned as it is. Raises ValueError naming the known ones."""
+    if isinstance(layout, Layout):
+        return layout
+    if layout not in _LAYOUTS:
+        raise ValueError(f"layout: expected one of {', '.join(sorted(_LAYOUTS))}, found {layout!r}")
+    return _LAYOUTS[layout]
+
+
+def layout_names():
+    return tuple(sorted(_LAYOUTS))
+
+
+_NTU_JOINTS = (
+    "base of spine", "middle of spine", "neck", "head",
+    "left shoulder", "left elbow", "left wrist", "left hand",
+    "right shoulder", "right elbow", "right wrist", "right hand",
+    "left hip", "left knee", "left ankle", "left foot",
+    "right hip", "right knee", "right ankle", "right foot",
+    "spine", "left hand tip", "left thumb", "right hand tip", "right thumb",
+)  # fmt: skip
+_NTU_CHAIN = (1, 20, 20, 2, 20, 4, 5, 6, 20, 8, 9, 10, 0, 12, 13, 14, 0, 16, 17, 18, 20, 22, 7, 24, 11)
+_NTU_STAR = (*_NTU_CHAIN[:21], 7, 7, 11, 11)
+_NTU_SWAP = (0, 1, 2, 3, 8, 9, 10, 11, 4, 5, 6, 7, 16, 17, 18, 19, 12, 13, 14, 15, 20, 23, 24, 21, 22)
+
+# What IKEM uses: bones with star hands, rotation axes of their own at the hands, the chain-hands graph.
+NTU_RGBD = register_layout(Layout(
+    name="ntu-rgb+d",
+    joints=_NTU_JOINTS,
+    parents=_NTU_STAR,
+    axis_parents=(*_NTU_STAR[:21], 7, 21, 11, 23),
+    torso=(1, 4, 8),
+    shoulders=(8, 4),
+    swap=_NTU_SWAP,
+    edges=tuple((v, p) for v, p in enumerate(_NTU_CHAIN) if v != p),
+))  # fmt: skip
+
+# The bones of CrosSCLR, CMD and CTR-GCN.
+NTU_RGBD_CHAIN = register_layout(Layout(
+    name="ntu-rgb+d-chain", joints=_NTU_JOINTS, parents=_NTU_CHAIN, torso=(1, 4, 8), shoulders=(8, 4),
+    swap=_NTU_SWAP,
+))  # fmt: skip
+
+KINECT_V1 = register_layout(Layout(
+    name="kinect-v1",
+    joints=(
+        "hip centre", "spine", "shoulder centre", "head",
+        "left shoulder", "left elbow", "left wrist", "left hand",
+        "right shoulder", "right elbow", "right wrist", "right hand",
+        "left hip", "left knee", "left ankle", "left foot",
+        "right hip", "right knee", "right ankle", "right foot",
+    ),
+    parents=(1, 2, 2, 2, 2, 4, 5, 6, 2, 8, 9, 10, 0, 12, 13, 14, 0, 16, 17, 18),
+    torso=(1, 4, 8),
+    shoulders=(8, 4),
+    swap=(0, 1, 2, 3, 8, 9, 10, 11, 4, 5, 6, 7, 16, 17, 18, 19, 12, 13, 14, 15),
+))  # fmt: skip
+
+# Kinect v1 again, as UTD-MHAD numbers it: the four joints of the spine from the head down.
+UTD_MHAD = register_layout(Layout(
+    name="utd-mhad",
+    joints=("head", "shoulder centre", "spine", "hip centre", *KINECT_V1.joints[4:]),
+    parents=(1, 1, 1, 2, 1, 4, 5, 6, 1, 8, 9, 10, 3, 12, 13, 14, 3, 16, 17, 18),
+    torso=(2, 4, 8),
+    shoulders=(8, 4),
+    swap=KINECT_V1.swap,
+))  # fmt: skip
+
+SBU = register_layout(Layout(
+    name="sbu",
+    joints=(
+        "head", "neck", "torso", "left shoulder", "left elbow", "left hand", "right shoulder", "right elbow",
+        "right hand", "left hip", "left knee", "left foot", "right hip", "right knee", "right foot",
+    ),
+    parents=(1, 1, 1, 1, 3, 4, 1, 6, 7, 2, 9, 10, 2, 12, 13),
+    torso=(2, 3, 6),
+    shoulders=(6, 3),
+    swap=(0, 1, 2, 6, 7, 8, 3, 4, 5, 12, 13, 14, 9, 10, 11),
+))  # fmt: skip
+
+COCO = register_layout(Layout(
+    name="coco",
+    joints=(
+        "nose", "left eye", "right eye", "left ear", "right ear", "left shoulder", "right shoulder",
+        "left elbow", "right elbow", "left wrist", "right wrist", "left hip", "right hip",
+        "left knee", "right knee", "left ankle", "right ankle",
+    ),
+    parents=(0, 0, 0, 1, 2, 0, 0, 5, 6, 7, 8, 0, 0, 11, 12, 13, 14),
+    torso=(11, 5, 6),
+    shoulders=(6, 5),
+    swap=(0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15),
+))  # fmt: skip
+
+OPENPOSE = register_layout(Layout(
+    name="openpose",
+    joints=(
+        "nose", "neck", "right shoulder", "right elbow", "right wrist", "left shoulder", "left elbow",
+        "left wrist", "right hip", "right knee", "right ankle", "left hip", "left knee", "left ankle",
+        "right eye", "left eye", "right ear", "left ear",
+    ),
+    parents=(0, 0, 1, 2, 3, 1, 5, 6, 2, 8, 9, 5, 11, 12, 0, 0, 14, 15),
+    torso=(8, 5, 2),
+    shoulders=(2, 5),
+    swap=(0, 1, 5, 6, 7, 2, 3, 4, 11, 12, 13, 8, 9, 10, 15, 14, 17, 16),
+))  # fmt: skip
+
+H36M = register_layout(Layout(
+    name="h36m",
+    joints=(
+        "pelvis", "right hip", "right knee", "right ankle", "left hip", "left knee", "left ankle", "spine",
+        "thorax", "neck", "head", "left shoulder", "left elbow", "left wrist",
+        "right shoulder", "right elbow", "right wrist",
+    ),
+    parents=(0, 0, 1, 2, 0, 4, 5, 0, 7, 8, 9, 8, 11, 12, 8, 14, 15),
+    torso=(7, 11, 14),
+    shoulders=(14, 11),
+    swap=(0, 4, 5, 6, 1, 2, 3, 7, 8, 9, 10, 14, 15, 16, 11, 12, 13),
+))  # fmt: skip
+
+SMPL = register_layout(Layout(
+    name="smpl",
+    joints=(
+        "pelvis", "left hip", "right hip", "lower spine", "left knee", "right knee", "middle spine",
+        "left ankle", "right ankle", "upper spine", "left foot", "right foot", "neck",
+        "left collar", "right collar", "head", "left shoulder", "right shoulder",
+        "left elbow", "right elbow", "left wrist", "right wrist", "left hand", "right hand",
+    ),
+    parents=(0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21),
+    torso=(3, 16, 17),
+    shoulders=(17, 16),
+    swap=(0, 2, 1, 3, 5, 4, 6, 8, 7, 9, 11, 10, 12, 14, 13, 15, 17, 16, 19, 18, 21, 20, 23, 22),
+))  # fmt: skip

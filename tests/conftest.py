@@ -1,0 +1,23 @@
+"""Fixtures that every test may use."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """The folder with real clips and golden numbers that is kept beside the checkout, not in it."""
+    folder = Path(os.environ.get("IKEM_SHARED", ROOT.parent / "shared"))
+    if not folder.is_dir():
+        pytest.skip(f"no folder {folder} (real clips and golden numbers are kept outside the repository)")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
