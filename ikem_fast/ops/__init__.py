@@ -1,0 +1,24 @@
+"""Drop-in ops: the modalities of a clip, and the losses of features against a memory bank.
+
+Each op takes `impl="auto" | "fused" | "reference"`. "reference" is plain torch, any device and dtype, the
+definition in readable form. "fused" is the hand-written implementation for the tensors' device and raises
+where there is none. "auto" takes the fused one where it exists and the reference elsewhere.
+"""
+
+from ikem_fast.ops.api import (
+    cross_modal_contrast,
+    derive_modalities,
+    implicit_exchange,
+    info_nce,
+    nearest_neighbors,
+    relational_distillation,
+)
+
+__all__ = [
+    "cross_modal_contrast",
+    "derive_modalities",
+    "implicit_exchange",
+    "info_nce",
+    "nearest_neighbors",
+    "relational_distillation",
+]

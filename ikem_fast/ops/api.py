@@ -1,0 +1,271 @@
+"""The public ops: check the arguments, pick an implementation, reduce.
+
+What each op computes is written out in `reference`; this file decides only who computes it.
+"""
+
+import torch
+
+from ikem_fast.ops import reference
+from ikem_fast.ops.checks import (
+    IMPLEMENTATIONS,
+    check_choice,
+    check_modalities,
+    check_per_clip,
+    check_temperature,
+    check_tensor,
+    check_topk,
+)
+from ikem_fast.skeleton import MODALITIES, get_layout
+
+
+def derive_modalities(
+    x,
+    frames=None,
+    *,
+    modalities=MODALITIES,
+    layout="ntu-rgb+d",
+    shear=None,
+    crop_start=None,
+    out_dtype=None,
+    impl="auto",
+):
+    """Derive the modalities of a batch of clips, augmenting the clips first if asked to.
+
+    With s = T / frames (the clip's own frame rate after resampling to T frames), parent and axis tables of
+    the layout, n(v) = v / ‖v‖, and forward differences that are 0 where a later frame is missing:
+
+    - joint: x
+    - motion: m_t = s (x_{t+1} − x_t)
+    - bone: b_v = x_v − x_{parent(v)}; the root carries the unit normal of the torso
+    - acceleration: s (m_{t+1} − m_t)
+    - rotation_axis: r_v = b_v × b_{axis(v)}
+    - angular_velocity: s (θ_{t+1} − θ_t) n(r)_t, θ the angle between b_v and b_{axis(v)} in radians
+
+    Args:
+        x: (N,3,T,V,M) float: joint coordinates, in any unit of length.
+        frames: (N,) each clip's frame count before resampling; T where left out, so that s = 1.
+        modalities: which to derive, in this order.
+        layout: name of a joint layout, or a `skeleton.Layout`, with V joints.
+        shear: (N,3,3) a matrix for each clip: x' = M x. Shear, rotation, scaling and mirroring alike.
+        crop_start: (N,) in 0 … 2·(T//6): start of a window of T frames in the clip padded on both sides by
+            T//6 mirrored frames.
+        out_dtype: dtype of the result; float64 for float64 input, else float32, where left out.
+        impl: "auto", "fused" or "reference".
+
+    Returns:
+        (P,N,3,T,V,M). Differentiable with respect to x. Bodies that are 0 stay 0; nothing becomes NaN.
+
+    Raises:
+        TypeError, ValueError: an argument has another type, shape, device or range; the message names it.
+        RuntimeError: impl="fused" and there is no native kernel for this device or dtype.
+
+    Source: section 3.1 of arXiv 2309.12009.
+    """
+    layout = get_layout(layout)
+    if not isinstance(x, torch.Tensor) or not x.is_floating_point():
+        found = x.dtype if isinstance(x, torch.Tensor) else type(x).__name__
+        raise TypeError(f"x: expected a floating-point tensor (N,3,T,V,M), found {found}")
+    if x.dim() != 5 or x.shape[1] != 3 or x.shape[2] < 1 or x.shape[3] != layout.num_joints:
+        raise ValueError(
+            f"x: expected shape (N, 3, T, V={layout.num_joints}, M) for layout {layout.name!r}, "
+            f"found {tuple(x.shape)}"
+        )
+    check_modalities(modalities, MODALITIES)
+    check_choice("impl", impl, IMPLEMENTATIONS)
+    clips = x.shape[0]
+    if frames is not None:
+        check_per_clip("frames", frames, clips, like=x, low=1)
+    if shear is not None:
+        check_tensor("shear", shear, (("N", clips), ("3", 3), ("3", 3)), like=x)
+    if crop_start is not None:
+        check_per_clip("crop_start", crop_start, clips, like=x, low=0, high=2 * (x.shape[2] // 6))
+    if out_dtype is None:
+        out_dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    return reference.derive_modalities(x, frames, modalities, layout, shear, crop_start, out_dtype)
+
+
+def info_nce(q, k, queue, *, temperature=0.07, reduction="mean", impl="auto"):
+    """Contrast each query with its key against a bank of negative keys, a loss for each modality.
+
+    log(e^pos + Σ_k e^{q·Q_k/τ}) − pos, with pos = q·k/τ.
+
+    Args:
+        q: (P,N,D) query features; normalised inside. The only argument that receives a gradient.
+        k: (P,N,D) key features; normalised inside.
+        queue: (P,K,D) the bank, rows of unit length.
+        temperature: τ > 0.
+        reduction: "mean" over the batch, or "none".
+        impl: "auto", "fused" or "reference".
+
+    Returns:
+        (P,), or (P,N) with reduction="none"; float64 where an argument is float64, else float32.
+
+    Raises:
+        TypeError, ValueError: an argument has another type, shape, device or range; the message names it.
+        RuntimeError: impl="fused" and there is no fused implementation for this device or dtype.
+
+    Source: phase 1 of arXiv 2309.12009; He et al., Momentum Contrast, equation 1.
+    """
+    _check_bank_arguments(q, k, queue, temperature, reduction, impl)
+    ops = _bank_ops(impl, q, k, queue)
+    return _reduce(ops.info_nce(q, k, queue, temperature), reduction)
+
+
+def cross_modal_contrast(
+    q, k, queue, *, temperature=0.07, topk=1, context=True, reduction="mean", impl="auto"
+):
+    """Contrast each modality under the guidance of every other: mined neighbours, with their context.
+
+    For modalities i ≠ j, s_i = q_i Q_iᵀ and c_ij = s_i ⊙ s_j over the bank, top_j the topk largest of s_j:
+
+        ℓ_ij = log(e^pos_i + Σ e^{s_i/τ} + Σ e^{c_ij/τ}) − [pos_i + Σ_{top_j}(s_i + c_ij)/τ] / (1 + 2·topk)
+
+    The loss of i is the mean over j. Gradients flow into both factors of c_ij.
+
+    Args:
+        q: (P,N,D) query features, P ≥ 2; normalised inside. The only argument that receives a gradient.
+        k: (P,N,D) key features; normalised inside.
+        queue: (P,K,D) the banks, rows of unit length; row r of every bank belongs to the same clip.
+        temperature: τ > 0.
+        topk: neighbours mined for each query, 1 … K.
+        context: with False the products c_ij are left out (and the divisor is 1 + topk).
+        reduction: "mean" over the batch, or "none".
+        impl: "auto", "fused" or "reference".
+
+    Returns:
+        (P,), or (P,N) with reduction="none"; float64 where an argument is float64, else float32.
+
+    Raises:
+        TypeError, ValueError: an argument has another type, shape, device or range; the message names it.
+        RuntimeError: impl="fused" and there is no fused implementation for this device, dtype or topk.
+
+    Source: phase 2 of arXiv 2309.12009; CrosSCLR (Li et al. 2021), sections 3.2 and 3.3.
+    """
+    _check_bank_arguments(q, k, queue, temperature, reduction, impl)
+    if q.shape[0] < 2:
+        raise ValueError(f"q: expected at least two modalities (P ≥ 2), found shape {tuple(q.shape)}")
+    check_topk(topk, queue.shape[1])
+    ops = _bank_ops(impl, q, k, queue)
+    return _reduce(ops.cross_modal_contrast(q, k, queue, temperature, topk, context), reduction)
+
+
+def implicit_exchange(z, k, queue, *, temperature=0.07, reduction="mean", impl="auto"):
+    """Contrast each modality's exchange feature with the concatenation of all modalities' keys.
+
+    InfoNCE of n(z_i) against k = [k_1 … k_P]/√P and the banks side by side, Q = [Q_1 … Q_P]/√P.
+
+    Args:
+        z: (P,N,P·D) outputs of the exchange heads; normalised inside. The only one with a gradient.
+        k: (P,N,D) key features; normalised inside.
+        queue: (P,K,D) the banks, rows of unit length; row r of every bank belongs to the same clip.
+        temperature: τ > 0.
+        reduction: "mean" over the batch, or "none".
+        impl: "auto", "fused" or "reference".
+
+    Returns:
+        (P,), or (P,N) with reduction="none"; float64 where an argument is float64, else float32.
+
+    Raises:
+        TypeError, ValueError: an argument has another type, shape, device or range; the message names it.
+        RuntimeError: impl="fused" and there is no fused implementation for this device or dtype.
+
+    Source: section 3.3 of arXiv 2309.12009 (Implicit Knowledge Exchange Module).
+    """
+    check_tensor("k", k, (("P", None), ("N", None), ("D", None)))
+    P, N, D = k.shape
+    check_tensor("z", z, (("P", P), ("N", N), ("P·D", P * D)), like=k)
+    check_tensor("queue", queue, (("P", P), ("K", None), ("D", D)), like=k)
+    _check_options(temperature, reduction, impl)
+    ops = _bank_ops(impl, z, k, queue)
+    return _reduce(ops.implicit_exchange(z, k, queue, temperature), reduction)
+
+
+def relational_distillation(
+    student, teacher, queue, *, temperature=0.07, topk=1, context=True, reduction="mean", impl="auto"
+):
+    """Distil the relations of a frozen teacher's modalities with the bank into students.
+
+    With u_a = n(student_a), t_i = n(teacher_i), key t = [t_1 … t_P]/√P, banks side by side
+    Q = [Q_1 … Q_P]/√P, pos_a = u_a·t/τ, s_a = u_a Qᵀ, c_ai = s_a ⊙ (t_i Q_iᵀ), top_i the topk largest of
+    t_i Q_iᵀ, the loss of student a is the mean over i of
+
+        log(e^pos_a + Σ e^{s_a/τ} + Σ e^{c_ai/τ}) − [pos_a + Σ_{top_i}(s_a + c_ai)/τ] / (1 + 2·topk)
+
+    Args:
+        student: (S,N,P·D) the students' features; normalised inside. The only one with a gradient.
+        teacher: (P,N,D) the teacher's features, one for each of its modalities; normalised inside.
+        queue: (P,K,D) the teacher's banks, rows of unit length; row r of every bank is the same clip.
+        temperature: τ > 0.
+        topk: neighbours mined for each anchor, 1 … K.
+        context: with False the products c_ai are left out (and the divisor is 1 + topk).
+        reduction: "mean" over the batch, or "none".
+        impl: "auto", "fused" or "reference".
+
+    Returns:
+        (S,), or (S,N) with reduction="none"; float64 where an argument is float64, else float32.
+
+    Raises:
+        TypeError, ValueError: an argument has another type, shape, device or range; the message names it.
+        RuntimeError: impl="fused" and there is no fused implementation for this device, dtype or topk.
+
+    Source: section 3.4 of arXiv 2309.12009 (relational cross-modality knowledge distillation).
+    """
+    check_tensor("teacher", teacher, (("P", None), ("N", None), ("D", None)))
+    P, N, D = teacher.shape
+    check_tensor("student", student, (("S", None), ("N", N), ("P·D", P * D)), like=teacher)
+    check_tensor("queue", queue, (("P", P), ("K", None), ("D", D)), like=teacher)
+    _check_options(temperature, reduction, impl)
+    check_topk(topk, queue.shape[1])
+    ops = _bank_ops(impl, student, teacher, queue)
+    loss = ops.relational_distillation(student, teacher, queue, temperature, topk, context)
+    return _reduce(loss, reduction)
+
+
+def nearest_neighbors(q, queue, topk, *, impl="auto"):
+    """The most similar keys of the bank for each query, without storing the N×K similarities.
+
+    Args:
+        q: (P,N,D) features; normalised inside.
+        queue: (P,K,D) the banks, rows of unit length.
+        topk: how many, 1 … K.
+        impl: "auto", "fused" or "reference".
+
+    Returns:
+        values (P,N,topk): cosine similarities, largest first; float64 where an argument is, else float32.
+        indices (P,N,topk) int64: rows of the bank. No gradients.
+
+    Raises:
+        TypeError, ValueError: an argument has another type, shape, device or range; the message names it.
+        RuntimeError: impl="fused" and there is no fused implementation for this device, dtype or topk.
+
+    Source: the mining of CrosSCLR (Li et al. 2021), section 3.2.
+    """
+    check_tensor("q", q, (("P", None), ("N", None), ("D", None)))
+    check_tensor("queue", queue, (("P", q.shape[0]), ("K", None), ("D", q.shape[2])), like=q)
+    check_choice("impl", impl, IMPLEMENTATIONS)
+    check_topk(topk, queue.shape[1])
+    with torch.no_grad():
+        return _bank_ops(impl, q, queue).nearest_neighbors(q, queue, topk)
+
+
+def _check_bank_arguments(q, k, queue, temperature, reduction, impl):
+    check_tensor("q", q, (("P", None), ("N", None), ("D", None)))
+    P, N, D = q.shape
+    check_tensor("k", k, (("P", P), ("N", N), ("D", D)), like=q)
+    check_tensor("queue", queue, (("P", P), ("K", None), ("D", D)), like=q)
+    _check_options(temperature, reduction, impl)
+
+
+def _check_options(temperature, reduction, impl):
+    check_temperature(temperature)
+    check_choice("reduction", reduction, ("mean", "none"))
+    check_choice("impl", impl, IMPLEMENTATIONS)
+
+
+def _bank_ops(impl, *tensors):
+    """The module that computes the bank losses of these tensors."""
+    return reference
+
+
+def _reduce(loss, reduction):
+    return loss.mean(-1) if reduction == "mean" else loss

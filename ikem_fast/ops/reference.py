@@ -1,0 +1,171 @@
+"""Every op in plain torch: the definition in readable form, and the truth that fused versions are held to.
+
+Losses come back per clip; arguments are assumed valid (`api` checks them). Arithmetic is float32, or
+float64 where an argument is; similarities and products over the bank are written out.
+"""
+
+import functools
+import math
+
+import torch
+import torch.nn.functional as F
+
+from ikem_fast import augment
+
+
+def _outside_autocast(op):
+    """Autocast would take the matrix products to low precision behind the op's back."""
+
+    @functools.wraps(op)
+    def full_precision(tensor, *args):
+        with torch.autocast(tensor.device.type, enabled=False):
+            return op(tensor, *args)
+
+    return full_precision
+
+
+@_outside_autocast
+def derive_modalities(x, frames, modalities, layout, shear, crop_start, out_dtype):
+    """x (N,3,T,V,M) → (P,N,3,T,V,M). Paper section 3.1; formulas in docs/method.md."""
+    x = x.to(_compute_dtype(x))
+    if crop_start is not None:
+        x = augment.temporal_crop(x, crop_start, padding=x.shape[2] // 6)
+    if shear is not None:
+        x = augment.shear(x, shear.to(x.dtype))
+
+    T = x.shape[2]
+    speed = (T / frames.to(x.dtype) if frames is not None else x.new_ones(x.shape[0])).view(-1, 1, 1, 1, 1)
+    joints_of = lambda table: torch.tensor(table, device=x.device)  # noqa: E731
+    axis = joints_of(layout.axis_parents)
+
+    def derivative(y):
+        """Forward difference per original frame; the last frame, which has no successor, is 0."""
+        return F.pad(y[:, :, 1:] - y[:, :, :-1], (0, 0, 0, 0, 0, 1)) * speed
+
+    def bone():
+        a, b, c = layout.torso
+        normal = _unit(torch.linalg.cross(x[..., a, :] - x[..., c, :], x[..., b, :] - x[..., c, :], dim=1))
+        bones = x - x[..., joints_of(layout.parents), :]
+        is_root = torch.arange(layout.num_joints, device=x.device) == layout.root
+        return torch.where(is_root[:, None], normal.unsqueeze(-2), bones)
+
+    def rotation_axis():
+        bones = bone()
+        return torch.linalg.cross(bones, bones[..., axis, :], dim=1)
+
+    def angular_velocity():
+        u = _unit(bone())
+        w = u[..., axis, :]
+        sine = torch.linalg.vector_norm(torch.linalg.cross(u, w, dim=1), dim=1, keepdim=True)
+        cosine = (u * w).sum(1, keepdim=True)
+        # A zero bone has no direction and turns by nothing; atan2 has no gradient at (0, 0).
+        undefined = (sine == 0) & (cosine == 0)
+        angle = torch.atan2(sine, torch.where(undefined, torch.ones_like(cosine), cosine))
+        return derivative(angle) * _unit(rotation_axis())
+
+    def acceleration():
+        second = derivative(derivative(x))
+        second[:, :, max(T - 2, 0) :] = 0
+        return second
+
+    derive = {
+        "joint": lambda: x,
+        "motion": lambda: derivative(x),
+        "bone": bone,
+        "acceleration": acceleration,
+        "rotation_axis": rotation_axis,
+        "angular_velocity": angular_velocity,
+    }
+    return torch.stack([derive[name]() for name in modalities]).to(out_dtype)
+
+
+@_outside_autocast
+def info_nce(q, k, queue, temperature):
+    """(P,N,D), (P,N,D), (P,K,D) → (P,N): log(e^pos + e^S) − pos."""
+    q, k, queue = _features(q, k, queue)
+    positive = (q * k).sum(-1) / temperature
+    bank = torch.logsumexp(q @ queue.mT / temperature, -1)
+    return torch.logaddexp(positive, bank) - positive
+
+
+@_outside_autocast
+def cross_modal_contrast(q, k, queue, temperature, topk, context):
+    """(P,N,D), (P,N,D), (P,K,D) → (P,N): mean over j ≠ i of ℓ_ij."""
+    q, k, queue = _features(q, k, queue)
+    P = len(q)
+    positive = (q * k).sum(-1) / temperature
+    s = q @ queue.mT
+    mined = s.detach().topk(topk, -1).indices
+    return torch.stack([
+        sum(_relational(positive[i], s[i], s[j], mined[j], temperature, context) for j in range(P) if j != i)
+        / (P - 1)
+        for i in range(P)
+    ])  # fmt: skip
+
+
+@_outside_autocast
+def implicit_exchange(z, k, queue, temperature):
+    """z (P,N,P·D), k (P,N,D), queue (P,K,D) → (P,N): each z_i against the banks of all modalities side by side."""
+    z, k, queue = _features(z, k, queue)
+    k, queue = _side_by_side(k), _side_by_side(queue)
+    positive = (z * k).sum(-1) / temperature
+    bank = torch.logsumexp(z @ queue.mT / temperature, -1)
+    return torch.logaddexp(positive, bank) - positive
+
+
+@_outside_autocast
+def relational_distillation(student, teacher, queue, temperature, topk, context):
+    """student (S,N,P·D), teacher (P,N,D), queue (P,K,D) → (S,N): mean over the teacher's modalities."""
+    u, t, queue = _features(student, teacher, queue)
+    positive = (u * _side_by_side(t)).sum(-1) / temperature
+    s_student = u @ _side_by_side(queue).mT
+    s_teacher = t @ queue.mT
+    mined = s_teacher.topk(topk, -1).indices
+    return torch.stack([
+        sum(
+            _relational(positive[a], s_student[a], s_teacher[i], mined[i], temperature, context)
+            for i in range(len(t))
+        )
+        / len(t)
+        for a in range(len(u))
+    ])  # fmt: skip
+
+
+@_outside_autocast
+def nearest_neighbors(q, queue, topk):
+    """(P,N,D), (P,K,D) → values (P,N,topk), indices (P,N,topk) int64, most similar first."""
+    q, _, queue = _features(q, q, queue)
+    return tuple((q @ queue.mT).topk(topk, -1))
+
+
+def _relational(positive, s, s_other, mined, temperature, context):
+    """One ℓ_ij (N,): own similarities s (N,K), another modality's s_other (N,K) and its nearest keys (N,topk)."""
+    score = s.gather(-1, mined).sum(-1)
+    partition = torch.logaddexp(positive, torch.logsumexp(s / temperature, -1))
+    if not context:
+        return partition - (positive + score / temperature) / (1 + mined.shape[-1])
+    c = s * s_other
+    score = score + c.gather(-1, mined).sum(-1)
+    partition = torch.logaddexp(partition, torch.logsumexp(c / temperature, -1))
+    return partition - (positive + score / temperature) / (1 + 2 * mined.shape[-1])
+
+
+def _features(learned, fixed, queue):
+    """To the dtype of computation; the first two normalised; gradients reach the first alone."""
+    dtype = _compute_dtype(learned, fixed, queue)
+    learned = F.normalize(learned.to(dtype), dim=-1)
+    return learned, F.normalize(fixed.detach().to(dtype), dim=-1), queue.detach().to(dtype)
+
+
+def _side_by_side(unit):
+    """(P,R,D) unit rows → (R,P·D) unit rows: the concatenation over modalities, divided by √P."""
+    return torch.cat(tuple(unit), -1) / math.sqrt(len(unit))
+
+
+def _compute_dtype(*tensors):
+    return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
+
+
+def _unit(v):
+    """Vectors of unit length along dim 1; zero vectors stay 0, with gradient 0."""
+    return F.normalize(v, dim=1, eps=1e-12)
