@@ -51,8 +51,14 @@ class Layout:
         set_field("root", roots[0])
         set_field("axis_parents", tuple(self.axis_parents) or self.parents)
         set_field("edges", self.edges or tuple((v, p) for v, p in enumerate(self.parents) if v != p))
-        tables = {"parents": self.parents, "axis_parents": self.axis_parents, "torso": self.torso,
-                  "shoulders": self.shoulders, "swap": self.swap or (), "edges": np.ravel(self.edges)}  # fmt: skip
+        tables = {
+            "parents": self.parents,
+            "axis_parents": self.axis_parents,
+            "torso": self.torso,
+            "shoulders": self.shoulders,
+            "swap": self.swap or (),
+            "edges": np.ravel(self.edges),
+        }
         for table, indices in tables.items():
             if any(not 0 <= v < joints for v in indices):
                 raise ValueError(f"{where}: {table} must hold joints 0 … {joints - 1}, found {list(indices)}")
@@ -78,7 +84,7 @@ class Layout:
         return np.array([hops.get(v, self.num_joints) for v in range(self.num_joints)])
 
     def adjacency(self, strategy="spatial"):
-        """The graph as ST-GCN's three partitions: (3, V, V) float32, A[k, v, w] weighs joint v in joint w's sum.
+        """ST-GCN's three partitions of the graph: (3, V, V) float32, A[k, v, w] weighs v in the sum at w.
 
         Edges both ways and self loops, each column divided by its degree; partition 0 holds the self loops,
         1 the edges from joints as far from the root or farther, 2 the edges from joints nearer to it.

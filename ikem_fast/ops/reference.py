@@ -105,7 +105,7 @@ def cross_modal_contrast(q, k, queue, temperature, topk, context):
 
 @_outside_autocast
 def implicit_exchange(z, k, queue, temperature):
-    """z (P,N,P·D), k (P,N,D), queue (P,K,D) → (P,N): each z_i against the banks of all modalities side by side."""
+    """z (P,N,P·D), k (P,N,D), queue (P,K,D) → (P,N): each z_i against all banks side by side."""
     z, k, queue = _features(z, k, queue)
     k, queue = _side_by_side(k), _side_by_side(queue)
     positive = (z * k).sum(-1) / temperature
@@ -139,7 +139,7 @@ def nearest_neighbors(q, queue, topk):
 
 
 def _relational(positive, s, s_other, mined, temperature, context):
-    """One ℓ_ij (N,): own similarities s (N,K), another modality's s_other (N,K) and its nearest keys (N,topk)."""
+    """ℓ_ij (N,): own similarities s (N,K), another modality's s_other (N,K) and nearest keys (N,topk)."""
     score = s.gather(-1, mined).sum(-1)
     partition = torch.logaddexp(positive, torch.logsumexp(s / temperature, -1))
     if not context:
