@@ -85,7 +85,7 @@ def info_nce(q, k, queue, temperature):
     q, k, queue = _features(q, k, queue)
     positive = (q * k).sum(-1) / temperature
     bank = torch.logsumexp(q @ queue.mT / temperature, -1)
-    return torch.logaddexp(positive, bank) - positive
+    return _log1p_exp(bank - positive)
 
 
 @_outside_autocast
@@ -110,7 +110,7 @@ def implicit_exchange(z, k, queue, temperature):
     k, queue = _side_by_side(k), _side_by_side(queue)
     positive = (z * k).sum(-1) / temperature
     bank = torch.logsumexp(z @ queue.mT / temperature, -1)
-    return torch.logaddexp(positive, bank) - positive
+    return _log1p_exp(bank - positive)
 
 
 @_outside_autocast
@@ -148,6 +148,11 @@ def _relational(positive, s, s_other, mined, temperature, context):
     score = score + c.gather(-1, mined).sum(-1)
     partition = torch.logaddexp(partition, torch.logsumexp(c / temperature, -1))
     return partition - (positive + score / temperature) / (1 + 2 * mined.shape[-1])
+
+
+def _log1p_exp(x):
+    """log(1 + eˣ): log(e^pos + e^S) − pos at x = S − pos, exact for losses near 0 where the latter cancels."""
+    return torch.logaddexp(x, torch.zeros_like(x))
 
 
 def _features(learned, fixed, queue):

@@ -1,0 +1,34 @@
+"""Rings of past keys, one for each modality, all turning together."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class MemoryBank(nn.Module):
+    """The last `size` keys of each modality; row r of every modality comes from the same clip.
+
+    Buffers:
+        rows: (P,K,D) float32, unit rows; random until keys have filled it.
+        pointer: () int64, the row that the next key replaces; lives on the device, so that no step waits.
+    """
+
+    def __init__(self, num_modalities, size, dim):
+        super().__init__()
+        self.register_buffer("rows", F.normalize(torch.randn(num_modalities, size, dim), dim=-1))
+        self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def enqueue(self, keys):
+        """Replace the oldest rows by keys (P,N,D), normalised here; the ring wraps at its end.
+
+        Raises ValueError where N > K (a key would be replaced by another of its own batch).
+        """
+        P, K, D = self.rows.shape
+        if keys.dim() != 3 or keys.shape[0] != P or keys.shape[2] != D or keys.shape[1] > K:
+            raise ValueError(
+                f"keys: expected shape (P={P}, N ≤ {K} (the bank's size), D={D}), found {tuple(keys.shape)}"
+            )
+        where = (self.pointer + torch.arange(keys.shape[1], device=self.rows.device)) % K
+        self.rows.index_copy_(1, where, F.normalize(keys.to(self.rows.dtype), dim=-1))
+        self.pointer.add_(keys.shape[1]).remainder_(K)
