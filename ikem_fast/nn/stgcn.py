@@ -69,7 +69,7 @@ class STGCN(nn.Module):
         self.fc = nn.Linear(hidden_dim, num_classes)
 
     def forward(self, x):
-        """x (N,C,T,V,M) → output (N,num_classes) and feature (N,hidden_dim), pooled over time, joints, bodies."""
+        """x (N,C,T,V,M) → output (N,num_classes), pooled feature (N,hidden_dim)."""
         if x.dim() != 5 or x.shape[1] * x.shape[3] != self.data_bn.num_features:
             joints = self.A.shape[-1]
             raise ValueError(

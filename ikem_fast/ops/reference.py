@@ -82,10 +82,7 @@ def derive_modalities(x, frames, modalities, layout, shear, crop_start, out_dtyp
 @_outside_autocast
 def info_nce(q, k, queue, temperature):
     """(P,N,D), (P,N,D), (P,K,D) → (P,N): log(e^pos + e^S) − pos."""
-    q, k, queue = _features(q, k, queue)
-    positive = (q * k).sum(-1) / temperature
-    bank = torch.logsumexp(q @ queue.mT / temperature, -1)
-    return _log1p_exp(bank - positive)
+    return _contrast(*_features(q, k, queue), temperature)
 
 
 @_outside_autocast
@@ -107,10 +104,7 @@ def cross_modal_contrast(q, k, queue, temperature, topk, context):
 def implicit_exchange(z, k, queue, temperature):
     """z (P,N,P·D), k (P,N,D), queue (P,K,D) → (P,N): each z_i against all banks side by side."""
     z, k, queue = _features(z, k, queue)
-    k, queue = _side_by_side(k), _side_by_side(queue)
-    positive = (z * k).sum(-1) / temperature
-    bank = torch.logsumexp(z @ queue.mT / temperature, -1)
-    return _log1p_exp(bank - positive)
+    return _contrast(z, _side_by_side(k), _side_by_side(queue), temperature)
 
 
 @_outside_autocast
@@ -150,9 +144,14 @@ def _relational(positive, s, s_other, mined, temperature, context):
     return partition - (positive + score / temperature) / (1 + 2 * mined.shape[-1])
 
 
-def _log1p_exp(x):
-    """log(1 + eˣ): log(e^pos + e^S) − pos at x = S − pos, exact for losses near 0 where the latter cancels."""
-    return torch.logaddexp(x, torch.zeros_like(x))
+def _contrast(q, k, queue, temperature):
+    """InfoNCE of unit q (P,N,D) against unit k (P,N,D) and queue (K,D) or (P,K,D) → (P,N).
+
+    Cross entropy of the written-out logits: the published formulation, which this rounds alike.
+    """
+    logits = torch.cat([(q * k).sum(-1, keepdim=True), q @ queue.mT], -1) / temperature
+    target = torch.zeros(logits.shape[:-1], dtype=torch.int64, device=q.device)
+    return F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view_as(target)
 
 
 def _features(learned, fixed, queue):
