@@ -1,0 +1,83 @@
+"""From a raw clip to what the encoders see: centred, resampled to a fixed length, shoulders along x.
+
+A clip's **true frame count** f, which scales the temporal derivatives (s = T / f), has one definition: the
+number of frames that hold body 0, as `valid_frames` finds them. Those frames, in order, are resampled.
+"""
+
+import numpy as np
+
+from ikem_fast.skeleton import get_layout
+
+NUM_FRAMES = 50
+MAX_COORDINATE = 1e9  # whatever the unit; keeps every later product finite in float32
+
+
+def valid_frames(raw):
+    """(F,) bool: frames of a raw clip (3, F, V, M) that hold body 0, that is, whose first joint is not zero.
+
+    Where that joint is zero throughout although the body is there (coordinates that were centred on it
+    beforehand), a frame is valid if any joint of body 0 is not zero.
+    """
+    first = raw[:, :, 0, 0].any(axis=0)
+    return first if first.any() else raw[:, :, :, 0].any(axis=(0, 2))
+
+
+def preprocess_clip(raw, *, frames=NUM_FRAMES, layout="ntu-rgb+d"):
+    """Preprocess one clip as the published code does before training (CrosSCLR's and IKEM's recipe).
+
+    Subtract the layout's root joint per frame and body; resample the valid frames (`valid_frames`) linearly
+    to `frames`, with half-pixel centres, as an image resize; turn every frame of every body about y by
+    θ = ∓arccos(x / (‖(x, z)‖ + 1e-4)), (x, y, z) being the vector from the left to the right shoulder, so
+    that the shoulders lie along x. The sign is − where z sums to ≥ 0 over the resampled clip, else +.
+
+    raw: (3, F, V, M) array or tensor, M ≥ 1 bodies; empty bodies are zero and stay zero.
+    Returns (3, frames, V, M) float32 numpy.
+    Raises ValueError if raw has another shape, a coordinate that is NaN, infinite or absurdly large, or no
+    frame with body 0.
+    """
+    layout = get_layout(layout)
+    raw = np.asarray(raw.detach().cpu() if hasattr(raw, "detach") else raw)
+    raw = raw.astype(np.result_type(raw.dtype, np.float32), copy=False)
+    joints = layout.num_joints
+    if raw.ndim != 4 or raw.shape[0] != 3 or raw.shape[2] != joints or raw.shape[3] < 1:
+        raise ValueError(
+            f"raw: expected shape (3, F, {joints}, M) for layout {layout.name}, found {raw.shape}"
+        )
+    if frames < 1:
+        raise ValueError(f"frames: expected at least 1, found {frames}")
+    usable = np.abs(raw) < MAX_COORDINATE
+    if not usable.all():
+        frame = int(np.argmin(usable.all(axis=(0, 2, 3))))
+        raise ValueError(
+            f"raw: expected coordinates below {MAX_COORDINATE:g} in magnitude, found NaN, infinity or more "
+            f"in frame {frame}"
+        )
+    valid = valid_frames(raw)
+    if not valid.any():
+        raise ValueError(f"raw: expected a body, found none in any of {raw.shape[1]} frames")
+    clip = raw if valid.all() else raw[:, valid]
+    clip = clip - clip[:, :, layout.root, None]
+    return _align(_resample(clip, frames), layout).astype(np.float32, copy=False)
+
+
+def _resample(clip, frames):
+    """(3, F, V, M) → (3, frames, V, M): linear, half-pixel centres, the edge frames held."""
+    length = clip.shape[1]
+    position = (np.arange(frames) + 0.5) * (length / frames) - 0.5
+    position = position.clip(0, length - 1)
+    before = position.astype(np.intp)  # floor: positions are not negative
+    after = np.minimum(before + 1, length - 1)
+    weight = (position - before).astype(clip.dtype)[:, None, None]
+    start = clip[:, before]
+    return start + (clip[:, after] - start) * weight
+
+
+def _align(clip, layout):
+    """Turn each frame and body about y until the shoulders lie along x."""
+    right, left = layout.shoulders
+    x, _, z = clip[:, :, right] - clip[:, :, left]  # each (T, M)
+    angle = np.arccos(x / (np.hypot(x, z) + 1e-4))
+    angle *= np.where(z.sum(axis=0) >= 0, -1, 1)
+    cos, sin = np.cos(angle)[:, None], np.sin(angle)[:, None]  # (T, 1, M)
+    x, y, z = clip
+    return np.stack((cos * x - sin * z, y, sin * x + cos * z))
