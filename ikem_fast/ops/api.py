@@ -5,7 +5,7 @@ What each op computes is written out in `reference`; this file decides only who 
 
 import torch
 
-from ikem_fast.ops import reference
+from ikem_fast.ops import reference, tiled
 from ikem_fast.ops.checks import (
     IMPLEMENTATIONS,
     check_choice,
@@ -269,7 +269,21 @@ SMALL_BANK = 1 << 16
 
 def _bank_ops(impl, *tensors):
     """The module that computes the bank losses of these tensors (features first, the bank last)."""
-    return reference
+    if impl == "reference":
+        return reference
+    fused, obstacle = _fused_bank_ops(tensors)
+    if obstacle and impl == "fused":
+        raise RuntimeError(f"impl='fused': {obstacle}; call with impl='reference' or impl='auto'")
+    return reference if obstacle else fused
+
+
+def _fused_bank_ops(tensors):
+    """The module for these tensors' device, and what keeps it from computing them (None if nothing does)."""
+    if any(tensor.dtype == torch.float64 for tensor in tensors):
+        return None, "fused losses compute in float32 and an argument is float64"
+    if tensors[0].device.type == "cpu":
+        return tiled, None
+    return None, f"there are no fused losses for device {tensors[0].device}"
 
 
 def _reduce(loss, reduction):
