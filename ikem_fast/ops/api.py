@@ -5,7 +5,7 @@ What each op computes is written out in `reference`; this file decides only who 
 
 import torch
 
-from ikem_fast.ops import reference, tiled
+from ikem_fast.ops import native, reference, tiled
 from ikem_fast.ops.checks import (
     IMPLEMENTATIONS,
     check_choice,
@@ -81,7 +81,11 @@ def derive_modalities(
         check_per_clip("crop_start", crop_start, clips, like=x, low=0, high=2 * (x.shape[2] // 6))
     if out_dtype is None:
         out_dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    return reference.derive_modalities(x, frames, modalities, layout, shear, crop_start, out_dtype)
+    problem = native.problem_with(x, out_dtype)
+    if impl == "fused" and problem:
+        raise RuntimeError(f"impl='fused' is not possible here, 'auto' and 'reference' are: {problem}")
+    ops = reference if impl == "reference" or problem else native
+    return ops.derive_modalities(x, frames, modalities, layout, shear, crop_start, out_dtype)
 
 
 def info_nce(q, k, queue, *, temperature=0.07, reduction="mean", impl="auto"):
