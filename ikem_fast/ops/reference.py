@@ -44,19 +44,19 @@ def derive_modalities(x, frames, modalities, layout, shear, crop_start, out_dtyp
 
     def bone():
         a, b, c = layout.torso
-        normal = _unit(torch.linalg.cross(x[..., a, :] - x[..., c, :], x[..., b, :] - x[..., c, :], dim=1))
+        normal = _unit(_cross(x[..., a, :] - x[..., c, :], x[..., b, :] - x[..., c, :]))
         bones = x - x[..., joints_of(layout.parents), :]
         is_root = torch.arange(layout.num_joints, device=x.device) == layout.root
         return torch.where(is_root[:, None], normal.unsqueeze(-2), bones)
 
     def rotation_axis():
         bones = bone()
-        return torch.linalg.cross(bones, bones[..., axis, :], dim=1)
+        return _cross(bones, bones[..., axis, :])
 
     def angular_velocity():
         u = _unit(bone())
         w = u[..., axis, :]
-        sine = torch.linalg.vector_norm(torch.linalg.cross(u, w, dim=1), dim=1, keepdim=True)
+        sine = torch.linalg.vector_norm(_cross(u, w), dim=1, keepdim=True)
         cosine = (u * w).sum(1, keepdim=True)
         # A zero bone has no direction and turns by nothing; atan2 has no gradient at (0, 0).
         undefined = (sine == 0) & (cosine == 0)
@@ -173,3 +173,12 @@ def _compute_dtype(*tensors):
 def _unit(v):
     """Vectors of unit length along dim 1; zero vectors stay 0, with gradient 0."""
     return F.normalize(v, dim=1, eps=1e-12)
+
+
+def _cross(a, b):
+    """a × b along dim 1, each product rounded by itself, so that parallel vectors give exactly 0.
+
+    torch.linalg.cross fuses one product of each difference where the CPU can: b × b is then not 0.
+    """
+    (ax, ay, az), (bx, by, bz) = a.unbind(1), b.unbind(1)
+    return torch.stack((ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx), 1)
