@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ikem_fast.nn.dropout import Dropout
 from ikem_fast.skeleton import get_layout
 
 TEMPORAL_KERNEL = 9
@@ -97,7 +98,7 @@ class Block(nn.Module):
             nn.ReLU(),
             nn.Conv2d(out_channels, out_channels, (TEMPORAL_KERNEL, 1), (stride, 1), padding),
             nn.BatchNorm2d(out_channels),
-            nn.Dropout(dropout),
+            Dropout(dropout),
         )
         if not residual:
             self.residual = None

@@ -1,0 +1,18 @@
+"""The one progress bar of all long commands: what, how far, time left, and a status of the command's own."""
+
+
+def progress_bar():
+    """A `rich` progress bar; `update(task, status=…)` shows a few words at its end. Silent off a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[status]}"),
+        console=console,
+        disable=not console.is_terminal,
+    )

@@ -1,0 +1,117 @@
+"""Every setting of a training run: one definition, for YAML files, the command line and Python alike."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from ikem_fast.skeleton import MODALITIES
+
+
+@dataclass
+class ModelConfig:
+    """Sizes of the pretraining model and constants of its losses; see `ikem_fast.nn.IKEM`.
+
+    Args:
+        feature_dim: size of the contrasted features.
+        queue_size: keys in the memory bank of a modality.
+        hidden_channels: width of the encoder's first block.
+        hidden_dim: size of the encoder's pooled feature.
+        dropout: probability in the encoder.
+        momentum: of the key encoders' moving average.
+        temperature: of every loss.
+        topk: neighbours mined for each query in phase 2.
+        context: whether phase 2 contrasts products of similarities too.
+        modalities: which, in this order.
+        strategy: how the encoder's graph is partitioned.
+        exchange_key_updates: modalities whose key encoders are updated in phase 2.
+        initialisation: torch's own, with keys as copies; or as published, with keys drawn apart.
+    """
+
+    feature_dim: int = 128
+    queue_size: int = 32768
+    hidden_channels: int = 16
+    hidden_dim: int = 256
+    dropout: float = 0.5
+    momentum: float = 0.999
+    temperature: float = 0.07
+    topk: int = 1
+    context: bool = True
+    modalities: tuple[str, ...] = MODALITIES
+    strategy: Literal["spatial", "distance"] = "spatial"
+    exchange_key_updates: tuple[str, ...] = ("motion", "acceleration", "angular_velocity")
+    initialisation: Literal["default", "published"] = "default"
+
+
+@dataclass(kw_only=True)
+class TrainConfig:
+    """Settings that pretraining and distillation share.
+
+    Args:
+        data: folder of a prepared dataset.
+        out: folder for checkpoint, metrics and TensorBoard scalars.
+        epochs: how many.
+        batch_size: clips in a step.
+        lr: learning rate of SGD.
+        lr_milestones: epochs after which the learning rate is multiplied by 0.1.
+        sgd_momentum: of SGD.
+        weight_decay: of SGD.
+        shear_amplitude: largest off-diagonal entry of the random shear; 0 for none.
+        temporal_crop: whether views are random windows of the mirror-padded clip.
+        fresh_augmentation: draw augmentations anew each epoch; the published code repeats the first's.
+        drop_last: leave out the last, smaller batch of an epoch.
+        amp: automatic mixed precision, bfloat16 where that is safe.
+        device: cpu, cuda, cuda:1, …; auto takes a GPU where there is one.
+        seed: of weights, order, augmentation and dropout.
+        resume: go on from the checkpoint in `out`.
+    """
+
+    data: Path
+    out: Path
+    epochs: int = 300
+    batch_size: int = 128
+    lr: float = 0.1
+    lr_milestones: tuple[int, ...] = (250,)
+    sgd_momentum: float = 0.9
+    weight_decay: float = 1e-4
+    shear_amplitude: float = 0.5
+    temporal_crop: bool = True
+    fresh_augmentation: bool = True
+    drop_last: bool = False
+    amp: bool = False
+    device: str = "auto"
+    seed: int = 0
+    resume: bool = False
+
+    def learning_rate(self, epoch):
+        """Of epoch 1, 2, …: `lr`, times 0.1 for every milestone passed."""
+        return self.lr * 0.1 ** sum(epoch > milestone for milestone in self.lr_milestones)
+
+
+@dataclass(kw_only=True)
+class PretrainConfig(TrainConfig):
+    """Settings of pretraining. Source of the defaults: arXiv 2309.12009, section 4.2.
+
+    Args:
+        exchange_from: first epoch of phase 2; beyond `epochs` for none.
+        model: sizes of the model and constants of its losses.
+    """
+
+    exchange_from: int = 151
+    model: ModelConfig = field(default_factory=ModelConfig)
+
+
+@dataclass(kw_only=True)
+class DistillConfig(TrainConfig):
+    """Settings of distillation. Source of the defaults: arXiv 2309.12009, section 4.2.
+
+    Args:
+        teacher: checkpoint of a pretraining run.
+        students: modalities distilled into.
+        teacher_mode: eval freezes the teacher whole; train keeps its dropout running, as published.
+    """
+
+    teacher: Path
+    epochs: int = 150
+    lr_milestones: tuple[int, ...] = (125,)
+    students: tuple[str, ...] = ("joint", "motion", "bone")
+    teacher_mode: Literal["eval", "train"] = "eval"

@@ -1,0 +1,63 @@
+"""Distillation of a pretrained model of many modalities into students of few."""
+
+import torch
+
+from ikem_fast.data import open_dataset
+from ikem_fast.errors import InputError
+from ikem_fast.nn import RelationalDistiller
+from ikem_fast.train.checkpoint import load_checkpoint
+from ikem_fast.train.config import ModelConfig
+from ikem_fast.train.device import choose_device
+from ikem_fast.train.loop import fit
+from ikem_fast.train.pretrain import build_model
+
+
+def distill(config):
+    """Train `nn.RelationalDistiller` on a prepared dataset. Returns the checkpoint's path.
+
+    Args:
+        config: `DistillConfig`.
+
+    Raises InputError for a teacher, dataset, folder, device or setting that cannot be used.
+    """
+    dataset = open_dataset(config.data)
+    state = load_checkpoint(config.teacher, kinds=("pretrain",))
+    layout = state["dataset"]["layout"]
+    if layout != dataset.layout:
+        raise InputError(
+            f"{config.teacher}: expected a teacher for the layout of {config.data}, {dataset.layout!r}, "
+            f"found one for {layout!r}"
+        )
+    torch.manual_seed(config.seed)
+    model = build_distiller(
+        ModelConfig(**state["config"]["model"]), layout, config.students, config.teacher_mode, state["model"]
+    ).to(choose_device(config.device))
+
+    def step(clips, frames, first, second, epoch):
+        losses = model(clips, clips, frames, augment_teacher=first, augment_student=second)
+        return losses, "distillation"
+
+    return fit(model, step, model.student_modalities, kind="distill", config=config, dataset=dataset)
+
+
+def build_distiller(config, layout, students, teacher_mode="eval", teacher=None):
+    """The `nn.RelationalDistiller` for a teacher of this `ModelConfig`; its weights are loaded if given."""
+    ikem = build_model(config, layout)
+    if teacher is not None:
+        ikem.load_state_dict(teacher)
+    return RelationalDistiller(
+        feature_dim=config.feature_dim,
+        queue_size=config.queue_size,
+        hidden_channels=config.hidden_channels,
+        hidden_dim=config.hidden_dim,
+        dropout=config.dropout,
+        temperature=config.temperature,
+        topk=config.topk,
+        context=config.context,
+        layout=layout,
+        modalities=config.modalities,
+        students=students,
+        strategy=config.strategy,
+        teacher_mode=teacher_mode,
+        teacher=ikem,
+    )

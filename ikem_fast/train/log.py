@@ -1,0 +1,77 @@
+"""What a training run tells: a live line on the terminal, metrics.jsonl and TensorBoard scalars."""
+
+import json
+import time
+
+from ikem_fast.progress import progress_bar
+
+METRICS = "metrics.jsonl"
+
+
+class TrainingLog:
+    """Collects each epoch's figures; use as a context manager.
+
+    Args:
+        out: folder for metrics.jsonl and TensorBoard's event file.
+        title: in front of the progress bar.
+        steps: steps in an epoch.
+        first_epoch, epochs: the run goes from one to the other, both included. What metrics.jsonl holds from
+            first_epoch on (an interrupted run's) is dropped.
+    """
+
+    def __init__(self, out, title, steps, first_epoch, epochs):
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.title = title
+        self.steps = steps
+        self.epochs = epochs
+        self.path = out / METRICS
+        lines = self.path.read_text().splitlines(keepends=True) if self.path.exists() else []
+        self.path.write_text("".join(line for line in lines if json.loads(line)["epoch"] < first_epoch))
+        self.tensorboard = SummaryWriter(str(out), purge_step=first_epoch)
+        self.progress = progress_bar()
+        self.task = self.progress.add_task(title, total=steps * (epochs - first_epoch + 1))
+        self.clips = 0
+
+    def __enter__(self):
+        self.progress.start()
+        return self
+
+    def __exit__(self, *exception):
+        self.progress.stop()
+        self.tensorboard.close()
+
+    def start_epoch(self, epoch):
+        self.epoch = epoch
+        self.clips = 0
+        self.started = time.perf_counter()
+        self.progress.update(self.task, description=f"{self.title} {epoch}/{self.epochs}")
+
+    def step(self, clips):
+        self.clips += clips
+        self.progress.advance(self.task)
+
+    def end_epoch(self, phase, learning_rate, losses):
+        """losses: name → the epoch's mean."""
+        seconds = time.perf_counter() - self.started
+        speed = self.clips / seconds
+        record = {
+            "epoch": self.epoch,
+            "phase": phase,
+            "lr": learning_rate,
+            "loss": sum(losses.values()),
+            "losses": losses,
+            "clips_per_second": round(speed, 2),
+            "seconds": round(seconds, 3),
+        }
+        with self.path.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+        for name, loss in losses.items():
+            self.tensorboard.add_scalar(f"loss/{name}", loss, self.epoch)
+        self.tensorboard.add_scalar("loss/sum", record["loss"], self.epoch)
+        self.tensorboard.add_scalar("lr", learning_rate, self.epoch)
+        self.tensorboard.add_scalar("clips_per_second", speed, self.epoch)
+        line = f"{self.title} {self.epoch}/{self.epochs}  {phase}  loss {record['loss']:.3f}  {speed:.0f} clips/s"
+        self.progress.update(self.task, status=f"loss {record['loss']:.3f}  {speed:.0f} clips/s")
+        if not self.progress.console.is_terminal:
+            self.progress.console.print(line, highlight=False)
