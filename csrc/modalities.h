@@ -29,7 +29,7 @@ enum Modality : int32_t {
 };
 
 // Shorter vectors have no direction; torch.nn.functional.normalize divides by this instead.
-constexpr float kShortest = 1e-12f;
+constexpr double kShortest = 1e-12f;
 
 struct Vec3 {
     float x, y, z;
@@ -44,7 +44,8 @@ IKEM_HD Vec3 cross(Vec3 a, Vec3 b) {
 IKEM_HD float norm(Vec3 a) { return sqrtf(dot(a, a)); }
 IKEM_HD Vec3 unit(Vec3 a) {
     const float length = norm(a);
-    return a * (1.0f / (length > kShortest ? length : kShortest));
+    constexpr float shortest = static_cast<float>(kShortest);
+    return a * (1.0f / (length > shortest ? length : shortest));
 }
 
 // x' = M x, the matrix row by row.
@@ -70,18 +71,25 @@ IKEM_HD Vec3 acceleration(Vec3 now, Vec3 next, Vec3 after, float speed) {
 IKEM_HD Vec3 bone(Vec3 joint, Vec3 parent) { return joint - parent; }
 
 // What the root carries in place of a bone: the unit normal of the plane through three joints of the torso.
-IKEM_HD Vec3 torso_normal(Vec3 a, Vec3 b, Vec3 c) { return unit(cross(a - c, b - c)); }
+// Normalised in double precision: rotation axes of its children are crossed with it, and have its last bit.
+IKEM_HD Vec3 torso_normal(Vec3 a, Vec3 b, Vec3 c) {
+    const Vec3 n = cross(a - c, b - c);
+    const double x = n.x, y = n.y, z = n.z;
+    const double length = sqrt(x * x + y * y + z * z);
+    const double divisor = length > kShortest ? length : kShortest;
+    return {static_cast<float>(x / divisor), static_cast<float>(y / divisor), static_cast<float>(z / divisor)};
+}
 
 IKEM_HD Vec3 rotation_axis(Vec3 bone, Vec3 axis_bone) { return cross(bone, axis_bone); }
 
-// atan2(sine, cosine) for sine ≥ 0, in [0, π]; 0 where both are 0. Within 2 units in the last place; free of
-// branches, so that compilers vectorise it. The polynomial is a least-maximum fit of (atan(a) − a) / a³ on
-// [0, 1].
+// atan2(sine, cosine) for sine ≥ 0, in [0, π]; 0 where both are 0. Off by at most 2.1e-7, the distance between
+// floats near π; free of branches, so that compilers vectorise it. The polynomial is a least-maximum fit of
+// (atan(a) − a) / a³ on [0, 1]; what is added to it, the nearest multiple of π/2, is held in two floats.
 IKEM_HD float angle_of(float sine, float cosine) {
     const float adjacent = fabsf(cosine);
-    const float large = sine > adjacent ? sine : adjacent;
-    const float small = sine > adjacent ? adjacent : sine;
-    const float a = small / (large > 0.0f ? large : 1.0f);
+    const bool steep = sine > adjacent, obtuse = cosine < 0.0f;
+    const float large = steep ? sine : adjacent;
+    const float a = (steep ? adjacent : sine) / (large > 0.0f ? large : 1.0f);
     const float t = a * a;
     float p = 0.002622236730530858f;
     p = p * t - 0.015132504515349865f;
@@ -91,9 +99,10 @@ IKEM_HD float angle_of(float sine, float cosine) {
     p = p * t - 0.1418597400188446f;
     p = p * t + 0.1999039649963379f;
     p = p * t - 0.33332985639572144f;
-    const float acute = a + a * t * p;
-    const float first = sine > adjacent ? 1.57079633f - acute : acute;
-    return cosine < 0.0f ? 3.14159265f - first : first;
+    const float acute = a + a * (t * p);
+    const float high = steep ? 1.57079637f : obtuse ? 3.14159274f : 0.0f;
+    const float low = steep ? -4.37113883e-8f : obtuse ? -8.74227766e-8f : 0.0f;
+    return high + ((steep != obtuse ? -acute : acute) + low);
 }
 
 // The angle between two bones, in radians; 0 where one of them has no length.

@@ -44,7 +44,9 @@ def derive_modalities(x, frames, modalities, layout, shear, crop_start, out_dtyp
 
     def bone():
         a, b, c = layout.torso
-        normal = _unit(_cross(x[..., a, :] - x[..., c, :], x[..., b, :] - x[..., c, :]))
+        normal = _cross(x[..., a, :] - x[..., c, :], x[..., b, :] - x[..., c, :])
+        # In float64, to the last bit: the children's rotation axes are crossed with it.
+        normal = _unit(normal.double()).to(x.dtype)
         bones = x - x[..., joints_of(layout.parents), :]
         is_root = torch.arange(layout.num_joints, device=x.device) == layout.root
         return torch.where(is_root[:, None], normal.unsqueeze(-2), bones)
