@@ -273,7 +273,9 @@ SMALL_BANK = 1 << 16
 
 def _bank_ops(impl, *tensors):
     """The module that computes the bank losses of these tensors (features first, the bank last)."""
-    if impl == "reference":
+    features, queue = tensors[0], tensors[-1]
+    small = features.shape[1] * queue.shape[0] * queue.shape[1] <= SMALL_BANK
+    if impl == "reference" or (impl == "auto" and small and features.device.type == "cpu"):
         return reference
     fused, obstacle = _fused_bank_ops(tensors)
     if obstacle and impl == "fused":
