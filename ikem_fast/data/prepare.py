@@ -1,30 +1,121 @@
-"""What `ikem-fast prepare` does: from the files of a dataset to one prepared folder, for each known dataset.
+"""What `ikem-fast prepare` does for each known dataset: which clips it has, how they are split and read.
 
-Every command lists its clips in a fixed order, reads and preprocesses them (on all cores where there are
-files to parse) and writes them in that order; see `DatasetWriter` for how an interrupted run goes on.
+The command line is made from these functions: their parameters, annotations and docstrings.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from ikem_fast.data import synthetic
-from ikem_fast.data.dataset import Dataset, DatasetWriter
+from ikem_fast.data.dataset import Dataset
+from ikem_fast.data.formats import ntu, nw_ucla, utd_mhad
 from ikem_fast.data.formats.npz import PackedClips
-from ikem_fast.data.preprocess import NUM_FRAMES, preprocess_clip, valid_frames
+from ikem_fast.data.pipeline import IN_SKIP_LIST, PlannedClip, prepare_clips, prepare_files, preprocess
+from ikem_fast.data.sources import find_files
 from ikem_fast.errors import InputError
 from ikem_fast.skeleton import get_layout
 
 
-@dataclass(frozen=True)
-class PlannedClip:
-    """A clip to prepare: what it is called, where it goes, and its class."""
+def prepare_ntu(
+    skeletons: Path,
+    protocol: ntu.ProtocolName,
+    out: Path,
+    skip_list: Path | None = None,
+    bodies: ntu.BodyChoice = "motion",
+    workers: int | None = None,
+) -> Dataset:
+    """Prepare NTU RGB+D or NTU RGB+D 120 from its .skeleton files.
 
-    name: str
-    split: str
-    label: int
+    Args:
+        skeletons: folder with the files or with .zip archives of them (searched to its depths), or one .zip.
+        protocol: which actions, and which clips are for training.
+        out: folder to write; an interrupted run started again goes on where it was.
+        skip_list: file with the names of clips to leave out, one a line: the official lists of samples with
+            missing or incomplete skeletons.
+        bodies: how two bodies are chosen where the sensor saw more or lost one: by motion energy over
+            tracking ids, or the first two of every frame as published.
+        workers: processes that read files; as many as there are cores, if not given.
+    """
+    rules = ntu.PROTOCOLS[protocol]
+    skipped = ntu.read_skip_list(skip_list) if skip_list else set()
+    files = [file for file in find_files(skeletons, ".skeleton") if rules.has(ntu.parse_name(file.stem))]
+    if not files:
+        raise InputError(
+            f"{skeletons}: expected files of actions A001 … A{rules.num_actions:03d}, found none"
+        )
+
+    def plan(file):
+        name = ntu.parse_name(file.stem)
+        if name is None:
+            return PlannedClip(str(file), "", 0, "expected a name such as S001C002P003R002A013.skeleton")
+        skip = IN_SKIP_LIST if file.stem in skipped else None
+        return PlannedClip(file.stem, rules.split(name), name.action - 1, skip)
+
+    return prepare_files(
+        files,
+        plan,
+        partial(_read_ntu, bodies=bodies),
+        limit=ntu.MAX_FILE_BYTES,
+        workers=workers,
+        out=out,
+        name=protocol,
+        layout=ntu.LAYOUT,
+        classes=ntu.ACTIONS[: rules.num_actions],
+        num_bodies=ntu.NUM_BODIES,
+        prepared={"from": "ntu", "protocol": protocol, "bodies": bodies, "skip_list": sorted(skipped)},
+    )
+
+
+def _read_ntu(content, bodies):
+    return ntu.parse_skeleton(content).clip(bodies)
+
+
+def prepare_utd_mhad(skeletons: Path, out: Path, workers: int | None = None) -> Dataset:
+    """Prepare UTD-MHAD, cross-subject, from its skeleton files (a1_s1_t1_skeleton.mat …).
+
+    Args:
+        skeletons: folder with the files or with a .zip of them (searched to its depths), or the .zip.
+        out: folder to write; an interrupted run started again goes on where it was.
+        workers: processes that read files; as many as there are cores, if not given.
+    """
+    return _prepare_named_files(skeletons, utd_mhad, "utd-mhad", utd_mhad.ACTIONS, out, workers)
+
+
+def prepare_nw_ucla(skeletons: Path, out: Path, workers: int | None = None) -> Dataset:
+    """Prepare NW-UCLA, cross-view, from one .json a clip (a01_s01_e00_v01.json …).
+
+    Args:
+        skeletons: folder with the files or with a .zip of them (searched to its depths), or the .zip.
+        out: folder to write; an interrupted run started again goes on where it was.
+        workers: processes that read files; as many as there are cores, if not given.
+    """
+    return _prepare_named_files(skeletons, nw_ucla, "nw-ucla", nw_ucla.ACTIONS.values(), out, workers)
+
+
+def _prepare_named_files(skeletons, form, name, classes, out, workers):
+    """Prepare a dataset with one body, whose file names say split and label; form: a module of `formats`."""
+
+    def plan(file):
+        clip = form.parse_name(file.stem)
+        if clip is None:
+            return PlannedClip(str(file), "", 0, f"is not named like a clip of {name}")
+        return PlannedClip(file.stem, clip.split, clip.label)
+
+    return prepare_files(
+        find_files(skeletons, form.SUFFIX),
+        plan,
+        form.parse_clip,
+        limit=form.MAX_FILE_BYTES,
+        workers=workers,
+        out=out,
+        name=name,
+        layout=form.LAYOUT,
+        classes=classes,
+        num_bodies=1,
+        prepared={"from": name},
+    )
 
 
 def prepare_npz(file: Path, layout: str, train: str, out: Path, name: str | None = None) -> Dataset:
@@ -49,9 +140,9 @@ def prepare_npz(file: Path, layout: str, train: str, out: Path, name: str | None
         PlannedClip(f"{name}-{index:0{digits}d}", "train" if in_train else "test", label)
         for index, (in_train, label) in enumerate(zip(is_train, packed.labels.tolist(), strict=True))
     ]
-    return _prepare(
+    return prepare_clips(
         plan,
-        lambda start: (_preprocess(raw, layout) for raw in packed.clips(start)),
+        lambda start: (preprocess(raw, layout) for raw in packed.clips(start)),
         out=out,
         name=name,
         layout=layout,
@@ -108,9 +199,9 @@ def prepare_synthetic(out: Path, clips_per_class: int = 60, seed: int = 0) -> Da
         raise InputError(f"seed: expected an integer ≥ 0, found {seed}")
     clips = synthetic.plan_clips(clips_per_class)
     layout = "ntu-rgb+d"
-    return _prepare(
+    return prepare_clips(
         [PlannedClip(clip.name, clip.split, clip.label) for clip in clips],
-        lambda start: (_preprocess(synthetic.generate_clip(clip, seed), layout) for clip in clips[start:]),
+        lambda start: (preprocess(synthetic.generate_clip(clip, seed), layout) for clip in clips[start:]),
         out=out,
         name="synthetic",
         layout=layout,
@@ -119,76 +210,3 @@ def prepare_synthetic(out: Path, clips_per_class: int = 60, seed: int = 0) -> Da
         prepared={"from": "synthetic", "clips_per_class": clips_per_class, "seed": seed,
                   "generator": synthetic.VERSION},
     )  # fmt: skip
-
-
-def _preprocess(raw, layout):
-    """(clip, true frame count), or the reason why there is none."""
-    try:
-        return preprocess_clip(raw, frames=NUM_FRAMES, layout=layout), int(valid_frames(raw).sum())
-    except ValueError as error:
-        return str(error)
-
-
-def _prepare(
-    plan: list[PlannedClip],
-    results: Callable[[int], Iterable],
-    *,
-    out: Path,
-    name: str,
-    layout: str,
-    classes: Iterable[str],
-    num_bodies: int,
-    prepared: dict,
-) -> Dataset:
-    """Write the planned clips in order; `results(start)` yields `_preprocess`'s results from start on."""
-    with DatasetWriter(
-        out,
-        name=name,
-        layout=layout,
-        classes=classes,
-        num_frames=NUM_FRAMES,
-        num_bodies=num_bodies,
-        prepared={**prepared, "frames": NUM_FRAMES},
-        sources=[clip.name for clip in plan],
-    ) as writer:
-        rest = plan[writer.done :]
-        for clip, result in zip(
-            rest, _with_progress(results(writer.done), writer.done, len(plan)), strict=True
-        ):
-            if isinstance(result, str):
-                writer.skip(clip.name, result)
-            else:
-                writer.add(clip.split, result[0], result[1], clip.label, clip.name)
-        dataset = writer.finish()
-    _report(dataset)
-    return dataset
-
-
-def _with_progress(results, done, total) -> Iterator:
-    """The same results, with a bar and the time left on standard error if that is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("preparing"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("clips"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("preparing", total=total, completed=done)
-        for result in results:
-            yield result
-            progress.advance(task)
-
-
-def _report(dataset):
-    """Clips of each split, and every clip that was left out, by name and reason."""
-    counts = ", ".join(f"{len(split)} {name}" for name, split in dataset.splits.items())
-    print(
-        f"{dataset.folder}: {counts} clips, {len(dataset.classes)} classes, {len(dataset.skipped)} left out"
-    )
-    for name, reason in dataset.skipped:
-        print(f"  left out {name}: {reason}")

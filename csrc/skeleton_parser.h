@@ -1,0 +1,183 @@
+// The text of an NTU RGB+D `.skeleton` file, parsed. Knows nothing of Python: the extension module
+// (skeleton_io.cpp) and the fuzz target (tools/fuzz_skeleton_io.cpp) share it.
+//
+//   frames
+//   for each frame: bodies
+//     for each body: 10 numbers, the tracking id first
+//       25
+//       for each joint: 12 numbers, x y z first
+//
+// One item a line, numbers separated by blanks. ikem_fast/data/formats/ntu.py reads the same grammar, with
+// the same errors, where this one is not built. Memory is linear in the length of the text, whatever it
+// declares.
+#pragma once
+
+#include <array>
+#include <charconv>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <vector>
+
+namespace ikem {
+
+constexpr int kJoints = 25;
+constexpr int kMaxBodies = 6;  // what the sensor tracks at a time
+constexpr int kMaxFrames = 1 << 16;
+constexpr int kBodyNumbers = 10;
+constexpr int kJointNumbers = 12;
+constexpr size_t kMaxNumberLength = 32;
+constexpr size_t kMaxQuoted = 40;  // characters of a line that an error repeats
+
+// R records, one for each body of each frame, in the order of the file.
+struct Skeletons {
+    int frames = 0;
+    std::vector<int32_t> frame;         // (R,)
+    std::vector<uint64_t> tracking_id;  // (R,)
+    std::vector<float> joints;          // (R, 25, 3), metres
+};
+
+class SkeletonError : public std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
+class SkeletonParser {
+  public:
+    explicit SkeletonParser(std::string_view text) : next_(text.data()), end_(text.data() + text.size()) {}
+
+    Skeletons parse() {
+        Skeletons out;
+        out.frames = count("a frame count from 0 to 65536", 0, kMaxFrames);
+        for (int frame = 0; frame < out.frames; ++frame) {
+            const int bodies = count("a body count from 0 to 6", 0, kMaxBodies);
+            for (int body = 0; body < bodies; ++body) {
+                out.frame.push_back(frame);
+                out.tracking_id.push_back(tracking_id());
+                count("the joint count 25", kJoints, kJoints);
+                out.joints.resize(out.joints.size() + kJoints * 3);
+                float* joint = &*(out.joints.end() - kJoints * 3);
+                for (int v = 0; v < kJoints; ++v, joint += 3) coordinates(joint);
+            }
+        }
+        while (next_ != end_) {
+            next_line();
+            skip_blanks();
+            if (!rest_.empty()) fail("the end of the file");
+        }
+        return out;
+    }
+
+  private:
+    [[noreturn]] void fail(const char* expected) const {
+        std::string found = "the end of the file";
+        if (!ended_) {
+            found = "'";
+            for (char c : line_.substr(0, kMaxQuoted)) found += ' ' <= c && c <= '~' ? c : '?';
+            found += line_.size() > kMaxQuoted ? "...'" : "'";
+        }
+        throw SkeletonError("line " + std::to_string(line_number_) + ": expected " + expected + ", found " +
+                            found);
+    }
+
+    void next_line() {
+        ++line_number_;
+        ended_ = next_ == end_;
+        const size_t left = static_cast<size_t>(end_ - next_);
+        const void* newline = ended_ ? nullptr : std::memchr(next_, '\n', left);
+        const char* stop = newline ? static_cast<const char*>(newline) : end_;
+        line_ = std::string_view(next_, static_cast<size_t>(stop - next_));
+        rest_ = line_;
+        next_ = newline ? stop + 1 : end_;
+    }
+
+    // What a character can be part of.
+    enum Kind : uint8_t { kNumber, kBlank, kStranger };
+
+    static constexpr std::array<Kind, 256> kKinds = [] {
+        std::array<Kind, 256> kinds{};
+        for (Kind& kind : kinds) kind = kStranger;
+        for (char c : {' ', '\t', '\r'}) kinds[static_cast<uint8_t>(c)] = kBlank;
+        for (char c : {'0', '1', '2', '3', '4', '5', '6', '7', '8', '9', '.', '-', '+', 'e', 'E'})
+            kinds[static_cast<uint8_t>(c)] = kNumber;
+        return kinds;
+    }();
+
+    static Kind kind(char c) { return kKinds[static_cast<uint8_t>(c)]; }
+
+    void skip_blanks() {
+        while (!rest_.empty() && kind(rest_.front()) == kBlank) rest_.remove_prefix(1);
+    }
+
+    // Reads the next number of the line, all of it up to a blank or the end of the line.
+    template <typename Number>
+    bool number(Number& value) {
+        skip_blanks();
+        const char* begin = rest_.data();
+        const char* line_end = begin + rest_.size();
+        const auto [stop, error] = std::from_chars(begin, line_end, value);
+        const auto length = static_cast<size_t>(stop - begin);
+        if (length > kMaxNumberLength || (stop != line_end && kind(*stop) != kBlank)) return false;
+        rest_.remove_prefix(length);
+        if (std::is_floating_point_v<Number> && error == std::errc::result_out_of_range) {
+            // A number this short can only be too small if its exponent is negative; then it is 0.
+            value = 0;
+            const std::string_view text(begin, length);
+            return text.find("e-") != text.npos || text.find("E-") != text.npos;
+        }
+        return error == std::errc();
+    }
+
+    // Whether exactly `wanted` tokens are left, all of them of the characters that numbers are written with.
+    bool numbers_left(int wanted) const {
+        int starts = 0;
+        unsigned strangers = 0, before = kBlank;
+        for (const char c : rest_) {
+            const unsigned here = kind(c);
+            strangers |= here;
+            starts += static_cast<int>(before & ~here & kBlank);
+            before = here;
+        }
+        return starts == wanted && !(strangers & kStranger);
+    }
+
+    int count(const char* expected, int least, int most) {
+        next_line();
+        int value = 0;
+        if (!number(value) || !numbers_left(0) || value < least || value > most) fail(expected);
+        return value;
+    }
+
+    uint64_t tracking_id() {
+        next_line();
+        uint64_t value = 0;
+        if (!number(value) || !numbers_left(kBodyNumbers - 1)) fail("10 numbers of a body");
+        return value;
+    }
+
+    void coordinates(float* xyz) {
+        next_line();
+        for (int axis = 0; axis < 3; ++axis) {
+            double value = 0;
+            const bool finite = number(value) && std::abs(value) <= std::numeric_limits<float>::max();
+            if (!finite) fail("12 finite numbers of a joint");
+            xyz[axis] = static_cast<float>(value);
+        }
+        if (!numbers_left(kJointNumbers - 3)) fail("12 finite numbers of a joint");
+    }
+
+    const char* next_;  // where the next line starts
+    const char* end_;
+    std::string_view line_;
+    std::string_view rest_;  // what of the line has not been read
+    int line_number_ = 0;
+    bool ended_ = false;
+};
+
+inline Skeletons parse_skeletons(std::string_view text) { return SkeletonParser(text).parse(); }
+
+}  // namespace ikem

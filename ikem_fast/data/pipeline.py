@@ -1,0 +1,192 @@
+"""From planned clips to a prepared folder: read and preprocessed on all cores, written in order, reported.
+
+`prepare.py` says what the clips of a dataset are; how they become one is here.
+"""
+
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+from ikem_fast.data.dataset import Dataset, DatasetWriter
+from ikem_fast.data.preprocess import NUM_FRAMES, preprocess_clip, valid_frames
+from ikem_fast.data.sources import SourceFile
+from ikem_fast.errors import InputError
+
+CHUNK = 32  # clips that a worker process takes at a time
+IN_SKIP_LIST = "in the skip list"
+
+
+@dataclass(frozen=True)
+class PlannedClip:
+    """A clip to prepare: what it is called, where it goes, its class.
+
+    skip: why it is left out without being read, if it is.
+    """
+
+    name: str
+    split: str
+    label: int
+    skip: str | None = None
+
+
+def preprocess(raw, layout):
+    """(clip (3, T, V, M), true frame count), or the reason why there is none."""
+    try:
+        return preprocess_clip(raw, frames=NUM_FRAMES, layout=layout), int(valid_frames(raw).sum())
+    except ValueError as error:
+        return str(error).removeprefix("raw: ")
+
+
+def prepare_clips(
+    plan: list[PlannedClip],
+    results: Callable[[int], Iterable],
+    *,
+    out: Path,
+    name: str,
+    layout: str,
+    classes: Iterable[str],
+    num_bodies: int,
+    prepared: dict,
+) -> Dataset:
+    """Write the planned clips, in order, to the folder `out`, and report.
+
+    results: given a number, yields what `preprocess` makes of each clip from that one on.
+    prepared: the settings that shape the outcome, kept in the dataset's description.
+    """
+    with DatasetWriter(
+        out,
+        name=name,
+        layout=layout,
+        classes=classes,
+        num_frames=NUM_FRAMES,
+        num_bodies=num_bodies,
+        prepared={**prepared, "frames": NUM_FRAMES},
+        sources=[clip.name for clip in plan],
+    ) as writer:
+        start = writer.done
+        with_bar = _with_progress(results(start), start, len(plan))
+        for clip, result in zip(plan[start:], with_bar, strict=True):
+            if isinstance(result, str):
+                writer.skip(clip.name, result)
+            else:
+                writer.add(clip.split, result[0], result[1], clip.label, clip.name)
+        dataset = writer.finish()
+    _report(dataset)
+    return dataset
+
+
+def prepare_files(
+    files: list[SourceFile],
+    plan_file: Callable[[SourceFile], PlannedClip],
+    parse: Callable[[bytes], np.ndarray],
+    *,
+    limit: int,
+    workers: int | None,
+    layout: str,
+    prepared: dict,
+    **description,
+) -> Dataset:
+    """The same for one clip a file, read by worker processes.
+
+    parse: from a file's bytes to a raw clip (3, F, V, M); raises ValueError. Must be picklable.
+    limit: bytes above which a file is left out.
+    """
+    if workers is not None and workers < 1:
+        raise InputError(f"workers: expected at least 1, found {workers}")
+    plan, names = [], set()
+    for file in files:
+        clip = plan_file(file)
+        if clip.skip is None and clip.name in names:
+            clip = replace(clip, name=str(file), skip=f"another file is called {clip.name}, too")
+        names.add(clip.name)
+        plan.append(clip)
+
+    def results(start):
+        tasks = [clip.skip or file for clip, file in zip(plan[start:], files[start:], strict=True)]
+        return _in_parallel(partial(_load, parse=parse, limit=limit, layout=layout), tasks, workers)
+
+    prepared = {**prepared, "bytes": sum(file.size for file in files)}
+    return prepare_clips(plan, results, layout=layout, prepared=prepared, **description)
+
+
+def _load(task, parse, limit, layout):
+    """What `preprocess` makes of a file; a task that is a reason to skip one stays that."""
+    if isinstance(task, str):
+        return task
+    try:
+        return preprocess(parse(task.read(limit)), layout)
+    except ValueError as error:
+        return str(error)
+
+
+def _in_parallel(function, tasks, workers) -> Iterator:
+    """map(function, tasks) on worker processes, in order, with a bounded number of results waiting."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    workers = min(workers or cores, -(-len(tasks) // CHUNK))
+    if workers <= 1:
+        yield from map(function, tasks)
+        return
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_ignore_interrupt)
+    pending = deque()
+    remaining = iter(tasks)
+    try:
+        while True:
+            while len(pending) < 3 * workers and (chunk := list(islice(remaining, CHUNK))):
+                pending.append(pool.submit(_map_chunk, function, chunk))
+            if not pending:
+                break
+            yield from pending.popleft().result()
+    except BrokenProcessPool:
+        raise InputError(
+            "a worker process died (was the memory used up?); start the command again to go on, "
+            "with fewer workers"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _map_chunk(function, chunk):
+    return list(map(function, chunk))
+
+
+def _ignore_interrupt():
+    """Ctrl-C is for the parent, which ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _with_progress(results, done, total) -> Iterator:
+    """The same results, with a bar and the time left on standard error if that is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = [TextColumn("preparing"), BarColumn(), MofNCompleteColumn(), TextColumn("clips")]
+    bar = Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal)
+    with bar:
+        task = bar.add_task("preparing", total=total, completed=done)
+        for result in results:
+            yield result
+            bar.advance(task)
+
+
+def _report(dataset):
+    """Print the clips of each split, and those left out by name and reason (without the user's own list)."""
+    counts = ", ".join(f"{len(split)} {name}" for name, split in dataset.splits.items())
+    print(f"{dataset.folder}: {counts} clips of {len(dataset.classes)} classes")
+    left_out = [(name, reason) for name, reason in dataset.skipped if reason != IN_SKIP_LIST]
+    if len(left_out) < len(dataset.skipped):
+        print(f"left out as listed: {len(dataset.skipped) - len(left_out)}")
+    if left_out:
+        print(f"left out as unusable: {len(left_out)}")
+    for name, reason in left_out:
+        print(f"  {name}: {reason}")

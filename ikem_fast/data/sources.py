@@ -1,0 +1,98 @@
+"""The files of a dataset, in a folder or in .zip archives, found in a fixed order and read within bounds.
+
+Archives are read in place: nothing is extracted, so that no name in one can lead out of a folder, and what a
+member declares to be its size is held against a limit first.
+"""
+
+import os
+import zipfile
+import zlib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+
+from ikem_fast.errors import InputError
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file: `path` itself, or `member` of the archive `path`."""
+
+    path: Path
+    member: str | None = None
+
+    @property
+    def stem(self):
+        return PurePosixPath(self.member).stem if self.member else self.path.stem
+
+    def __str__(self):
+        return f"{self.path}/{self.member}" if self.member else str(self.path)
+
+    @property
+    def size(self):
+        """Bytes, as the file system or the archive has it."""
+        return (
+            _open_archive(self.path).getinfo(self.member).file_size
+            if self.member
+            else self.path.stat().st_size
+        )
+
+    def read(self, limit):
+        """The file's bytes. Raises ValueError if they cannot be read or are more than `limit`."""
+        try:
+            if self.size > limit:
+                raise ValueError(f"expected at most {limit} bytes, found {self.size}")
+            return self._read_member(limit) if self.member else self.path.read_bytes()
+        except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+            raise ValueError(f"cannot be read: {error}") from None
+
+    def _read_member(self, limit):
+        archive = _open_archive(self.path)
+        info = archive.getinfo(self.member)
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ValueError(f"expected a stored or deflated member, found compression {info.compress_type}")
+        with archive.open(info) as stream:
+            return stream.read(limit)
+
+
+@lru_cache(maxsize=8)
+def _open_archive(path):
+    return zipfile.ZipFile(path)
+
+
+def find_files(where, suffix):
+    """All files under a folder whose names end with `suffix`, in it or in .zip archives in it, by name.
+
+    where: a folder, searched to its depths, or one archive. Hidden files are left out.
+    Raises InputError if there is no such place, none of the files, or an archive that cannot be opened.
+    """
+    where = Path(where)
+    if where.is_dir():
+        paths = [Path(folder, name) for folder, _, names in os.walk(where) for name in names]
+    elif where.is_file():
+        paths = [where]
+    else:
+        raise InputError(f"{where}: expected a folder or a .zip with {suffix} files, found nothing there")
+    files = []
+    for path in paths:
+        if path.name.startswith("."):
+            continue
+        if path.suffix == ".zip":
+            files += _members(path, suffix)
+        elif path.name.endswith(suffix):
+            files.append(SourceFile(path))
+    if not files:
+        raise InputError(f"{where}: expected {suffix} files there or in .zip archives there, found none")
+    return sorted(files, key=lambda file: (file.stem, str(file)))
+
+
+def _members(path, suffix):
+    try:
+        names = _open_archive(path).namelist()
+    except (OSError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: expected a .zip archive, found: {error}") from None
+    return [
+        SourceFile(path, name)
+        for name in dict.fromkeys(names)
+        if name.endswith(suffix) and not PurePosixPath(name).name.startswith(".")
+    ]
