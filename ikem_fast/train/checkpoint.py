@@ -13,13 +13,14 @@ VERSION = 1
 NAME = "checkpoint.pt"
 
 
-def save_checkpoint(path, *, kind, config, dataset, epoch, model, optimizer):
+def save_checkpoint(path, *, kind, config, model_config, dataset, epoch, model, optimizer):
     """Write a checkpoint beside `path`, then give it that name: what was there stays whole until then.
 
     Args:
         kind: "pretrain" or "distill".
         config: the run's settings, a dataclass.
-        dataset: {"layout": …, "classes": …, …}, what the model was trained on.
+        model_config: `ModelConfig` of the pretraining model, or of the teacher.
+        dataset: `data.Dataset` that the model was trained on.
         epoch: epochs completed.
     """
     state = {
@@ -27,7 +28,8 @@ def save_checkpoint(path, *, kind, config, dataset, epoch, model, optimizer):
         "version": VERSION,
         "kind": kind,
         "config": _plain(asdict(config)),
-        "dataset": dataset,
+        "model_config": _plain(asdict(model_config)),
+        "dataset": {"name": dataset.name, "layout": dataset.layout, "classes": list(dataset.classes)},
         "epoch": epoch,
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
@@ -52,7 +54,9 @@ def load_checkpoint(path, kinds=("pretrain", "distill")):
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"{path}: expected a checkpoint, found a damaged or foreign file ({reason})") from None
+        raise InputError(
+            f"{path}: expected a checkpoint, found a damaged or foreign file ({reason})"
+        ) from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise InputError(
             f"{path}: expected a checkpoint of ikem-fast, found another file; weights of the published code "

@@ -28,16 +28,24 @@ def distill(config):
             f"{config.teacher}: expected a teacher for the layout of {config.data}, {dataset.layout!r}, "
             f"found one for {layout!r}"
         )
+    model_config = ModelConfig(**state["model_config"])
     torch.manual_seed(config.seed)
-    model = build_distiller(
-        ModelConfig(**state["config"]["model"]), layout, config.students, config.teacher_mode, state["model"]
-    ).to(choose_device(config.device))
+    model = build_distiller(model_config, layout, config.students, config.teacher_mode, state["model"])
+    model.to(choose_device(config.device))
 
     def step(clips, frames, first, second, epoch):
         losses = model(clips, clips, frames, augment_teacher=first, augment_student=second)
         return losses, "distillation"
 
-    return fit(model, step, model.student_modalities, kind="distill", config=config, dataset=dataset)
+    return fit(
+        model,
+        step,
+        model.student_modalities,
+        kind="distill",
+        config=config,
+        model_config=model_config,
+        dataset=dataset,
+    )
 
 
 def build_distiller(config, layout, students, teacher_mode="eval", teacher=None):

@@ -30,7 +30,7 @@ class TrainingLog:
         self.path.write_text("".join(line for line in lines if json.loads(line)["epoch"] < first_epoch))
         self.tensorboard = SummaryWriter(str(out), purge_step=first_epoch)
         self.progress = progress_bar()
-        self.task = self.progress.add_task(title, total=steps * (epochs - first_epoch + 1))
+        self.task = self.progress.add_task(title, total=steps * (epochs - first_epoch + 1), status="")
         self.clips = 0
 
     def __enter__(self):
@@ -71,7 +71,7 @@ class TrainingLog:
         self.tensorboard.add_scalar("loss/sum", record["loss"], self.epoch)
         self.tensorboard.add_scalar("lr", learning_rate, self.epoch)
         self.tensorboard.add_scalar("clips_per_second", speed, self.epoch)
-        line = f"{self.title} {self.epoch}/{self.epochs}  {phase}  loss {record['loss']:.3f}  {speed:.0f} clips/s"
-        self.progress.update(self.task, status=f"loss {record['loss']:.3f}  {speed:.0f} clips/s")
+        status = f"{phase}  loss {record['loss']:.3f}  {speed:.0f} clips/s"
+        self.progress.update(self.task, status=status)
         if not self.progress.console.is_terminal:
-            self.progress.console.print(line, highlight=False)
+            self.progress.console.print(f"{self.title} {self.epoch}/{self.epochs}  {status}", highlight=False)

@@ -12,7 +12,7 @@ from ikem_fast.train.checkpoint import NAME, load_checkpoint, save_checkpoint
 from ikem_fast.train.log import TrainingLog
 
 
-def fit(model, step, names, *, kind, config, dataset):
+def fit(model, step, names, *, kind, config, model_config, dataset):
     """Train `model` on the split "train" and leave a checkpoint, metrics.jsonl and TensorBoard scalars.
 
     An epoch depends on the seed, its number and the checkpoint before it alone, so that a run that was
@@ -25,6 +25,7 @@ def fit(model, step, names, *, kind, config, dataset):
         names: of the L losses.
         kind: "pretrain" or "distill", for the checkpoint.
         config: `TrainConfig`.
+        model_config: `ModelConfig` that the model can be built from again.
         dataset: `data.Dataset`.
 
     Returns:
@@ -50,7 +51,6 @@ def fit(model, step, names, *, kind, config, dataset):
             f"{dataset.folder}: expected at least one batch of {config.batch_size} clips to train on, found "
             f"{len(dataset['train'])} clips; make --batch_size smaller or drop_last false"
         )
-    about = {"name": dataset.name, "layout": dataset.layout, "classes": list(dataset.classes)}
 
     model.train()
     with TrainingLog(out, kind, len(loader), epochs_done + 1, config.epochs) as log:
@@ -81,7 +81,14 @@ def fit(model, step, names, *, kind, config, dataset):
                 )
             log.end_epoch(phase, learning_rate, means)
             save_checkpoint(
-                path, kind=kind, config=config, dataset=about, epoch=epoch, model=model, optimizer=optimizer
+                path,
+                kind=kind,
+                config=config,
+                model_config=model_config,
+                dataset=dataset,
+                epoch=epoch,
+                model=model,
+                optimizer=optimizer,
             )
     return path
 
@@ -105,7 +112,9 @@ def _resume(path, kind, config, model, optimizer):
     if not path.exists():
         return 0
     if not config.resume:
-        raise InputError(f"{path.parent}: expected no run there, found a checkpoint; go on with --resume true")
+        raise InputError(
+            f"{path.parent}: expected no run there, found a checkpoint; go on with --resume true"
+        )
     state = load_checkpoint(path, kinds=(kind,))
     try:
         model.load_state_dict(state["model"])

@@ -25,7 +25,15 @@ def pretrain(config):
         losses = model(clips, clips, frames, exchange=exchange, augment_q=first, augment_k=second)
         return losses, "exchange" if exchange else "contrast"
 
-    return fit(model, step, model.modalities, kind="pretrain", config=config, dataset=dataset)
+    return fit(
+        model,
+        step,
+        model.modalities,
+        kind="pretrain",
+        config=config,
+        model_config=config.model,
+        dataset=dataset,
+    )
 
 
 def build_model(config, layout):
