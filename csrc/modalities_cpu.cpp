@@ -4,6 +4,8 @@
 // the write stays in its cache. Within a run every coordinate is one plane of (frames, V, M) values, and each
 // loop below walks over planes: nothing in them depends on a joint's neighbours, so that compilers vectorise
 // them. What does (the bone's parent, the axis's bone) is brought into planes of its own by `gather`.
+// (A struct declared inside a `simd` loop keeps GCC from vectorising it; structs passed from call to call do
+// not.)
 #include <torch/csrc/stable/ops.h>
 #include <torch/headeronly/util/BFloat16.h>
 #include <torch/headeronly/util/Half.h>
@@ -27,16 +29,19 @@ namespace {
 using torch::headeronly::BFloat16;
 using torch::headeronly::Half;
 
-// Values of one coordinate in a run. 3 planes of x, 3 of bones and 3 more stay below half of a 1 MB L2 cache.
+// Values of one coordinate in a run. A thread's 13 planes of them take 72 KB: in the second-level cache,
+// while the frames that are computed twice, one or two after each run, stay few.
 constexpr int64_t kRunValues = 1280;
 
-// The three coordinates of a run, each a plane of values.
+// The three coordinates of a run, each a plane of values, `stride` apart.
 struct Planes {
-    float* c[3];
+    float* x;
+    int64_t stride;
 
-    Vec3 operator[](int64_t i) const { return {c[0][i], c[1][i], c[2][i]}; }
-    void set(int64_t i, Vec3 v) const { c[0][i] = v.x, c[1][i] = v.y, c[2][i] = v.z; }
-    Planes from(int64_t offset) const { return {c[0] + offset, c[1] + offset, c[2] + offset}; }
+    IKEM_HD float* plane(int c) const { return x + c * stride; }
+    IKEM_HD Planes from(int64_t offset) const { return {x + offset, stride}; }
+    IKEM_HD Vec3 operator[](int64_t i) const { return {x[i], x[i + stride], x[i + 2 * stride]}; }
+    IKEM_HD void set(int64_t i, Vec3 v) const { x[i] = v.x, x[i + stride] = v.y, x[i + 2 * stride] = v.z; }
 };
 
 IKEM_MULTIVERSION void transform_planes(Planes x, const float* matrix, int64_t n) {
@@ -74,10 +79,10 @@ IKEM_MULTIVERSION void angle_planes(Planes bones, Planes axis_bones, float* angl
 
 IKEM_MULTIVERSION void angular_velocity_planes(Planes bones, Planes axis_bones, const float* angles,
                                                int64_t frame, float speed, Planes out, int64_t n) {
+    const float* next = angles + frame;
 #pragma omp simd
     for (int64_t i = 0; i < n; ++i) {
-        const Vec3 axis = rotation_axis(bones[i], axis_bones[i]);
-        out.set(i, angular_velocity(axis, angles[i], angles[i + frame], speed));
+        out.set(i, angular_velocity(rotation_axis(bones[i], axis_bones[i]), angles[i], next[i], speed));
     }
 }
 
@@ -95,12 +100,12 @@ void to_float(const float* from, float* to, int64_t n) { std::memcpy(to, from, n
 
 IKEM_MULTIVERSION void from_float(const float* from, Half* to, int64_t n) {
 #pragma omp simd
-    for (int64_t i = 0; i < n; ++i) to[i] = from[i];
+    for (int64_t i = 0; i < n; ++i) to[i].x = Half(from[i]).x;
 }
 
 IKEM_MULTIVERSION void from_float(const float* from, BFloat16* to, int64_t n) {
 #pragma omp simd
-    for (int64_t i = 0; i < n; ++i) to[i] = from[i];
+    for (int64_t i = 0; i < n; ++i) to[i].x = BFloat16(from[i]).x;
 }
 
 // to[t][v][m] = from[t][table[v]][m]. M is a constant where it is common, so that a joint's bodies are one
@@ -111,8 +116,8 @@ void gather_bodies(Planes from, const int64_t* table, int64_t joints, int64_t bo
     const int64_t M = kBodies ? kBodies : bodies;
     for (int c = 0; c < 3; ++c) {
         for (int64_t t = 0; t < frames; ++t) {
-            const float* source = from.c[c] + t * joints * M;
-            float* target = to.c[c] + t * joints * M;
+            const float* source = from.plane(c) + t * joints * M;
+            float* target = to.plane(c) + t * joints * M;
             for (int64_t v = 0; v < joints; ++v) {
                 std::memcpy(target + v * M, source + table[v] * M, M * sizeof(float));
             }
@@ -140,16 +145,13 @@ class Worker {
           frame_(d.joints * d.bodies),
           wants_axis_(d.asks_for(kRotationAxis) || d.asks_for(kAngularVelocity)),
           wants_bone_(wants_axis_ || d.asks_for(kBone)),
-          memory_((kPlanes * 3 + 1) * (run + 2) * frame_) {
-        float* next = memory_.data();
-        for (Planes* planes : {&x_, &bones_, &axis_bones_, &result_}) {
-            for (float*& plane : planes->c) {
-                plane = next;
-                next += (run + 2) * frame_;
-            }
-        }
-        angles_ = next;
-    }
+          plane_((run + 2) * frame_),
+          memory_(13 * plane_),
+          x_{memory_.data(), plane_},
+          bones_{x_.plane(3), plane_},
+          axis_bones_{x_.plane(6), plane_},
+          result_{x_.plane(9), plane_},
+          angles_(x_.plane(12)) {}
 
     // Frames begin … end−1 of a clip. Derivatives look at up to two frames more.
     void derive(int64_t clip, int64_t begin, int64_t end) {
@@ -189,24 +191,25 @@ class Worker {
                                             defined * frame_);
                     break;
             }
-            for (float* plane : out.c) std::fill(plane + defined * frame_, plane + frames * frame_, 0.0f);
+            for (int c = 0; c < 3; ++c) {
+                std::fill(out.plane(c) + defined * frame_, out.plane(c) + frames * frame_, 0.0f);
+            }
             store(out, p, clip, begin, frames);
         }
     }
 
   private:
-    static constexpr int64_t kPlanes = 4;
-
     // The clip's coordinates as floats, cropped and transformed.
     void load(int64_t clip, int64_t begin, int64_t frames) {
         for (int c = 0; c < 3; ++c) {
             const In* plane = static_cast<const In*>(d_.x) + (clip * 3 + c) * d_.frames * frame_;
             if (d_.crop_start == nullptr) {
-                to_float(plane + begin * frame_, x_.c[c], frames * frame_);
+                to_float(plane + begin * frame_, x_.plane(c), frames * frame_);
                 continue;
             }
             for (int64_t t = 0; t < frames; ++t) {
-                to_float(plane + source_frame(d_, clip, begin + t) * frame_, x_.c[c] + t * frame_, frame_);
+                to_float(plane + source_frame(d_, clip, begin + t) * frame_, x_.plane(c) + t * frame_,
+                         frame_);
             }
         }
         if (d_.matrix != nullptr) transform_planes(x_, d_.matrix + clip * 9, frames * frame_);
@@ -227,7 +230,7 @@ class Worker {
     }
 
     static void copy(Planes from, Planes to, int64_t n) {
-        for (int c = 0; c < 3; ++c) std::memcpy(to.c[c], from.c[c], n * sizeof(float));
+        for (int c = 0; c < 3; ++c) std::memcpy(to.plane(c), from.plane(c), n * sizeof(float));
     }
 
     Out* result(int32_t p, int64_t clip, int c, int64_t begin) const {
@@ -237,23 +240,24 @@ class Worker {
     // Where a modality is written: straight into a result of floats, else on the way to `store`.
     Planes target(int32_t p, int64_t clip, int64_t begin) const {
         if constexpr (std::is_same_v<Out, float>) {
-            return {result(p, clip, 0, begin), result(p, clip, 1, begin), result(p, clip, 2, begin)};
+            return {result(p, clip, 0, begin), d_.frames * frame_};
         }
         return result_;
     }
 
     void store(Planes from, int32_t p, int64_t clip, int64_t begin, int64_t frames) const {
         if constexpr (!std::is_same_v<Out, float>) {
-            for (int c = 0; c < 3; ++c) from_float(from.c[c], result(p, clip, c, begin), frames * frame_);
+            for (int c = 0; c < 3; ++c) from_float(from.plane(c), result(p, clip, c, begin), frames * frame_);
         }
     }
 
     const Derivation& d_;
     const int64_t frame_;  // values of one coordinate in one frame
     const bool wants_axis_, wants_bone_;
+    const int64_t plane_;  // values of one coordinate in a run and the two frames after it
     std::vector<float> memory_;
-    Planes x_, bones_, axis_bones_, result_;
-    float* angles_;
+    const Planes x_, bones_, axis_bones_, result_;
+    float* const angles_;
 };
 
 template <typename In, typename Out>
