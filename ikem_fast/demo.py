@@ -1,0 +1,95 @@
+"""The whole way on simulated people: prepare, pretrain, distil, evaluate, and one table of what came out."""
+
+from pathlib import Path
+
+from ikem_fast.configs import read_section
+from ikem_fast.data.prepare import prepare_synthetic
+from ikem_fast.evaluate.linear import PICTURE, RESULTS, LinearConfig, evaluate_linear
+from ikem_fast.train.config import DistillConfig, ModelConfig, PretrainConfig
+from ikem_fast.train.distill import distill
+from ikem_fast.train.log import METRICS
+from ikem_fast.train.pretrain import pretrain
+
+CLEARLY = 5.0  # percentage points by which training must beat random weights
+
+
+def demo(out: Path = Path("runs/demo"), seed: int = 0, device: str = "auto") -> int:
+    """Show on simulated people that training works. Started again, it goes on where it was.
+
+    Args:
+        out: folder for everything.
+        seed: of the people, the weights and the training.
+        device: cpu, cuda, cuda:1, …; auto takes a GPU where there is one.
+
+    Returns:
+        Exit status: 0, or 1 if training did not clearly beat random weights.
+    """
+    from rich.console import Console
+
+    console = Console()
+    section = lambda name: read_section("demo", name)  # noqa: E731
+    data, common = out / "data", {"data": out / "data", "device": device, "seed": seed}
+
+    console.rule("1. prepare")
+    prepare_synthetic(data, seed=seed, **section("synthetic"))
+
+    console.rule("2. pretrain: contrast, then exchange between modalities")
+    settings = section("pretrain")
+    model = ModelConfig(**settings.pop("model"))
+    teacher = pretrain(PretrainConfig(out=out / "teacher", model=model, resume=True, **settings, **common))
+
+    console.rule("3. distil six modalities into three")
+    student = distill(
+        DistillConfig(out=out / "student", teacher=teacher, resume=True, **section("distill"), **common)
+    )
+
+    console.rule("4. evaluate")
+    runs = {"untrained": (teacher, True), "trained": (teacher, False), "student": (student, False)}
+    reports = {
+        name: evaluate_linear(
+            LinearConfig(checkpoint=checkpoint, untrained=untrained, out=out / f"linear_{name}", **common)
+        )
+        for name, (checkpoint, untrained) in runs.items()
+    }
+    accuracy = {
+        name: {modalities: result["top1"] for modalities, result in report["sets"].items()}
+        for name, report in reports.items()
+    }
+    console.print(_table(accuracy, reports["trained"]["clips"]["test"]))
+
+    console.print("left behind:")
+    for path in (
+        data,
+        *(out / run / name for run in ("teacher", "student") for name in ("checkpoint.pt", METRICS)),
+        *(out / f"linear_{name}" / file for name in runs for file in (RESULTS, PICTURE)),
+    ):
+        console.print(f"  {path}", highlight=False)
+    return _verdict(accuracy, console)
+
+
+def _table(accuracy, clips):
+    from rich.table import Table
+
+    table = Table(title=f"top-1 accuracy in % of a linear classifier, {clips} clips of people not trained on")
+    table.add_column("modalities")
+    for name in accuracy:
+        table.add_column(name, justify="right")
+    for modalities in accuracy["trained"]:
+        figures = [accuracy[name].get(modalities) for name in accuracy]
+        label = modalities if modalities.count("+") < 3 else "all six"
+        table.add_row(label, *("" if figure is None else f"{figure:.1f}" for figure in figures))
+    return table
+
+
+def _verdict(accuracy, console):
+    """Exit status: do all modalities together, and the student, clearly beat untrained encoders?"""
+    failed = 0
+    for name in ("trained", "student"):
+        modalities = max(accuracy[name], key=lambda together: together.count("+"))
+        gain = accuracy[name][modalities] - accuracy["untrained"][modalities]
+        verdict = "clearly better" if gain >= CLEARLY else f"NOT clearly better (by {CLEARLY:.0f} points)"
+        console.print(
+            f"{name} on {modalities}: {gain:+.1f} points over untrained, {verdict}", highlight=False
+        )
+        failed += gain < CLEARLY
+    return int(failed > 0)

@@ -1,0 +1,66 @@
+"""What is installed, which fused ops are active on this machine, and why others are not."""
+
+import platform
+from importlib import metadata
+
+import torch
+
+import ikem_fast
+
+
+def doctor() -> None:
+    """Print versions, devices, and for each fused part whether it is active or why not."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    for title, rows in (("versions", _versions()), ("devices", _devices()), ("fused ops", _fused())):
+        table = Table(title=title, show_header=False, title_justify="left", min_width=40)
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+
+
+def _versions():
+    def version(package):
+        try:
+            return metadata.version(package)
+        except metadata.PackageNotFoundError:
+            return "not installed"
+
+    return [
+        ("ikem-fast", ikem_fast.__version__),
+        ("python", platform.python_version()),
+        ("platform", platform.platform()),
+        *((name, version(name)) for name in ("torch", "triton", "numpy")),
+        ("torch's CUDA", torch.version.cuda or "none: a CPU build of torch"),
+    ]
+
+
+def _devices():
+    rows = [("cpu", f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}")]
+    for index in range(torch.cuda.device_count()):
+        card = torch.cuda.get_device_properties(index)
+        rows.append((f"cuda:{index}", f"{card.name}, {card.total_memory / 2**30:.0f} GiB"))
+    if len(rows) == 1:
+        rows.append(("cuda", "no device"))
+    return rows
+
+
+def _fused():
+    from ikem_fast.ops import native
+
+    status = native.status()
+    return [
+        ("derive_modalities on the CPU", status["cpu"]),
+        ("derive_modalities on a GPU", status["cuda"]),
+        (".skeleton reader", _skeleton_reader()),
+    ]
+
+
+def _skeleton_reader():
+    try:
+        import ikem_fast._skeleton_io  # noqa: F401
+    except ImportError as error:
+        return f"Python reader in its place: {error}"
+    return "ok"
