@@ -30,7 +30,8 @@ def _load():
     try:
         torch.ops.load_library(library)
     except OSError as e:
-        return None, f"{library} cannot be loaded: {e}"
+        reason = e.__cause__ or e  # torch names the file, the cause says what is wrong with it
+        return None, f"{library} cannot be loaded: {reason}"
     return library, None
 
 
