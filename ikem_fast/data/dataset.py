@@ -434,7 +434,5 @@ def _lock_folder(folder):
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(descriptor)
-        raise InputError(
-            f"{folder}: expected nobody else at work there, found it locked by another run"
-        ) from None
+        raise InputError(f"{folder}: another run is preparing this folder; wait for it to end") from None
     return descriptor

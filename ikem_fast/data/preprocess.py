@@ -75,9 +75,9 @@ def _resample(clip, frames):
 def _align(clip, layout):
     """Turn each frame and body about y until the shoulders lie along x."""
     right, left = layout.shoulders
-    x, _, z = clip[:, :, right] - clip[:, :, left]  # each (T, M)
-    angle = np.arccos(x / (np.hypot(x, z) + 1e-4))
-    angle *= np.where(z.sum(axis=0) >= 0, -1, 1)
-    cos, sin = np.cos(angle)[:, None], np.sin(angle)[:, None]  # (T, 1, M)
+    x, _, z = (clip[:, :, right] - clip[:, :, left]).astype(np.float64)  # each (T, M)
+    cos = x / (np.hypot(x, z) + 1e-4)
+    sin = np.sqrt(1 - cos * cos) * np.where(z.sum(axis=0) >= 0, -1, 1)  # of the angle whose cosine that is
+    cos, sin = (value.astype(clip.dtype)[:, None] for value in (cos, sin))  # (T, 1, M)
     x, y, z = clip
     return np.stack((cos * x - sin * z, y, sin * x + cos * z))

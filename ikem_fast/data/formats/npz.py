@@ -17,16 +17,17 @@ import numpy as np
 
 from ikem_fast.errors import InputError
 
-MAX_CLIPS = 10_000_000
 MAX_CLIP_BYTES = 1 << 28
-_BROKEN = (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, zlib.error, NotImplementedError)
+MAX_COLUMN_BYTES = 1 << 28
+MAX_CLASSES = 1 << 16
+_BROKEN = (ValueError, KeyError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 class PackedClips:
     """The description of a packed file; `clips` reads its coordinates.
 
     lengths, labels: (N,) int64.
-    attributes: name → (N,) array, for every other entry.
+    attributes: name → (N,) array, for every other entry that is one value a clip.
     num_joints, num_bodies: V and M.
 
     Raises InputError if the file cannot be read or its entries disagree.
@@ -37,30 +38,32 @@ class PackedClips:
         if not self.path.is_file():
             raise InputError(f"{self.path}: expected an .npz file, found no such file")
         try:
-            self._read_description()
+            with zipfile.ZipFile(self.path) as archive:
+                self._read_description(archive)
         except InputError:
             raise
         except _BROKEN as error:
             raise InputError(f"{self.path}: expected an .npz with x, len and y, found: {error}") from None
 
-    def _read_description(self):
-        with zipfile.ZipFile(self.path) as archive:
-            entries = {Path(name).stem for name in archive.namelist()}
-            for needed in ("x", "len", "y"):
-                if needed not in entries:
-                    found = ", ".join(sorted(entries)[:20])
-                    raise InputError(f"{self.path}: expected entries x, len and y, found {found}")
-            self.attributes = {entry: self._read_column(archive, entry) for entry in sorted(entries - {"x"})}
-            self.lengths = self._as_counts(self.attributes.pop("len"), "len")
-            self.labels = self._as_counts(self.attributes.pop("y"), "y")
-            for entry, column in {"y": self.labels, **self.attributes}.items():
-                if column.shape != self.lengths.shape:
-                    raise InputError(
-                        f"{self.path}: expected {len(self.lengths)} values in {entry!r}, as in 'len', "
-                        f"found shape {column.shape}"
-                    )
-            with archive.open("x.npy") as stream:
-                shape, fortran_order, self._dtype = _read_header(stream)
+    def _read_description(self, archive):
+        entries = sorted(name.removesuffix(".npy") for name in archive.namelist())
+        if not {"x", "len", "y"} <= set(entries):
+            raise InputError(f"{self.path}: expected entries x, len and y, found {', '.join(entries[:20])}")
+        columns = {entry: self._read_column(archive, entry) for entry in entries if entry != "x"}
+        self.lengths = self._as_integers("len", columns.pop("len"), most=MAX_CLIP_BYTES)
+        self.labels = self._as_integers("y", columns.pop("y"), most=MAX_CLASSES - 1)
+        if self.labels.shape != self.lengths.shape:
+            raise InputError(
+                f"{self.path}: expected {len(self.lengths)} values in 'y', as in 'len', "
+                f"found {len(self.labels)}"
+            )
+        self.attributes = {
+            entry: column
+            for entry, column in columns.items()
+            if column is not None and column.shape == self.lengths.shape
+        }
+        with archive.open("x.npy") as stream:
+            shape, fortran_order, self._dtype = _read_header(stream)
         if fortran_order or len(shape) not in (3, 4) or shape[2] != 3 or self._dtype.kind != "f":
             raise InputError(
                 f"{self.path}: expected 'x' to be floats of shape (frames, joints, 3) or "
@@ -75,19 +78,19 @@ class PackedClips:
         self.num_joints, self.num_bodies = shape[1], shape[3] if len(shape) == 4 else 1
 
     def _read_column(self, archive, entry):
+        """The array of an entry with one number or string a clip; None if it is something else."""
         with archive.open(f"{entry}.npy") as stream:
             shape, _, dtype = _read_header(stream)
-            if len(shape) != 1 or shape[0] > MAX_CLIPS or dtype.hasobject:
-                raise InputError(
-                    f"{self.path}: expected {entry!r} to hold one number or string a clip, "
-                    f"found {dtype} of shape {shape}"
-                )
+            if len(shape) != 1 or dtype.kind not in "iuUS" or shape[0] * dtype.itemsize > MAX_COLUMN_BYTES:
+                return None
             return np.frombuffer(_read_exactly(stream, shape[0] * dtype.itemsize), dtype)
 
-    def _as_counts(self, column, entry):
-        if column.dtype.kind not in "iu" or (len(column) and column.min() < 0):
+    def _as_integers(self, entry, column, most):
+        if column is None or column.dtype.kind not in "iu":
+            raise InputError(f"{self.path}: expected one integer a clip in {entry!r}, found something else")
+        if len(column) and not (column.min() >= 0 and column.max() <= most):
             raise InputError(
-                f"{self.path}: expected {entry!r} to be integers ≥ 0, found {column.dtype} {column[:3]}"
+                f"{self.path}: expected {entry!r} from 0 to {most}, found {column.min()} … {column.max()}"
             )
         return column.astype(np.int64)
 

@@ -107,11 +107,13 @@ _MAX_FRAMES = 1 << 16
 _MAX_BODIES = 6
 _MAX_NUMBER_LENGTH = 32
 _MAX_QUOTED = 40
-_INTEGER = rb"(-?\d+)"
-_DECIMAL = rb"(-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)"
+_MAX_FLOAT32 = float(np.finfo(np.float32).max)
+# Repetitions are bounded so that no text makes a match take long.
+_INTEGER = rb"(-?\d{1,32})"
+_DECIMAL = rb"(-?(?:\d{1,32}(?:\.\d{0,32})?|\.\d{1,32})(?:[eE][+-]?\d{1,32})?)"
 _OTHERS = rb"(?:[ \t\r]+[0-9.eE+-]+)"
 _COUNT_LINE = re.compile(rb"[ \t\r]*" + _INTEGER + rb"[ \t\r]*")
-_BODY_LINE = re.compile(rb"[ \t\r]*(\d+)" + _OTHERS + rb"{9}[ \t\r]*")
+_BODY_LINE = re.compile(rb"[ \t\r]*(\d{1,32})" + _OTHERS + rb"{9}[ \t\r]*")
 _JOINT_LINE = re.compile(
     rb"[ \t\r]*" + _DECIMAL + rb"[ \t\r]+" + _DECIMAL + rb"[ \t\r]+" + _DECIMAL + _OTHERS + rb"{9}[ \t\r]*"
 )
@@ -157,7 +159,7 @@ class _Lines:
     def coordinates(self):
         expected = "12 finite numbers of a joint"
         xyz = [float(number) for number in self.match(_JOINT_LINE, expected)]
-        if max(map(abs, xyz)) > np.finfo(np.float32).max:
+        if max(map(abs, xyz)) > _MAX_FLOAT32:
             self.fail(expected)
         return xyz
 
@@ -198,7 +200,7 @@ class ClipName(NamedTuple):
     action: int
 
 
-_NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
+_NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})", re.ASCII)
 
 
 def parse_name(name):

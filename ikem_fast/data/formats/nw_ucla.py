@@ -47,7 +47,7 @@ class ClipName(NamedTuple):
 
 def parse_name(name):
     """The `ClipName` of a file's name without `.json`, or None if it is not one."""
-    match = re.fullmatch(r"a(\d\d)_s(\d\d)_e(\d\d)_v(\d\d)", name)
+    match = re.fullmatch(r"a(\d\d)_s(\d\d)_e(\d\d)_v(\d\d)", name, re.ASCII)
     if not match:
         return None
     clip = ClipName(*map(int, match.groups()))

@@ -32,7 +32,7 @@ class ClipName(NamedTuple):
 
 def parse_name(name):
     """The `ClipName` of a file's name without `.mat`, or None if it is not one."""
-    match = re.fullmatch(r"a(\d{1,2})_s(\d)_t(\d)_skeleton", name)
+    match = re.fullmatch(r"a(\d{1,2})_s(\d)_t(\d)_skeleton", name, re.ASCII)
     if not match:
         return None
     clip = ClipName(*map(int, match.groups()))
