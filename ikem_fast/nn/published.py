@@ -58,6 +58,12 @@ def load_published_state_dict(model, state_dict):
     missing = [name for name in banks if name not in published]
     if missing:
         raise ValueError(f"state_dict: expected {missing[0]!r} (a memory bank), which is not there")
+    _, K, D = model.bank.rows.shape
+    for name in banks:
+        if published[name].shape != (D, K):
+            raise ValueError(
+                f"state_dict: expected shape {(D, K)} for {name!r}, found {tuple(published[name].shape)}"
+            )
     ours["bank.rows"] = torch.stack([published[name].T for name in banks])
     pointer = published.get("queue_ptr", torch.zeros(1, dtype=torch.int64))
     ours["bank.pointer"] = pointer.reshape(-1)[0]
