@@ -21,3 +21,13 @@ def shared():
 @pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset(tmp_path_factory):
+    """A prepared dataset of simulated people, three clips of each action."""
+    from ikem_fast.data.prepare import prepare_synthetic
+
+    folder = tmp_path_factory.mktemp("tiny") / "data"
+    prepare_synthetic(folder, clips_per_class=3)
+    return folder

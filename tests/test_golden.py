@@ -6,8 +6,15 @@ import sys
 import pytest
 
 CHECKS = (
-    "modalities", "encoder", "pretrain", "student", "preprocess", "augment", "trajectory", "student_trajectory",
-)  # fmt: skip
+    "modalities",
+    "encoder",
+    "pretrain",
+    "student",
+    "preprocess",
+    "augment",
+    "trajectory",
+    "student_trajectory",
+)
 
 
 @pytest.mark.parametrize("name", CHECKS)

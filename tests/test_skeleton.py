@@ -59,5 +59,5 @@ def test_names_are_not_registered_twice():
     register_layout(NTU_RGBD)
     with pytest.raises(ValueError, match="registered already"):
         register_layout(replace(NTU_RGBD, torso=(0, 4, 8)))
-    with pytest.raises(ValueError, match="kinect-v1.*found 'kinect'"):
+    with pytest.raises(ValueError, match=r"kinect-v1.*found 'kinect'"):
         get_layout("kinect")

@@ -53,7 +53,7 @@ def load_checkpoint(path, kinds=("pretrain", "distill")):
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(
             f"{path}: expected a checkpoint, found a damaged or foreign file ({reason})"
         ) from None

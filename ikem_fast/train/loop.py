@@ -44,7 +44,6 @@ def fit(model, step, names, *, kind, config, model_config, dataset):
         weight_decay=config.weight_decay,
     )
     epochs_done = _resume(path, kind, config, model, optimizer)
-    out.mkdir(parents=True, exist_ok=True)
     loader = BatchLoader(dataset["train"], config.batch_size, device, config.seed, config.drop_last)
     if not len(loader):
         raise InputError(
@@ -52,6 +51,13 @@ def fit(model, step, names, *, kind, config, model_config, dataset):
             f"{len(dataset['train'])} clips; make --batch_size smaller or drop_last false"
         )
 
+    if min(config.batch_size, len(dataset["train"])) > model_config.queue_size:
+        raise InputError(
+            f"batch_size: expected at most queue_size = {model_config.queue_size} clips, found "
+            f"{config.batch_size}; the bank must hold a batch"
+        )
+
+    out.mkdir(parents=True, exist_ok=True)
     model.train()
     with TrainingLog(out, kind, len(loader), epochs_done + 1, config.epochs) as log:
         for epoch in range(epochs_done + 1, config.epochs + 1):

@@ -29,8 +29,9 @@ def test_everything_arrives(prefix):
     source, target = IKEM(**SMALL), IKEM(**SMALL)
     source.bank.pointer.fill_(4)
     load_published_state_dict(target, published(source, prefix))
+    loaded = target.state_dict()
     for name, value in source.state_dict().items():
-        assert torch.equal(value, target.state_dict()[name]), name
+        assert torch.equal(value, loaded[name]), name
 
 
 def test_checkpoint_without_exchange_heads_keeps_ours():
@@ -46,8 +47,9 @@ def test_checkpoint_without_exchange_heads_keeps_ours():
 def test_pretraining_checkpoint_becomes_a_teacher():
     source, target = IKEM(**SMALL), RelationalDistiller(**SMALL)
     load_published_state_dict(target, published(source))
+    loaded = target.teacher.state_dict()
     for name, value in source.query_encoders.state_dict().items():
-        assert torch.equal(value, target.teacher.state_dict()[name])
+        assert torch.equal(value, loaded[name]), name
 
 
 @pytest.mark.parametrize(
