@@ -33,12 +33,23 @@ struct Derivation {
     void* out;
     ScalarType out_type;  // Float, Half or BFloat16
 
-    bool asks_for(Modality m) const {
+    IKEM_HD bool asks_for(Modality m) const {
         for (int32_t p = 0; p < num_modalities; ++p) {
             if (modality[p] == m) return true;
         }
         return false;
     }
+};
+
+// The three coordinates of some frames, each a plane of (frames, V, M) values, `stride` apart.
+struct Planes {
+    float* x;
+    int64_t stride;
+
+    IKEM_HD float* plane(int c) const { return x + c * stride; }
+    IKEM_HD Planes from(int64_t offset) const { return {x + offset, stride}; }
+    IKEM_HD Vec3 operator[](int64_t i) const { return {x[i], x[i + stride], x[i + 2 * stride]}; }
+    IKEM_HD void set(int64_t i, Vec3 v) const { x[i] = v.x, x[i + stride] = v.y, x[i + 2 * stride] = v.z; }
 };
 
 // Frames after resampling ÷ frames before.

@@ -76,15 +76,16 @@ IKEM_HD Vec3 torso_normal(Vec3 a, Vec3 b, Vec3 c) {
     const Vec3 n = cross(a - c, b - c);
     const double x = n.x, y = n.y, z = n.z;
     const double length = sqrt(x * x + y * y + z * z);
-    const double divisor = length > kShortest ? length : kShortest;
-    return {static_cast<float>(x / divisor), static_cast<float>(y / divisor), static_cast<float>(z / divisor)};
+    const double scale = 1.0 / (length > kShortest ? length : kShortest);
+    return {static_cast<float>(x * scale), static_cast<float>(y * scale), static_cast<float>(z * scale)};
 }
 
 IKEM_HD Vec3 rotation_axis(Vec3 bone, Vec3 axis_bone) { return cross(bone, axis_bone); }
 
-// atan2(sine, cosine) for sine ≥ 0, in [0, π]; 0 where both are 0. Off by at most 2.1e-7, the distance between
-// floats near π; free of branches, so that compilers vectorise it. The polynomial is a least-maximum fit of
-// (atan(a) − a) / a³ on [0, 1]; what is added to it, the nearest multiple of π/2, is held in two floats.
+// atan2(sine, cosine) for sine ≥ 0, in [0, π]; 0 where both are 0. Off by at most 2.1e-7, the distance
+// between floats near π; free of branches, so that compilers vectorise it. The polynomial is a least-maximum
+// fit of (atan(a) − a) / a³ on [0, 1]; what is added to it, the nearest multiple of π/2, is held in two
+// floats.
 IKEM_HD float angle_of(float sine, float cosine) {
     const float adjacent = fabsf(cosine);
     const bool steep = sine > adjacent, obtuse = cosine < 0.0f;

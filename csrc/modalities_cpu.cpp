@@ -33,17 +33,6 @@ using torch::headeronly::Half;
 // while the frames that are computed twice, one or two after each run, stay few.
 constexpr int64_t kRunValues = 1280;
 
-// The three coordinates of a run, each a plane of values, `stride` apart.
-struct Planes {
-    float* x;
-    int64_t stride;
-
-    IKEM_HD float* plane(int c) const { return x + c * stride; }
-    IKEM_HD Planes from(int64_t offset) const { return {x + offset, stride}; }
-    IKEM_HD Vec3 operator[](int64_t i) const { return {x[i], x[i + stride], x[i + 2 * stride]}; }
-    IKEM_HD void set(int64_t i, Vec3 v) const { x[i] = v.x, x[i + stride] = v.y, x[i + 2 * stride] = v.z; }
-};
-
 IKEM_MULTIVERSION void transform_planes(Planes x, const float* matrix, int64_t n) {
 #pragma omp simd
     for (int64_t i = 0; i < n; ++i) x.set(i, transform(matrix, x[i]));
