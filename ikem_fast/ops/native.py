@@ -15,6 +15,7 @@ from ikem_fast.skeleton import MODALITIES
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+_CUDA_JOINTS = 512  # kMaxJoints in csrc/modalities_kernel.cuh
 
 
 def _load():
@@ -66,6 +67,8 @@ def problem_with(x, out_dtype):
     for name, dtype in (("x", x.dtype), ("out_dtype", out_dtype)):
         if dtype not in _DTYPES:
             return f"{name}: the kernels know {', '.join(map(str, _DTYPES))}, found {dtype}"
+    if x.device.type == "cuda" and x.shape[3] > _CUDA_JOINTS:
+        return f"x: the CUDA kernel takes up to {_CUDA_JOINTS} joints, found {x.shape[3]}"
     return problem_on(x.device.type)
 
 
