@@ -177,7 +177,10 @@ def _parser(name, command, settings):
             ActionConfigFile.apply_config(parser, cfg, dest, json.dumps(read_section(value, command.section)))
 
     parser = Parser(
-        prog=f"ikem-fast {name}", description=command.summary, epilog=f"example: {command.example}"
+        prog=f"ikem-fast {name}",
+        description=command.summary,
+        epilog=f"example: {command.example}",
+        allow_abbrev=False,
     )
     if command.section:
         shipped = ", ".join(sorted(shipped_configs()))

@@ -11,6 +11,7 @@ from ikem_fast.data import open_dataset
 from ikem_fast.errors import InputError
 from ikem_fast.evaluate.features import estimate_statistics, extract_features, load_encoders
 from ikem_fast.evaluate.picture import draw_linear
+from ikem_fast.train.checkpoint import plain
 from ikem_fast.train.device import choose_device
 
 RESULTS = "linear.json"
@@ -100,7 +101,7 @@ def evaluate_linear(config):
         )
     report = {
         "dataset": dataset.name,
-        "settings": {name: str(v) if isinstance(v, Path) else v for name, v in asdict(config).items()},
+        "settings": plain(asdict(config)),
         "clips": {"train": len(train), "test": len(test)},
         "classes": list(dataset.classes),
         "sets": results,

@@ -27,8 +27,8 @@ def save_checkpoint(path, *, kind, config, model_config, dataset, epoch, model, 
         "format": FORMAT,
         "version": VERSION,
         "kind": kind,
-        "config": _plain(asdict(config)),
-        "model_config": _plain(asdict(model_config)),
+        "config": plain(asdict(config)),
+        "model_config": plain(asdict(model_config)),
         "dataset": {"name": dataset.name, "layout": dataset.layout, "classes": list(dataset.classes)},
         "epoch": epoch,
         "model": model.state_dict(),
@@ -69,10 +69,10 @@ def load_checkpoint(path, kinds=("pretrain", "distill")):
     return state
 
 
-def _plain(value):
-    """Settings as plain containers, which load without running code."""
+def plain(value):
+    """Settings as plain containers, which are stored and loaded without running code."""
     if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
+        return {name: plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value
