@@ -3,6 +3,9 @@
 What each op computes is written out in `reference`; this file decides only who computes it.
 """
 
+import os
+from importlib import import_module
+
 import torch
 
 from ikem_fast.ops import native, reference, tiled
@@ -149,7 +152,7 @@ def cross_modal_contrast(
     if q.shape[0] < 2:
         raise ValueError(f"q: expected at least two modalities (P ≥ 2), found shape {tuple(q.shape)}")
     check_topk(topk, queue.shape[1])
-    ops = _bank_ops(impl, q, k, queue)
+    ops = _bank_ops(impl, q, k, queue, topk=topk)
     return _reduce(ops.cross_modal_contrast(q, k, queue, temperature, topk, context), reduction)
 
 
@@ -220,7 +223,7 @@ def relational_distillation(
     check_tensor("queue", queue, (("P", P), ("K", None), ("D", D)), like=teacher)
     _check_options(temperature, reduction, impl)
     check_topk(topk, queue.shape[1])
-    ops = _bank_ops(impl, student, teacher, queue)
+    ops = _bank_ops(impl, student, teacher, queue, topk=topk)
     loss = ops.relational_distillation(student, teacher, queue, temperature, topk, context)
     return _reduce(loss, reduction)
 
@@ -249,7 +252,7 @@ def nearest_neighbors(q, queue, topk, *, impl="auto"):
     check_choice("impl", impl, IMPLEMENTATIONS)
     check_topk(topk, queue.shape[1])
     with torch.no_grad():
-        return _bank_ops(impl, q, queue).nearest_neighbors(q, queue, topk)
+        return _bank_ops(impl, q, queue, topk=topk).nearest_neighbors(q, queue, topk)
 
 
 def _check_bank_arguments(q, k, queue, temperature, reduction, impl):
@@ -271,25 +274,32 @@ def _check_options(temperature, reduction, impl):
 SMALL_BANK = 1 << 16
 
 
-def _bank_ops(impl, *tensors):
+def _bank_ops(impl, *tensors, topk=1):
     """The module that computes the bank losses of these tensors (features first, the bank last)."""
     features, queue = tensors[0], tensors[-1]
     small = features.shape[1] * queue.shape[0] * queue.shape[1] <= SMALL_BANK
     if impl == "reference" or (impl == "auto" and small and features.device.type == "cpu"):
         return reference
-    fused, obstacle = _fused_bank_ops(tensors)
+    fused, obstacle = _fused_bank_ops(impl, tensors, topk)
     if obstacle and impl == "fused":
         raise RuntimeError(f"impl='fused': {obstacle}; call with impl='reference' or impl='auto'")
     return reference if obstacle else fused
 
 
-def _fused_bank_ops(tensors):
+def _fused_bank_ops(impl, tensors, topk):
     """The module for these tensors' device, and what keeps it from computing them (None if nothing does)."""
+    device = tensors[-1].device.type
     if any(tensor.dtype == torch.float64 for tensor in tensors):
         return None, "fused losses compute in float32 and an argument is float64"
-    if tensors[0].device.type == "cpu":
+    if device == "cpu" and not (impl == "fused" and os.environ.get("TRITON_INTERPRET") == "1"):
         return tiled, None
-    return None, f"there are no fused losses for device {tensors[0].device}"
+    if device not in ("cpu", "cuda"):
+        return None, f"there are no fused losses for device {tensors[-1].device}"
+    try:
+        triton = import_module("ikem_fast.ops.triton")
+    except ImportError as error:
+        return None, f"Triton cannot be imported ({error})"
+    return triton, triton.obstacle(tensors[-1], topk)
 
 
 def _reduce(loss, reduction):

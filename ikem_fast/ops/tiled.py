@@ -107,7 +107,8 @@ class _InfoNCE(torch.autograd.Function):
                 output.mul_(decay.unsqueeze(-1)).add_(_weighted_keys(weights, bank))
         if output is not None:
             ctx.save_for_backward(output.div_(total.sum.unsqueeze(-1)).sub_(key))
-        return total.result() - positive
+        # In this order, a loss near 0 keeps its digits.
+        return (total.maximum - positive) + total.sum.log()
 
     @staticmethod
     @once_differentiable
