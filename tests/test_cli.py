@@ -134,7 +134,7 @@ def test_the_users_own_configuration_and_overrides(tmp_path):
     settings = cli._named(command.settings)
     parser = cli._parser("pretrain", command, settings)
     words = f"--config {path} --data d --out o --lr 0.25 --no-such"
-    with pytest.raises(InputError, match="no.such"):
+    with pytest.raises(InputError, match=r"no.such"):
         parser.parse_args(words.split())
     parsed = parser.instantiate(parser.parse_args(words.removesuffix(" --no-such").split()))
     assert (parsed["epochs"], parsed["lr"], parsed["model"].queue_size) == (7, 0.25, 99)
