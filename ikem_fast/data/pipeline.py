@@ -5,13 +5,9 @@
 
 import os
 import signal
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -130,38 +126,56 @@ def _load(task, parse, limit, layout):
 
 
 def _in_parallel(function, tasks, workers) -> Iterator:
-    """map(function, tasks) on worker processes, in order, with a bounded number of results waiting."""
+    """map(function, tasks) on worker processes, in order.
+
+    Chunks of tasks are dealt out in turn. Each worker has a pipe of its own and waits until its last chunk
+    was taken from it: little is in memory at a time, and a worker that dies, wherever it was, ends its pipe.
+    """
+    chunks = [tasks[start : start + CHUNK] for start in range(0, len(tasks), CHUNK)]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    workers = min(workers or cores, -(-len(tasks) // CHUNK))
+    workers = min(workers or cores, len(chunks))
     if workers <= 1:
         yield from map(function, tasks)
         return
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_ignore_interrupt)
-    pending = deque()
-    remaining = iter(tasks)
+    context = get_context("spawn")
+    crew = []
     try:
-        while True:
-            while len(pending) < 3 * workers and (chunk := list(islice(remaining, CHUNK))):
-                pending.append(pool.submit(_map_chunk, function, chunk))
-            if not pending:
-                break
-            yield from pending.popleft().result()
-    except BrokenProcessPool:
+        for first in range(workers):
+            receiver, sender = context.Pipe(duplex=False)
+            share = chunks[first::workers]
+            crew.append(
+                (context.Process(target=_work, args=(function, share, sender), daemon=True), receiver)
+            )
+            crew[-1][0].start()
+            sender.close()
+        for index in range(len(chunks)):
+            results = crew[index % workers][1].recv()
+            if isinstance(results, Exception):
+                raise results
+            yield from results
+    except (EOFError, OSError):
         raise InputError(
             "a worker process died (was the memory used up?); start the command again to go on, "
             "with fewer workers"
         ) from None
     finally:
-        pool.shutdown(cancel_futures=True)
+        for process, receiver in crew:
+            receiver.close()
+            if process.pid is not None:
+                process.terminate()
+                process.join()
 
 
-def _map_chunk(function, chunk):
-    return list(map(function, chunk))
-
-
-def _ignore_interrupt():
-    """Ctrl-C is for the parent, which ends its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _work(function, chunks, sender):
+    """What a worker process does: send the results of each chunk, or what went wrong."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
+    try:
+        for chunk in chunks:
+            sender.send([function(task) for task in chunk])
+    except BrokenPipeError:
+        pass  # the parent is gone
+    except Exception as error:
+        sender.send(error)
 
 
 def _with_progress(results, done, total) -> Iterator:

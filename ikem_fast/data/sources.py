@@ -30,12 +30,10 @@ class SourceFile:
 
     @property
     def size(self):
-        """Bytes, as the file system or the archive has it."""
-        return (
-            _open_archive(self.path).getinfo(self.member).file_size
-            if self.member
-            else self.path.stat().st_size
-        )
+        """Bytes, as the file system or the archive has it; 0 for a link that leads nowhere."""
+        if self.member:
+            return _open_archive(self.path).getinfo(self.member).file_size
+        return self.path.stat().st_size if self.path.exists() else 0
 
     def read(self, limit):
         """The file's bytes. Raises ValueError if they cannot be read or are more than `limit`."""

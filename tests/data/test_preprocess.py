@@ -54,10 +54,10 @@ def test_published_numbers(shared):
 )
 @settings(max_examples=15, deadline=None)
 def test_formula(layout, length, frames, bodies, seed):
-    raw = raw_clip(length, layout, bodies, seed)
+    raw = raw_clip(length, layout, bodies, seed).astype(np.float64)  # near shoulders make float32 inexact
     out = preprocess_clip(raw, frames=frames, layout=layout)
     assert out.dtype == np.float32
-    np.testing.assert_allclose(out, by_the_formula(raw, frames, layout), atol=2e-5)
+    np.testing.assert_allclose(out, by_the_formula(raw, frames, layout), atol=2e-6)
 
 
 def test_tensor_and_array_alike():
