@@ -123,7 +123,7 @@ def test_nothing_is_fatal_and_everything_is_named(skeletons, tmp_path):
     ]
     assert "cannot be read" in reasons["S001C001P001R001A005"]
     assert "expected at most 67108864 bytes" in reasons["S001C001P001R001A006"]
-    assert f"another file is called {good}" in reasons[f"/in/{good}.skeleton"]
+    assert f"another file is called {good}" in reasons[f"/in/again/{good}.skeleton"]
     assert "expected a name such as" in reasons["/in/notes.skeleton"]
     assert len(reasons) == 7, "A061 is not of NTU-60, and no more than that"
 
