@@ -14,18 +14,18 @@ COLUMNS = {"untrained": "linear_untrained", "pretrained": "linear_trained", "stu
 
 
 def table(run):
-    reports = {
-        name: json.loads((run / folder / "linear.json").read_text()) for name, folder in COLUMNS.items()
-    }
-    clips = reports["pretrained"]["clips"]
+    read = lambda folder: json.loads((run / folder / "linear.json").read_text())  # noqa: E731
+    reports = {name: read(folder) for name, folder in COLUMNS.items()}
+    pretrained = reports["pretrained"]
+    clips, classes = pretrained["clips"], len(pretrained["classes"])
     lines = [
-        f"### {reports['pretrained']['dataset']}: {clips['train']} training clips, {clips['test']} test clips, "
-        f"{len(reports['pretrained']['classes'])} classes",
+        f"### {pretrained['dataset']}: {clips['train']} training clips, {clips['test']} test clips, "
+        f"{classes} classes",
         "",
         "| modalities | " + " | ".join(f"{name}, top-1 (top-5)" for name in COLUMNS) + " |",
         "| --- |" + " ---: |" * len(COLUMNS),
     ]
-    for modalities in reports["pretrained"]["sets"]:
+    for modalities in pretrained["sets"]:
         results = [report["sets"].get(modalities) for report in reports.values()]
         cells = [f"{r['top1']:.1f} ({r['top5']:.1f})" if r else "" for r in results]
         label = "all six" if modalities.count("+") == 5 else modalities.replace("+", " + ")
