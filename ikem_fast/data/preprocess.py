@@ -45,39 +45,48 @@ def preprocess_clip(raw, *, frames=NUM_FRAMES, layout="ntu-rgb+d"):
         )
     if frames < 1:
         raise ValueError(f"frames: expected at least 1, found {frames}")
-    usable = np.abs(raw) < MAX_COORDINATE
-    if not usable.all():
-        frame = int(np.argmin(usable.all(axis=(0, 2, 3))))
+    bodies = np.ascontiguousarray(raw.transpose(3, 0, 1, 2))  # (M, 3, F, V): long inner axes from here on
+    if bodies.size and not (
+        bodies.max() < MAX_COORDINATE and bodies.min() > -MAX_COORDINATE
+    ):  # NaN is neither
+        usable = np.abs(raw) < MAX_COORDINATE
         raise ValueError(
             f"raw: expected coordinates below {MAX_COORDINATE:g} in magnitude, found NaN, infinity or more "
-            f"in frame {frame}"
+            f"in frame {int(np.argmin(usable.all(axis=(0, 2, 3))))}"
         )
     valid = valid_frames(raw)
     if not valid.any():
         raise ValueError(f"raw: expected a body, found none in any of {raw.shape[1]} frames")
-    clip = raw if valid.all() else raw[:, valid]
-    clip = clip - clip[:, :, layout.root, None]
-    return _align(_resample(clip, frames), layout).astype(np.float32, copy=False)
+    if not valid.all():
+        bodies = bodies[:, :, valid]
+    clip = np.zeros((3, frames, joints, raw.shape[3]), dtype=np.float32)
+    present = bodies.any(axis=(1, 2, 3))
+    resampled = _resample(bodies[present], frames)
+    resampled -= resampled[..., layout.root, None]  # the same before or after a linear resampling
+    clip[..., present] = _align(resampled, layout).transpose(1, 2, 3, 0)
+    return clip
 
 
-def _resample(clip, frames):
-    """(3, F, V, M) → (3, frames, V, M): linear, half-pixel centres, the edge frames held."""
-    length = clip.shape[1]
+def _resample(bodies, frames):
+    """(M, 3, F, V) → (M, 3, frames, V): linear, half-pixel centres, the edge frames held."""
+    length = bodies.shape[2]
     position = (np.arange(frames) + 0.5) * (length / frames) - 0.5
     position = position.clip(0, length - 1)
     before = position.astype(np.intp)  # floor: positions are not negative
     after = np.minimum(before + 1, length - 1)
-    weight = (position - before).astype(clip.dtype)[:, None, None]
-    start = clip[:, before]
-    return start + (clip[:, after] - start) * weight
+    weight = (position - before).astype(bodies.dtype)[:, None]
+    start = bodies.take(before, axis=2)
+    return start + (bodies.take(after, axis=2) - start) * weight
 
 
-def _align(clip, layout):
-    """Turn each frame and body about y until the shoulders lie along x."""
+def _align(bodies, layout):
+    """Turn each frame of each body (M, 3, T, V) about y until the shoulders lie along x."""
     right, left = layout.shoulders
-    x, _, z = (clip[:, :, right] - clip[:, :, left]).astype(np.float64)  # each (T, M)
+    across = (bodies[..., right] - bodies[..., left]).astype(np.float64)  # (M, 3, T)
+    x, z = across[:, 0], across[:, 2]
     cos = x / (np.hypot(x, z) + 1e-4)
-    sin = np.sqrt(1 - cos * cos) * np.where(z.sum(axis=0) >= 0, -1, 1)  # of the angle whose cosine that is
-    cos, sin = (value.astype(clip.dtype)[:, None] for value in (cos, sin))  # (T, 1, M)
-    x, y, z = clip
-    return np.stack((cos * x - sin * z, y, sin * x + cos * z))
+    sin = np.sqrt(1 - cos * cos)  # of the angle whose cosine that is
+    sin *= np.where(z.sum(axis=1, keepdims=True) >= 0, -1, 1)
+    cos, sin = cos.astype(bodies.dtype)[..., None], sin.astype(bodies.dtype)[..., None]  # (M, T, 1)
+    x, y, z = bodies[:, 0], bodies[:, 1], bodies[:, 2]
+    return np.stack((cos * x - sin * z, y, sin * x + cos * z), axis=1)

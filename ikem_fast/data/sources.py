@@ -38,19 +38,29 @@ class SourceFile:
     def read(self, limit):
         """The file's bytes. Raises ValueError if they cannot be read or are more than `limit`."""
         try:
-            if self.size > limit:
-                raise ValueError(f"expected at most {limit} bytes, found {self.size}")
-            return self._read_member(limit) if self.member else self.path.read_bytes()
+            return self._read_member(limit) if self.member else self._read_file(limit)
         except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
             raise ValueError(f"cannot be read: {error}") from None
+
+    def _read_file(self, limit):
+        with self.path.open("rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            _check_size(size, limit)
+            return file.read(size)
 
     def _read_member(self, limit):
         archive = _open_archive(self.path)
         info = archive.getinfo(self.member)
+        _check_size(info.file_size, limit)
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise ValueError(f"expected a stored or deflated member, found compression {info.compress_type}")
         with archive.open(info) as stream:
             return stream.read(limit)
+
+
+def _check_size(size, limit):
+    if size > limit:
+        raise ValueError(f"expected at most {limit} bytes, found {size}")
 
 
 @lru_cache(maxsize=8)

@@ -45,8 +45,10 @@ class Skeletons:
 
     def bodies(self):
         """{tracking id: (frames (F',), joints (F', 25, 3))}, in the order in which they appear."""
-        ids, first = np.unique(self.tracking_id, return_index=True)
-        mine = {body: self.tracking_id == body for body in ids[np.argsort(first)].tolist()}
+        ids = list(dict.fromkeys(self.tracking_id.tolist()))
+        if len(ids) == 1:
+            return {ids[0]: (self.frame, self.joints)}
+        mine = {body: self.tracking_id == body for body in ids}
         return {body: (self.frame[rows], self.joints[rows]) for body, rows in mine.items()}
 
     def clip(self, bodies: BodyChoice = "motion"):
@@ -58,26 +60,28 @@ class Skeletons:
             found again stays one body. "file-order": in each frame, the first two as the file lists them, as
             the published code does.
         """
-        clip = np.zeros((self.num_frames, NUM_JOINTS, 3, NUM_BODIES), dtype=np.float32)
+        clip = np.zeros((NUM_BODIES, 3, self.num_frames, NUM_JOINTS), dtype=np.float32)
         if bodies == "file-order":
             place = np.arange(len(self.frame)) - np.searchsorted(self.frame, self.frame)
-            kept = place < NUM_BODIES
-            clip[self.frame[kept], :, :, place[kept]] = self.joints[kept]
+            for m in range(NUM_BODIES):
+                clip[m][:, self.frame[place == m]] = self.joints[place == m].transpose(2, 0, 1)
         elif bodies == "motion":
             self._place_tracks(clip)
         else:
             raise ValueError(f"bodies: expected 'motion' or 'file-order', found {bodies!r}")
-        return clip.transpose(2, 0, 1, 3)
+        return clip.transpose(1, 2, 3, 0)
 
     def _place_tracks(self, clip):
         taken = [[] for _ in range(NUM_BODIES)]  # of each place: (first, last) frames of its tracks
-        tracks = sorted(self.bodies().values(), key=lambda track: -_motion_energy(track[1]))
+        tracks = list(self.bodies().values())
+        if len(tracks) > 1:
+            tracks.sort(key=lambda track: -_motion_energy(track[1]))
         for frames, joints in tracks:
             first, last = frames[0], frames[-1]
             for place, spans in enumerate(taken):
                 if all(last < start or end < first for start, end in spans):
                     spans.append((first, last))
-                    clip[frames, :, :, place] = joints
+                    clip[place][:, frames] = joints.transpose(2, 0, 1)
                     break
 
 
@@ -111,7 +115,7 @@ _MAX_FLOAT32 = float(np.finfo(np.float32).max)
 # Repetitions are bounded so that no text makes a match take long.
 _INTEGER = rb"(-?\d{1,32})"
 _DECIMAL = rb"(-?(?:\d{1,32}(?:\.\d{0,32})?|\.\d{1,32})(?:[eE][+-]?\d{1,32})?)"
-_OTHERS = rb"(?:[ \t\r]+[0-9.eE+-]+)"
+_OTHERS = rb"(?:[ \t\r]+[+-9eE]+)"  # not read, so that it only has to look like numbers
 _COUNT_LINE = re.compile(rb"[ \t\r]*" + _INTEGER + rb"[ \t\r]*")
 _BODY_LINE = re.compile(rb"[ \t\r]*(\d{1,32})" + _OTHERS + rb"{9}[ \t\r]*")
 _JOINT_LINE = re.compile(
