@@ -126,14 +126,11 @@ def crop_resize(x, start, length):
     Returns:
         (N,3,T,V,M).
     """
-    T = x.shape[2]
-    start, length = (v.to(torch.float64)[:, None] for v in (start, length))
-    centre = (torch.arange(T, device=x.device) + 0.5) * length / T - 0.5
+    frame = torch.arange(x.shape[2], device=x.device)
+    start, length = (v.to(torch.float32)[:, None] for v in (start, length))
+    centre = (frame + 0.5) * length / x.shape[2] - 0.5
     at = start + torch.minimum(centre.clamp(min=0), length - 1)
-    before = at.floor().long().clamp(0, T - 1)
-    after = (before + 1).clamp(max=T - 1)
-    weight = (at - before).to(x.dtype)[:, None, :, None, None]
-    return torch.lerp(x.gather(2, _over_frames(before, x)), x.gather(2, _over_frames(after, x)), weight)
+    return _mix_frames(x, (1 - (at[:, :, None] - frame).abs()).clamp(min=0))
 
 
 def reverse_time(x, reversed_):
@@ -143,11 +140,12 @@ def reverse_time(x, reversed_):
 
 def blur(x, sigma):
     """Gaussian blur over time, 15 taps, of standard deviation sigma (N,) in frames; the ends are mirrored."""
-    T, reach = x.shape[2], BLUR_TAPS // 2
-    tap = torch.arange(-reach, reach + 1, device=x.device)
-    weight = torch.softmax(-0.5 * (tap / sigma[:, None].clamp(min=1e-3)) ** 2, 1).to(x.dtype)
-    padded = x[:, :, _mirrored(torch.arange(-reach, T + reach, device=x.device), T)]
-    return sum(_per_clip(weight[:, k]) * padded[:, :, k : k + T] for k in range(BLUR_TAPS))
+    T = x.shape[2]
+    tap = torch.arange(BLUR_TAPS, device=x.device) - BLUR_TAPS // 2
+    weight = torch.softmax(-0.5 * (tap / sigma[:, None].clamp(min=1e-3)) ** 2, 1)
+    frame = _mirrored(tap[:, None] + torch.arange(T, device=x.device), T)
+    reaches = torch.nn.functional.one_hot(frame, T).to(weight.dtype)  # (taps,T,T): tap k at t reads frame j
+    return _mix_frames(x, torch.tensordot(weight, reaches, 1))
 
 
 def mask_frames(x, masked):
@@ -335,6 +333,13 @@ def _per_clip(values):
 def _over_frames(frame, x):
     """Frame indices (N,T) as `gather` along the frames of x wants them: one for every value."""
     return frame[:, None, :, None, None].expand(-1, x.shape[1], -1, x.shape[3], x.shape[4])
+
+
+def _mix_frames(x, weight):
+    """Frame t of clip n becomes Σ_j weight[n,t,j] x_j: weight (N,T,T)."""
+    dtype = torch.promote_types(weight.dtype, x.dtype)
+    with torch.autocast(x.device.type, enabled=False):
+        return (weight.to(dtype)[:, None] @ x.to(dtype).flatten(3)).view(x.shape).to(x.dtype)
 
 
 def _mirrored(frame, T):
