@@ -17,6 +17,7 @@ from ikem_fast.data.dataset import Dataset, DatasetWriter
 from ikem_fast.data.preprocess import NUM_FRAMES, preprocess_clip, valid_frames
 from ikem_fast.data.sources import SourceFile
 from ikem_fast.errors import InputError
+from ikem_fast.progress import progress_bar
 
 CHUNK = 32  # clips that a worker process takes at a time
 IN_SKIP_LIST = "in the skip list"
@@ -179,15 +180,8 @@ def _work(function, chunks, sender):
 
 
 def _with_progress(results, done, total) -> Iterator:
-    """The same results, with a bar and the time left on standard error if that is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = [TextColumn("preparing"), BarColumn(), MofNCompleteColumn(), TextColumn("clips")]
-    bar = Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal)
-    with bar:
-        task = bar.add_task("preparing", total=total, completed=done)
+    with progress_bar() as bar:
+        task = bar.add_task("preparing", total=total, completed=done, status="")
         for result in results:
             yield result
             bar.advance(task)

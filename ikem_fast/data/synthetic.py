@@ -20,11 +20,12 @@ SUBJECTS = 24  # every third one is a test subject
 MIN_FRAMES, MAX_FRAMES = 40, 120
 PROPORTIONS = 0.08  # relative standard deviation of a subject's bone lengths
 MANNER = 0.20  # relative standard deviation of how wide a movement is
-POSTURE = 0.10  # radians: how a subject stands, per joint
-IDLE = 0.08  # radians: slow movement of every joint that belongs to no action
+POSTURE = 0.20  # radians: how a subject holds the arms, and STIFF of that all else
+IDLE = 0.14  # radians: slow movement that belongs to no action, in the same shares
+STIFF = 0.4
 BUSY = 0.5  # how often the other arm moves to a pose of its own
 YAW, TILT = 0.8, 0.25  # radians: how far the sensor stands aside of the person, or looks up or down
-NOISE = 0.012  # metres: standard deviation of a measured joint, twice that at hands and feet
+NOISE = 0.015  # metres: standard deviation of a measured joint, twice that at hands and feet
 GUESSED = 0.05  # part of the time that a joint is hidden, and stays where it was last seen
 LOST = 0.02  # part of the frames in which a body is not found
 
@@ -238,7 +239,7 @@ def _make_subject(subject, seed):
         offsets[joint] = offset
     for limb in _LIMBS:
         offsets[list(limb)] *= max(0.5, rng.normal(1, PROPORTIONS))
-    posture = _symmetric(rng.normal(0, POSTURE, (_NUM_JOINTS, 4)))
+    posture = POSTURE * _symmetric(rng.normal(size=(_NUM_JOINTS, 4))) * _looseness()
     return _Subject(
         offsets=offsets * rng.normal(1, 0.06),
         posture=posture,
@@ -313,7 +314,14 @@ def _drift(rng, frames):
     seconds = np.arange(frames)[:, None, None, None] / 30
     shape = (_NUM_JOINTS, 4, 3)
     waves = np.sin(2 * np.pi * (rng.uniform(0.05, 0.8, shape) * seconds + rng.random(shape)))
-    return IDLE * np.sqrt(2 / 3) * waves.sum(axis=-1)
+    return IDLE * np.sqrt(2 / 3) * waves.sum(axis=-1) * _looseness()
+
+
+def _looseness():
+    """(25, 1): 1 for joints of the arms, STIFF for the rest, whose angles move the whole body."""
+    loose = np.full((_NUM_JOINTS, 1), STIFF)
+    loose[list(_LEFT_ARM + _RIGHT_ARM)] = 1
+    return loose
 
 
 def _rotation(angles):
