@@ -258,9 +258,9 @@ class DatasetWriter:
     """Writes a dataset folder from sources (files, as a rule) handled in a fixed order.
 
     Every source either adds a clip or is skipped; `done` is how many an interrupted earlier run handled, and
-    this one goes on from there. Use as a context manager, then `finish`:
+    this one goes on from there. Clip names may have `name_length` characters. Use as a context manager:
 
-        with DatasetWriter(folder, ..., sources=names) as writer:
+        with DatasetWriter(folder, ..., sources=names, name_length=20) as writer:
             for name in names[writer.done:]:
                 writer.add("train", clip, frames, label, name)   # or writer.skip(name, reason)
             dataset = writer.finish()
@@ -281,6 +281,7 @@ class DatasetWriter:
         num_bodies: int,
         prepared: Mapping[str, object],
         sources: Iterable[str],
+        name_length: int,
         splits: Iterable[str] = ("train", "test"),
     ):
         self.folder = Path(os.path.abspath(folder))
@@ -292,9 +293,9 @@ class DatasetWriter:
             "classes": list(classes), "frames": num_frames, "bodies": num_bodies,
             "splits": dict.fromkeys(splits, 0), "prepared": dict(prepared), "skipped": [],
         }  # fmt: skip
-        identity = json.dumps([self._description, sources], sort_keys=True, ensure_ascii=True)
+        identity = json.dumps([self._description, sources], sort_keys=True)
         self._description["fingerprint"] = hashlib.sha256(identity.encode()).hexdigest()
-        self._name_dtype = f"U{max([1, *map(len, sources)])}"
+        self._name_dtype = f"U{max(name_length, 1)}"
         self._lock = None
         self._arrays = {}
         self.done = 0
@@ -361,6 +362,8 @@ class DatasetWriter:
         expected = self._arrays[split]["clips"].row_shape
         if np.shape(clip) != expected:
             raise ValueError(f"clip {name}: expected shape {expected}, found {np.shape(clip)}")
+        if len(name) > int(self._name_dtype[1:]):
+            raise ValueError(f"clip {name}: expected a name of at most {self._name_dtype[1:]} characters")
         for part, value in (("clips", clip), ("frames", frames), ("labels", label), ("names", name)):
             self._arrays[split][part].append(value)
         self._description["splits"][split] += 1
@@ -421,7 +424,7 @@ class DatasetWriter:
 
 def _write_json(path, content):
     beside = path.with_name(path.name + ".new")
-    beside.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     beside.replace(path)
 
 

@@ -69,6 +69,7 @@ def prepare_clips(
         num_bodies=num_bodies,
         prepared={**prepared, "frames": NUM_FRAMES},
         sources=[clip.name for clip in plan],
+        name_length=max((len(clip.name) for clip in plan if clip.skip is None), default=1),
     ) as writer:
         start = writer.done
         with_bar = _with_progress(results(start), start, len(plan))

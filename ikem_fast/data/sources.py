@@ -26,7 +26,9 @@ class SourceFile:
         return PurePosixPath(self.member).stem if self.member else self.path.stem
 
     def __str__(self):
-        return f"{self.path}/{self.member}" if self.member else str(self.path)
+        """For people: what does not print, which names in archives may hold anything of, is escaped."""
+        name = f"{self.path}/{self.member}" if self.member else str(self.path)
+        return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in name)
 
     @property
     def size(self):

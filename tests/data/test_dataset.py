@@ -31,7 +31,7 @@ def make_clip(index):
 
 def make_writer(folder, *, name="tiny", sources=NAMES, **changes):
     settings = {"layout": "sbu", "classes": list("abcde"), "num_frames": 4, "num_bodies": 2,
-                "prepared": {"from": "a test"}}  # fmt: skip
+                "prepared": {"from": "a test"}, "name_length": 7}  # fmt: skip
     return DatasetWriter(folder, name=name, sources=sources, **(settings | changes))
 
 
@@ -198,6 +198,11 @@ def test_damaged_partial_folder_is_named(tmp_path):
 def test_wrong_shape_is_refused(tmp_path):
     with make_writer(tmp_path / "tiny") as writer, pytest.raises(ValueError, match="expected shape"):
         writer.add("train", np.zeros((3, 5, 15, 2)), 5, 0, "a")
+
+
+def test_long_name_is_refused(tmp_path):
+    with make_writer(tmp_path / "tiny") as writer, pytest.raises(ValueError, match="at most 7 characters"):
+        writer.add("train", *make_clip(1)[1:], "clip-001")
 
 
 def test_unfinished(tmp_path):

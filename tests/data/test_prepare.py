@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 import subprocess
 import sys
 import zipfile
@@ -126,6 +127,19 @@ def test_nothing_is_fatal_and_everything_is_named(skeletons, tmp_path):
     assert f"another file is called {good}" in reasons[f"/in/again/{good}.skeleton"]
     assert "expected a name such as" in reasons["/in/notes.skeleton"]
     assert len(reasons) == 7, "A061 is not of NTU-60, and no more than that"
+
+
+def test_names_that_do_not_print(skeletons, tmp_path, capsys):
+    """They are escaped, on the terminal and in the description, and take no room in the arrays."""
+    link(skeletons, tmp_path / "in", {"S001C001P001R001A001": "S001C001P001R001A001"})
+    with zipfile.ZipFile(tmp_path / "in" / "odd.zip", "w") as archive:
+        archive.writestr("\x1b[31mred\n" + "long" * 1000 + ".skeleton", b"")
+    (tmp_path / "in" / os.fsdecode(b"\xff.skeleton")).write_bytes(b"")
+    dataset = prepare_ntu(tmp_path / "in", "ntu60-xsub", tmp_path / "out")
+    assert dataset["train"].names.dtype == "U20"
+    names = [name for name, _ in dataset.skipped]
+    assert len(names) == 2 and all(name.isprintable() for name in names)
+    assert "\x1b" not in capsys.readouterr().out
 
 
 def test_nothing_to_prepare(skeletons, tmp_path):
