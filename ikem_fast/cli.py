@@ -219,7 +219,8 @@ def evaluate_linear(config):
     """Linear evaluation with its table on the terminal."""
     from rich.console import Console
 
-    from ikem_fast.evaluate.linear import PICTURE, RESULTS, evaluate_linear, result_table
+    from ikem_fast.evaluate.linear import PICTURE, RESULTS, evaluate_linear
+    from ikem_fast.evaluate.report import result_table
 
     report = evaluate_linear(config)
     Console().print(result_table(report))

@@ -5,6 +5,7 @@ from pathlib import Path
 from ikem_fast.configs import read_section
 from ikem_fast.data.prepare import prepare_synthetic
 from ikem_fast.evaluate.linear import PICTURE, RESULTS, LinearConfig, evaluate_linear
+from ikem_fast.evaluate.report import set_label
 from ikem_fast.train.config import DistillConfig, ModelConfig, PretrainConfig
 from ikem_fast.train.distill import distill
 from ikem_fast.train.log import METRICS
@@ -76,8 +77,9 @@ def _table(accuracy, clips):
         table.add_column(name, justify="right")
     for modalities in accuracy["trained"]:
         figures = [accuracy[name].get(modalities) for name in accuracy]
-        label = modalities if modalities.count("+") < 3 else "all six"
-        table.add_row(label, *("" if figure is None else f"{figure:.1f}" for figure in figures))
+        table.add_row(
+            set_label(modalities), *("" if figure is None else f"{figure:.1f}" for figure in figures)
+        )
     return table
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from ikem_fast.evaluate.report import set_label
+
 COLUMNS = {"untrained": "linear_untrained", "pretrained": "linear_trained", "student": "linear_student"}
 
 
@@ -28,8 +30,7 @@ def table(run):
     for modalities in pretrained["sets"]:
         results = [report["sets"].get(modalities) for report in reports.values()]
         cells = [f"{r['top1']:.1f} ({r['top5']:.1f})" if r else "" for r in results]
-        label = "all six" if modalities.count("+") == 5 else modalities.replace("+", " + ")
-        lines.append(f"| {label.replace('_', ' ')} | " + " | ".join(cells) + " |")
+        lines.append(f"| {set_label(modalities)} | " + " | ".join(cells) + " |")
     for kind in ("teacher", "student"):
         epochs = [json.loads(line) for line in (run / kind / "metrics.jsonl").read_text().splitlines()]
         minutes = sum(epoch["seconds"] for epoch in epochs) / 60

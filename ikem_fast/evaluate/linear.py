@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from ikem_fast.data import open_dataset
 from ikem_fast.errors import InputError
 from ikem_fast.evaluate.features import estimate_statistics, extract_features, load_encoders
-from ikem_fast.evaluate.picture import draw_linear
+from ikem_fast.evaluate.report import draw_linear
 from ikem_fast.train.checkpoint import plain
 from ikem_fast.train.device import choose_device
 
@@ -108,21 +108,6 @@ def evaluate_linear(config):
     }
     _write(report, Path(config.out))
     return report
-
-
-def result_table(report):
-    """The report as a `rich` table."""
-    from rich.table import Table
-
-    table = Table(title=f"Linear evaluation on {report['dataset']}, {report['clips']['test']} test clips")
-    table.add_column("modalities")
-    for column in ("top-1 %", "top-5 %", "mean of classes %"):
-        table.add_column(column, justify="right")
-    for name, result in report["sets"].items():
-        seen = [accuracy for accuracy in result["per_class"].values() if accuracy is not None]
-        figures = (result["top1"], result["top5"], sum(seen) / len(seen))
-        table.add_row(name, *(f"{figure:.1f}" for figure in figures))
-    return table
 
 
 def _parse_sets(text, modalities):

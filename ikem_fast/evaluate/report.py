@@ -1,6 +1,27 @@
-"""The picture of a linear evaluation: accuracy over epochs, and who is taken for whom."""
+"""An evaluation for people: a table, and a picture of accuracy over epochs and of who is taken for whom."""
 
 import numpy as np
+
+
+def set_label(name):
+    """A set's name for people: long ones by their number."""
+    modalities = name.replace("_", " ").split("+")
+    return " + ".join(modalities) if len(modalities) <= 3 else f"all {len(modalities)} modalities"
+
+
+def result_table(report):
+    """The report as a `rich` table."""
+    from rich.table import Table
+
+    table = Table(title=f"Linear evaluation on {report['dataset']}, {report['clips']['test']} test clips")
+    table.add_column("modalities")
+    for column in ("top-1 %", "top-5 %", "mean of classes %"):
+        table.add_column(column, justify="right")
+    for name, result in report["sets"].items():
+        seen = [accuracy for accuracy in result["per_class"].values() if accuracy is not None]
+        figures = (result["top1"], result["top5"], sum(seen) / len(seen))
+        table.add_row(set_label(name), *(f"{figure:.1f}" for figure in figures))
+    return table
 
 
 def draw_linear(report, path):
@@ -16,7 +37,7 @@ def draw_linear(report, path):
 
     for name, result in results.items():
         accuracy = result["curves"]["top1"]
-        label = f"{name.replace('_', ' ')}: {result['top1']:.1f}"
+        label = f"{set_label(name)}: {result['top1']:.1f}"
         curves.plot(range(1, len(accuracy) + 1), accuracy, label=label, linewidth=2.5 if "+" in name else 1.2)
     chance = 100 / len(classes)
     curves.axhline(chance, color="grey", linestyle=":", label=f"chance: {chance:.1f}")
@@ -29,7 +50,7 @@ def draw_linear(report, path):
     share = 100 * confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
     image = matrix.imshow(share, cmap="Blues", vmin=0, vmax=100)
     figure.colorbar(image, ax=matrix, label="% of the true class", shrink=0.8)
-    matrix.set_title(f"Confusion, {best.replace('_', ' ')}", fontsize="medium")
+    matrix.set_title(f"Confusion, {set_label(best)}", fontsize="medium")
     matrix.set(xlabel="predicted", ylabel="true")
     ticks = range(len(classes)) if len(classes) <= 60 else range(0, len(classes), 5)
     size = "small" if len(classes) <= 30 else "xx-small"
