@@ -4,7 +4,6 @@ What each op computes is written out in `reference`; this file decides only who 
 """
 
 import os
-from importlib import import_module
 
 import torch
 
@@ -19,6 +18,11 @@ from ikem_fast.ops.checks import (
     check_topk,
 )
 from ikem_fast.skeleton import MODALITIES, get_layout
+
+try:
+    from ikem_fast.ops import triton
+except ImportError:  # Triton is made for Linux and optional there
+    triton = None
 
 
 def derive_modalities(
@@ -269,16 +273,18 @@ def _check_options(temperature, reduction, impl):
     check_choice("impl", impl, IMPLEMENTATIONS)
 
 
-# With so few similarities (P·N·K) everything fits in cache and "auto" takes plain torch on the CPU: as fast as
-# tiles, and rounding as the published code does, which shows where a loss is near 0.
+# With so few similarities (P·N·K) all of them fit in cache and "auto" takes plain torch on the CPU: as fast
+# as tiles, and rounding as the published code does, which shows where a loss is near 0.
 SMALL_BANK = 1 << 16
 
 
 def _bank_ops(impl, *tensors, topk=1):
     """The module that computes the bank losses of these tensors (features first, the bank last)."""
     features, queue = tensors[0], tensors[-1]
-    small = features.shape[1] * queue.shape[0] * queue.shape[1] <= SMALL_BANK
-    if impl == "reference" or (impl == "auto" and small and features.device.type == "cpu"):
+    if impl == "auto" and features.device.type == "cpu":
+        small = features.shape[1] * queue.shape[0] * queue.shape[1] <= SMALL_BANK
+        impl = "reference" if small else "auto"
+    if impl == "reference":
         return reference
     fused, obstacle = _fused_bank_ops(impl, tensors, topk)
     if obstacle and impl == "fused":
@@ -295,10 +301,8 @@ def _fused_bank_ops(impl, tensors, topk):
         return tiled, None
     if device not in ("cpu", "cuda"):
         return None, f"there are no fused losses for device {tensors[-1].device}"
-    try:
-        triton = import_module("ikem_fast.ops.triton")
-    except ImportError as error:
-        return None, f"Triton cannot be imported ({error})"
+    if triton is None:
+        return None, "Triton cannot be imported (pip install triton)"
     return triton, triton.obstacle(tensors[-1], topk)
 
 

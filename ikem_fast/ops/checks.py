@@ -12,19 +12,25 @@ def check_tensor(name, tensor, shape, *, like=None):
 
     shape: a sequence of (label, size); size None accepts any size of at least one.
     """
-    expected = "(" + ", ".join(label if size is None else f"{label}={size}" for label, size in shape) + ")"
     if not isinstance(tensor, torch.Tensor):
-        raise TypeError(f"{name}: expected a tensor {expected}, found {type(tensor).__name__}")
+        raise TypeError(f"{name}: expected a tensor {_describe(shape)}, found {type(tensor).__name__}")
     if not tensor.is_floating_point():
-        raise TypeError(f"{name}: expected a floating-point tensor {expected}, found dtype {tensor.dtype}")
+        raise TypeError(
+            f"{name}: expected a floating-point tensor {_describe(shape)}, found dtype {tensor.dtype}"
+        )
     fits = tensor.dim() == len(shape) and all(
         found == size if size is not None else found > 0
         for found, (_, size) in zip(tensor.shape, shape, strict=True)
     )
     if not fits:
-        raise ValueError(f"{name}: expected shape {expected}, found {tuple(tensor.shape)}")
+        raise ValueError(f"{name}: expected shape {_describe(shape)}, found {tuple(tensor.shape)}")
     if like is not None and tensor.device != like.device:
         raise ValueError(f"{name}: expected device {like.device}, found {tensor.device}")
+
+
+def _describe(shape):
+    """Only for messages: writing a size out would bind a compiled graph to it."""
+    return "(" + ", ".join(label if size is None else f"{label}={size}" for label, size in shape) + ")"
 
 
 def check_choice(name, value, choices):
@@ -33,7 +39,7 @@ def check_choice(name, value, choices):
 
 
 def check_temperature(temperature):
-    if not (isinstance(temperature, int | float) and math.isfinite(temperature) and temperature > 0):
+    if not (isinstance(temperature, int | float) and 0 < temperature < math.inf):
         raise ValueError(f"temperature: expected a positive number, found {temperature!r}")
 
 

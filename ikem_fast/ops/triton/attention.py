@@ -8,6 +8,8 @@ First kernel: each program takes a block of rows through its split of the bank. 
 a row puts the splits together in order, adds the positive, and leads the gradient through normalisation.
 """
 
+# ruff: noqa: RUF005 (Triton tuples grow by +, it has no unpacking)
+
 import math
 
 import torch
@@ -29,7 +31,8 @@ from ikem_fast.ops.triton.tiles import (
     LN2,
     bank_tile,
     combine_splits,
-    load_rows,
+    load_chunk,
+    load_chunks,
     log_sum_exp_step,
     matmul,
     through_normalisation,
@@ -57,6 +60,7 @@ def attention_kernel(
     OPERAND: tl.constexpr,
     PRECISION: tl.constexpr,
     WIDEN: tl.constexpr,
+    RESIDENT: tl.constexpr,
     ROWS: tl.constexpr,
     KEYS: tl.constexpr,
 ):
@@ -78,11 +82,11 @@ def attention_kernel(
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
 
     x_ptr += tl.cast(problem, tl.int64) * num_rows * (CHUNKS * BLOCK_D)
-    x = load_rows(x_ptr, rows, num_rows, first, BLOCK_D, CHUNKS)
+    x = load_chunks(x_ptr, rows, num_rows, first, BLOCK_D, CHUNKS)
 
     output = ()
-    for _ in tl.static_range(OUTPUT_CHUNKS):
-        output = output + (tl.zeros((ROWS, BLOCK_D), tl.float32),)  # noqa: RUF005
+    for _chunk in tl.static_range(OUTPUT_CHUNKS):
+        output = output + (tl.zeros((ROWS, BLOCK_D), tl.float32),)
     maximum = tl.full((ROWS,), float("-inf"), tl.float32)
     total = tl.zeros((ROWS,), tl.float32)
 
@@ -93,17 +97,20 @@ def attention_kernel(
         scores = tl.zeros((ROWS, KEYS), tl.float32)
         tiles = ()
         for c in tl.static_range(CHUNKS):
-            chunk_ptr = bank_ptr + ((first + c) % CHUNKS) * bank_stride
-            tile = bank_tile(chunk_ptr, key, end - key, key_stride, D, BLOCK_D, OPERAND, KEYS)
-            scores = matmul(x[c], tile.T, scores, PRECISION, WIDEN)
-            tiles = tiles + (tile,)  # noqa: RUF005
+            chunk = (first + c) % CHUNKS
+            tile = bank_tile(
+                bank_ptr + chunk * bank_stride, key, end - key, key_stride, D, BLOCK_D, OPERAND, KEYS
+            )
+            x_chunk = x[c] if RESIDENT else load_chunk(x_ptr, rows, num_rows, chunk, BLOCK_D, CHUNKS)
+            scores = matmul(x_chunk, tile.T, scores, PRECISION, WIDEN)
+            tiles = tiles + (tile,)
         scores = tl.where(tl.arange(0, KEYS)[None, :] < end - key, scores, float("-inf"))
         maximum, total, weights, decay = log_sum_exp_step(maximum, total, scores)
         weights = weights.to(OPERAND)
         updated = ()
         for c in tl.static_range(OUTPUT_CHUNKS):
-            chunk = matmul(weights, tiles[c], output[c] * decay[:, None], PRECISION, WIDEN)
-            updated = updated + (chunk,)  # noqa: RUF005
+            summed = matmul(weights, tiles[c], output[c] * decay[:, None], PRECISION, WIDEN)
+            updated = updated + (summed,)
         output = updated
 
     inside = rows < num_rows
@@ -173,8 +180,15 @@ def attention(x, y, queue, temperature, wide, with_direction):
     """
     P, K, D = queue.shape
     problems, rows, chunks = (1, P * x.shape[1], P) if wide else (P, x.shape[1], 1)
-    outputs = chunks if with_direction else 0
-    choice = pinned("attention", operand_dtype(x), D, chunks, chunks, capability(x.device), outputs)
+    choice = pinned(
+        "wide_attention" if wide else "attention",
+        operand_dtype(x),
+        D,
+        capability(x.device),
+        features=chunks,
+        tiles=chunks,
+        outputs=chunks if with_direction else 0,
+    )
     x, y = x.contiguous(), y.contiguous()
     scale = LOG2E / (temperature * math.sqrt(chunks))
     groups = triton.cdiv(chunks, choice.output_chunks) if with_direction else 1
@@ -185,11 +199,13 @@ def attention(x, y, queue, temperature, wide, with_direction):
     output = x.new_empty((splits, problems * rows, chunks * D) if with_direction else 0, dtype=torch.float32)
     loss = x.new_empty(x.shape[:2], dtype=torch.float32)
     direction = x.new_empty(x.shape if with_direction else 0, dtype=torch.float32)
+    strides = queue.stride(0), queue.stride(1)
     with on_device(x):
         unit = unit_rows(x, D, scale, choice.operand)
         attention_kernel[(row_blocks, splits, problems * groups)](
-            unit, queue, maximum, total, output, rows, K, keys_per_split, queue.stride(0), queue.stride(1),
-            D=D, CHUNKS=chunks, OUTPUT_CHUNKS=choice.output_chunks, **choice.tile(D),
+            unit, queue, maximum, total, output, rows, K, keys_per_split, *strides,
+            D=D, CHUNKS=chunks, OUTPUT_CHUNKS=choice.output_chunks, RESIDENT=choice.resident,
+            **choice.tile(D),
         )  # fmt: skip
         attention_combine_kernel[(problems * rows,)](
             x, y, maximum, total, output, loss, direction, splits, x.shape[1], scale,

@@ -29,15 +29,16 @@ _OPERANDS = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float
 class Choice:
     """A tile of rows × keys, the warps that work on it, and how many tiles are in flight.
 
-    resident: programs that share a multiprocessor. output_chunks: modalities whose gradient one program
-    accumulates in registers. operand: dtype of the matrix products' factors; sums are float32.
+    resident: whether a program keeps its rows in shared memory or reads them again for every tile.
+    output_chunks: modalities whose gradient one program accumulates in registers. operand: dtype of the
+    factors of matrix products; sums are float32.
     """
 
     rows: int
     keys: int
     warps: int
     stages: int
-    resident: int
+    resident: bool
     output_chunks: int
     operand: torch.dtype
 
@@ -55,46 +56,41 @@ class Choice:
         }
 
 
-# (rows, keys, warps, stages) from the fastest that is expected to the smallest; the first that fits is taken.
+# (rows, keys, warps, stages, resident) of each kernel, from the largest tile that compiles for sm_90 without
+# spilling at P = 6, D = 128 and 16-bit factors down to one that fits anywhere; the first that fits is taken.
 _TILES = {
-    "attention": [
-        (128, 64, 8, 3),
-        (64, 64, 8, 3),
-        (64, 32, 8, 2),
-        (32, 32, 4, 2),
-        (16, 32, 4, 1),
-        (16, 16, 4, 1),
-    ],
-    "relations": [
-        (64, 64, 8, 2),
-        (64, 32, 8, 2),
-        (32, 32, 8, 2),
-        (32, 32, 8, 1),
-        (16, 32, 4, 1),
-        (16, 16, 4, 1),
-    ],
-    "nearest": [(128, 128, 8, 3), (64, 64, 4, 3), (64, 64, 4, 2), (16, 32, 4, 1)],
-}
-# Accumulators (rows × features) of one program: 192 of the 255 registers of 256 threads.
-_ACCUMULATORS = 192 * 256
-_INTERPRETED_TILE = (16, 32, 4, 1)
+    "attention": [(128, 64, 8, 3, True), (64, 64, 8, 2, True), (64, 32, 4, 2, True), (32, 16, 4, 1, False)],
+    "wide_attention": [(64, 32, 8, 2, True), (64, 16, 8, 1, True), (32, 16, 4, 1, False)],
+    "cross": [(64, 64, 8, 2, True), (64, 32, 8, 2, True), (32, 16, 4, 1, False)],
+    "cross_backward": [(64, 32, 8, 2, True), (64, 16, 8, 1, True), (32, 16, 4, 1, False)],
+    "distill": [(64, 64, 8, 1, False), (64, 16, 8, 1, False), (32, 16, 4, 1, False)],
+    "distill_backward": [(64, 16, 8, 1, True), (32, 16, 4, 1, False)],
+    "nearest": [(128, 128, 8, 3, True), (64, 64, 4, 2, True), (32, 16, 4, 1, True)],
+}  # fmt: skip
+# Accumulators (rows × features of the output) of one program: 96 registers of each of 256 threads.
+_ACCUMULATORS = 96 * 256
+_INTERPRETED_TILE = (16, 32, 4, 1, True)
 
 
-def pinned(kernel, operand, dim, features, tiles_in_flight, capability, outputs=0):
-    """The launch of `kernel` ("attention", "relations", "nearest") on a GPU of this compute capability.
+def pinned(kernel, operand, dim, capability, features=1, tiles=1, outputs=0):
+    """The launch of a kernel (a name in `_TILES`) on a GPU of this compute capability.
 
-    features: chunks (rows, BLOCK_D) that a program keeps; tiles_in_flight: chunks (keys, BLOCK_D) of one
-    step over the bank; outputs: chunks of gradient.
+    features: chunks (rows, BLOCK_D) that a program multiplies; tiles: chunks (keys, BLOCK_D) of one step
+    over the bank; outputs: chunks of gradient.
     """
-    limit = shared_memory(capability)
     chunk = block(dim) * operand.itemsize
-    for rows, keys, warps, stages in [_INTERPRETED_TILE] if INTERPRETED else _TILES[kernel]:
-        shared = chunk * (features * rows + stages * tiles_in_flight * keys) + rows * keys * operand.itemsize
-        if shared <= limit or INTERPRETED:
-            break
-    fits = max(1, _ACCUMULATORS // (rows * block(dim)))
-    resident = max(1, min(2, limit // shared)) if warps < 8 else 1
-    return Choice(rows, keys, warps, stages, resident, min(outputs, fits), operand)
+
+    def fits(rows, keys, stages, resident):
+        kept = features * rows if resident else rows
+        shared = chunk * (kept + stages * tiles * keys) + rows * keys * operand.itemsize
+        accumulated = rows * block(dim) if outputs else 0
+        return shared <= shared_memory(capability) and accumulated <= _ACCUMULATORS
+
+    candidates = [_INTERPRETED_TILE] if INTERPRETED else _TILES[kernel]
+    chosen = (tile for tile in candidates if fits(tile[0], tile[1], tile[3], tile[4]))
+    rows, keys, warps, stages, resident = next(chosen, candidates[-1])
+    output_chunks = min(outputs, max(1, _ACCUMULATORS // (rows * block(dim))))
+    return Choice(rows, keys, warps, stages, resident, output_chunks, operand)
 
 
 def shared_memory(capability):
@@ -116,7 +112,7 @@ def operand_dtype(features):
 
 def split_bank(num_keys, choice, blocks, device):
     """(splits, keys in each): enough programs, `blocks` in every split, to occupy the GPU once."""
-    programs = choice.resident * multiprocessors(device)
+    programs = multiprocessors(device)
     splits = min(max(programs // blocks, 1), MAX_SPLITS, triton.cdiv(num_keys, choice.keys))
     keys = triton.cdiv(triton.cdiv(num_keys, splits), choice.keys) * choice.keys
     return triton.cdiv(num_keys, keys), keys
@@ -125,7 +121,7 @@ def split_bank(num_keys, choice, blocks, device):
 @functools.cache
 def multiprocessors(device):
     # Interpreted programs run one after the other; a few of them show that splits are put together rightly.
-    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 24
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 8
 
 
 def block(dim):

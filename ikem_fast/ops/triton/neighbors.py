@@ -9,7 +9,6 @@ import triton.language as tl
 
 from ikem_fast.ops.triton.launch import (
     MAX_SPLITS,
-    block,
     capability,
     on_device,
     operand_dtype,
@@ -17,7 +16,7 @@ from ikem_fast.ops.triton.launch import (
     split_bank,
     unit_rows,
 )
-from ikem_fast.ops.triton.tiles import bank_tile, load_rows, matmul
+from ikem_fast.ops.triton.tiles import bank_tile, load_chunk, matmul
 
 
 @triton.jit(do_not_specialize=["num_rows", "num_keys", "keys_per_split", "topk"])
@@ -49,7 +48,7 @@ def nearest_kernel(
     split, modality = tl.program_id(1), tl.program_id(2)
     bank_ptr = queue_ptr + modality * tl.cast(bank_stride, tl.int64)
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    q = load_rows(q_ptr + tl.cast(modality, tl.int64) * num_rows * BLOCK_D, rows, num_rows, 0, BLOCK_D, 1)
+    q = load_chunk(q_ptr + tl.cast(modality, tl.int64) * num_rows * BLOCK_D, rows, num_rows, 0, BLOCK_D, 1)
 
     slots = tl.arange(0, TOPK)[None, :]
     # Slots beyond topk hold +∞ and so are never the smallest, the one to be replaced.
@@ -61,7 +60,7 @@ def nearest_kernel(
     end = tl.minimum(start + keys_per_split, num_keys)
     for key in range(start, end, KEYS):
         tile = bank_tile(bank_ptr, key, end - key, key_stride, D, BLOCK_D, OPERAND, KEYS)
-        s = matmul(q[0], tile.T, tl.zeros((ROWS, KEYS), tl.float32), PRECISION, WIDEN)
+        s = matmul(q, tile.T, tl.zeros((ROWS, KEYS), tl.float32), PRECISION, WIDEN)
         s = tl.where(columns < end - key, s, float("-inf"))
         best, column = tl.max(s, 1, return_indices=True)
         smallest, slot = tl.min(values, 1, return_indices=True)
@@ -112,7 +111,7 @@ def nearest(q, queue, topk):
     """Launch both kernels: values (P,N,topk) float32, indices (P,N,topk) int64, most similar first."""
     P, K, D = queue.shape
     rows, TOPK = q.shape[1], triton.next_power_of_2(topk)
-    choice = pinned("nearest", operand_dtype(q), D, 1, 1, capability(q.device))
+    choice = pinned("nearest", operand_dtype(q), D, capability(q.device))
     row_blocks = triton.cdiv(rows, choice.rows)
     splits, keys_per_split = split_bank(K, choice, row_blocks * P, q.device)
 

@@ -11,6 +11,8 @@ each a sums the ⌊P/2⌋ anchors that follow it cyclically, which shares the pa
 Base-2 exponents: with r = s·√(log₂e/τ), the exponent of s is r·root, of c it is r_a·r_b, root = √(log₂e/τ).
 """
 
+# ruff: noqa: RUF005 (Triton tuples grow by +, it has no unpacking)
+
 import functools
 import math
 
@@ -34,7 +36,8 @@ from ikem_fast.ops.triton.tiles import (
     LN2,
     bank_tile,
     combine_splits,
-    load_rows,
+    load_chunk,
+    load_chunks,
     log_add_exp,
     log_sum_exp_step,
     matmul,
@@ -47,13 +50,27 @@ HEADROOM = tl.constexpr(4096.0)
 
 
 @triton.jit
-def load_anchors(ptr, feature, rows, num_rows, anchors, SLOTS: tl.constexpr, SYMMETRIC: tl.constexpr, BLOCK_D: tl.constexpr):  # fmt: skip
-    """The anchors (rows, BLOCK_D) of a feature's slots; slot j is the (j+1)-th after it if SYMMETRIC."""
+def load_anchor(ptr, anchor, rows, num_rows, BLOCK_D: tl.constexpr):
+    """Rows (ROWS, BLOCK_D) of one anchor out of (B, num_rows, BLOCK_D)."""
+    return load_chunk(ptr + tl.cast(anchor, tl.int64) * num_rows * BLOCK_D, rows, num_rows, 0, BLOCK_D, 1)
+
+
+@triton.jit
+def load_anchors(
+    ptr,
+    feature,
+    rows,
+    num_rows,
+    anchors,
+    BLOCK_D: tl.constexpr,
+    SLOTS: tl.constexpr,
+    SYMMETRIC: tl.constexpr,
+):
+    """The anchors of a feature's slots; slot j is the (j+1)-th after it if SYMMETRIC."""
     tiles = ()
     for j in tl.static_range(SLOTS):
         b = (feature + 1 + j) % anchors if SYMMETRIC else j
-        anchor_ptr = ptr + tl.cast(b, tl.int64) * num_rows * BLOCK_D
-        tiles = tiles + load_rows(anchor_ptr, rows, num_rows, 0, BLOCK_D, 1)  # noqa: RUF005
+        tiles = tiles + (load_anchor(ptr, b, rows, num_rows, BLOCK_D),)
     return tiles
 
 
@@ -81,6 +98,7 @@ def relations_kernel(
     OPERAND: tl.constexpr,
     PRECISION: tl.constexpr,
     WIDEN: tl.constexpr,
+    RESIDENT: tl.constexpr,
     ROWS: tl.constexpr,
     KEYS: tl.constexpr,
 ):
@@ -94,20 +112,20 @@ def relations_kernel(
     own_bank_ptr = queue_ptr if CHUNKS > 1 else queue_ptr + feature * bank_stride
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     x_ptr += tl.cast(feature, tl.int64) * num_rows * (CHUNKS * BLOCK_D)
-    x = load_rows(x_ptr, rows, num_rows, 0, BLOCK_D, CHUNKS)
-    others = load_anchors(anchors_ptr, feature, rows, num_rows, anchors, SLOTS, SYMMETRIC, BLOCK_D)
+    x = load_chunks(x_ptr, rows, num_rows, 0, BLOCK_D, CHUNKS)
+    others = load_anchors(anchors_ptr, feature, rows, num_rows, anchors, BLOCK_D, SLOTS, SYMMETRIC)
 
     own_maximum = tl.full((ROWS,), float("-inf"), tl.float32)
     own_total = tl.zeros((ROWS,), tl.float32)
     maxima = ()
     totals = ()
-    for _ in tl.static_range(SLOTS):
-        maxima = maxima + (tl.full((ROWS,), float("-inf"), tl.float32),)  # noqa: RUF005
-        totals = totals + (tl.zeros((ROWS,), tl.float32),)  # noqa: RUF005
+    for _slot in tl.static_range(SLOTS):
+        maxima = maxima + (tl.full((ROWS,), float("-inf"), tl.float32),)
+        totals = totals + (tl.zeros((ROWS,), tl.float32),)
 
     start = split * keys_per_split
     end = tl.minimum(start + keys_per_split, num_keys)
-    for key in tl.range(start, end, KEYS, disable_licm=CHUNKS > 1):
+    for key in tl.range(start, end, KEYS, disable_licm=True):
         inside = tl.arange(0, KEYS)[None, :] < end - key
         r = tl.zeros((ROWS, KEYS), tl.float32)
         tiles = ()
@@ -115,24 +133,26 @@ def relations_kernel(
             tile = bank_tile(
                 own_bank_ptr + c * bank_stride, key, end - key, key_stride, D, BLOCK_D, OPERAND, KEYS
             )
-            r = matmul(x[c], tile.T, r, PRECISION, WIDEN)
-            tiles = tiles + (tile,)  # noqa: RUF005
-        own_maximum, own_total, _, _ = log_sum_exp_step(
-            own_maximum, own_total, tl.where(inside, r * root, float("-inf"))
-        )
+            x_chunk = x[c] if RESIDENT else load_chunk(x_ptr, rows, num_rows, c, BLOCK_D, CHUNKS)
+            r = matmul(x_chunk, tile.T, r, PRECISION, WIDEN)
+            tiles = tiles + (tile,)
+        exponents = tl.where(inside, r * root, float("-inf"))
+        own_maximum, own_total, _terms, _decay = log_sum_exp_step(own_maximum, own_total, exponents)
         new_maxima = ()
         new_totals = ()
         for j in tl.static_range(SLOTS):
+            b = (feature + 1 + j) % anchors if SYMMETRIC else j
+            anchor = others[j] if RESIDENT else load_anchor(anchors_ptr, b, rows, num_rows, BLOCK_D)
             if SYMMETRIC:
-                bank_ptr = queue_ptr + ((feature + 1 + j) % anchors) * bank_stride
+                bank_ptr = queue_ptr + b * bank_stride
                 tile = bank_tile(bank_ptr, key, end - key, key_stride, D, BLOCK_D, OPERAND, KEYS)
             else:
                 tile = tiles[j]
-            r_anchor = matmul(others[j], tile.T, tl.zeros((ROWS, KEYS), tl.float32), PRECISION, WIDEN)
+            r_anchor = matmul(anchor, tile.T, tl.zeros((ROWS, KEYS), tl.float32), PRECISION, WIDEN)
             exponents = tl.where(inside, r * r_anchor, float("-inf"))
-            maximum, total, _, _ = log_sum_exp_step(maxima[j], totals[j], exponents)
-            new_maxima = new_maxima + (maximum,)  # noqa: RUF005
-            new_totals = new_totals + (total,)  # noqa: RUF005
+            maximum, total, _terms, _decay = log_sum_exp_step(maxima[j], totals[j], exponents)
+            new_maxima = new_maxima + (maximum,)
+            new_totals = new_totals + (total,)
         maxima = new_maxima
         totals = new_totals
 
@@ -147,7 +167,17 @@ def relations_kernel(
 
 
 @triton.jit
-def bank_row(queue_ptr, key, feature, bank_stride, key_stride, D: tl.constexpr, BLOCK_D: tl.constexpr, CHUNKS: tl.constexpr, BLOCK_CHUNKS: tl.constexpr):  # fmt: skip
+def bank_row(
+    queue_ptr,
+    key,
+    feature,
+    bank_stride,
+    key_stride,
+    D: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    CHUNKS: tl.constexpr,
+    BLOCK_CHUNKS: tl.constexpr,
+):
     """One key as feature `feature` meets it: of its own bank, or with CHUNKS > 1 of all side by side."""
     chunks = tl.arange(0, BLOCK_CHUNKS)[:, None]
     columns = tl.arange(0, BLOCK_D)[None, :]
@@ -234,6 +264,12 @@ def relations_combine_kernel(
             mined += score * (1.0 + tl.load(nearest_ptr + at)) if SLOTS > 0 else score
         loss += partition - (positive + mined * root * root) / positives
     tl.store(loss_ptr + row, loss * LN2 / terms)
+    if SYMMETRIC:
+        # What a feature would be to itself: never read, and defined all the same.
+        pair = (feature * anchors + feature) * clips + clip
+        tl.store(partition_ptr + pair, 0.0)
+        for t in range(topk):
+            tl.store(scores_ptr + pair * topk + t, 0.0)
 
 
 def relations(x, y, anchors, queue, temperature, topk, context):
@@ -243,7 +279,7 @@ def relations(x, y, anchors, queue, temperature, topk, context):
     the keys; queue (P,K,D). Also returned: partition (A,B,N), scores (A,B,N,topk), mined (B,N,topk) and
     nearest (B,N,topk), the last four as `relations_backward` takes them.
     """
-    P, K, D = queue.shape
+    _, K, D = queue.shape
     x, y = x.contiguous(), y.contiguous()
     symmetric, chunks = anchors is None, x.shape[-1] // D
     features, clips, _ = x.shape
@@ -253,8 +289,14 @@ def relations(x, y, anchors, queue, temperature, topk, context):
     root = math.sqrt(LOG2E / temperature)
     scale = root / math.sqrt(chunks)
     operand = operand_dtype(x)
-    in_flight = chunks + slots if symmetric else chunks
-    choice = pinned("relations", operand, D, chunks + slots, in_flight, capability(x.device))
+    choice = pinned(
+        "cross" if symmetric else "distill",
+        operand,
+        D,
+        capability(x.device),
+        features=chunks + slots,
+        tiles=chunks + slots if symmetric else chunks,
+    )
     row_blocks = triton.cdiv(clips, choice.rows)
     splits, keys_per_split = split_bank(K, choice, row_blocks * features, x.device)
 
@@ -274,7 +316,7 @@ def relations(x, y, anchors, queue, temperature, topk, context):
         relations_kernel[(row_blocks, splits, features)](
             unit, unit_anchors, queue, own_maximum, own_total, pair_maximum, pair_total,
             clips, K, keys_per_split, *strides, B, root,
-            D=D, CHUNKS=chunks, SLOTS=slots, SYMMETRIC=symmetric, **choice.tile(D),
+            D=D, CHUNKS=chunks, SLOTS=slots, SYMMETRIC=symmetric, RESIDENT=choice.resident, **choice.tile(D),
         )  # fmt: skip
         relations_combine_kernel[(features * clips,)](
             x, y, queue, mined, values, own_maximum, own_total, pair_maximum, pair_total,

@@ -2,11 +2,14 @@
 
 With h_a = grad_a / (number of anchors) and Z_ab the log-partition that the forward pass left:
 
-    ∂L/∂s_a = (1/τ) [ Σ_b h_a e^{s_a/τ − Z_ab} + Σ_b (h_a e^{−Z_ab} + [symmetric] h_b e^{−Z_ba}) e^{c_ab/τ} s_b ]
+    ∂L/∂s_a = (1/τ) Σ_b [ h_a e^{s_a/τ − Z_ab} + (h_a e^{−Z_ab} + h_b e^{−Z_ba}) e^{c_ab/τ} s_b ]
 
+(the term in h_b only where the features are their own anchors),
 and the gradient in the feature is that times the bank: the tiles are made again, used, and dropped. The
 few keys that were mined, the positive and the normalisation follow in a second kernel, one program a row.
 """
+
+# ruff: noqa: RUF005 (Triton tuples grow by +, it has no unpacking)
 
 import math
 
@@ -24,11 +27,12 @@ from ikem_fast.ops.triton.launch import (
     split_bank,
     unit_rows,
 )
-from ikem_fast.ops.triton.relations import HEADROOM, bank_row, load_anchors
+from ikem_fast.ops.triton.relations import HEADROOM, bank_row, load_anchor, load_anchors
 from ikem_fast.ops.triton.tiles import (
     LN2,
     bank_tile,
-    load_rows,
+    load_chunk,
+    load_chunks,
     matmul,
     through_normalisation,
     unit_keys,
@@ -67,6 +71,7 @@ def relations_backward_kernel(
     OPERAND: tl.constexpr,
     PRECISION: tl.constexpr,
     WIDEN: tl.constexpr,
+    RESIDENT: tl.constexpr,
     ROWS: tl.constexpr,
     KEYS: tl.constexpr,
 ):
@@ -84,8 +89,8 @@ def relations_backward_kernel(
     own_bank_ptr = queue_ptr if CHUNKS > 1 else queue_ptr + feature * bank_stride
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     x_ptr += tl.cast(feature, tl.int64) * num_rows * (CHUNKS * BLOCK_D)
-    x = load_rows(x_ptr, rows, num_rows, first, BLOCK_D, CHUNKS)
-    others = load_anchors(anchors_ptr, feature, rows, num_rows, anchors, SLOTS, SYMMETRIC, BLOCK_D)
+    x = load_chunks(x_ptr, rows, num_rows, first, BLOCK_D, CHUNKS)
+    others = load_anchors(anchors_ptr, feature, rows, num_rows, anchors, BLOCK_D, SLOTS, SYMMETRIC)
 
     # Every exponential is taken relative to a partition that contains it, and so is at most 1.
     grad = load_clip(grad_ptr, feature, rows, num_rows) / TERMS
@@ -109,38 +114,42 @@ def relations_backward_kernel(
             else:
                 level = partition
                 weight = grad
-            levels = levels + (level,)  # noqa: RUF005
-            weights = weights + (weight,)  # noqa: RUF005
+            levels = levels + (level,)
+            weights = weights + (weight,)
     largest = tl.abs(own_weight)
     for j in tl.static_range(SLOTS):
         largest = tl.maximum(largest, tl.abs(weights[j]))
-    to_operand = tl.where(largest > 0.0, HEADROOM / largest, 0.0)
+    to_operand = HEADROOM / tl.where(largest > 0.0, largest, float("inf"))
 
     output = ()
-    for _ in tl.static_range(OUTPUT_CHUNKS):
-        output = output + (tl.zeros((ROWS, BLOCK_D), tl.float32),)  # noqa: RUF005
+    for _chunk in tl.static_range(OUTPUT_CHUNKS):
+        output = output + (tl.zeros((ROWS, BLOCK_D), tl.float32),)
     start = split * keys_per_split
     end = tl.minimum(start + keys_per_split, num_keys)
-    for key in tl.range(start, end, KEYS, disable_licm=CHUNKS > 1):
+    for key in tl.range(start, end, KEYS, disable_licm=True):
         r = tl.zeros((ROWS, KEYS), tl.float32)
         tiles = ()
         for c in tl.static_range(CHUNKS):
-            chunk_ptr = own_bank_ptr + ((first + c) % CHUNKS) * bank_stride
-            tile = bank_tile(chunk_ptr, key, end - key, key_stride, D, BLOCK_D, OPERAND, KEYS)
-            r = matmul(x[c], tile.T, r, PRECISION, WIDEN)
-            tiles = tiles + (tile,)  # noqa: RUF005
+            chunk = (first + c) % CHUNKS
+            tile = bank_tile(
+                own_bank_ptr + chunk * bank_stride, key, end - key, key_stride, D, BLOCK_D, OPERAND, KEYS
+            )
+            x_chunk = x[c] if RESIDENT else load_chunk(x_ptr, rows, num_rows, chunk, BLOCK_D, CHUNKS)
+            r = matmul(x_chunk, tile.T, r, PRECISION, WIDEN)
+            tiles = tiles + (tile,)
         s_grad = tl.exp2(r * root - own_level[:, None]) * (own_weight * to_operand)[:, None]
         for j in tl.static_range(SLOTS):
             b = (feature + 1 + j) % anchors if SYMMETRIC else j
+            anchor = others[j] if RESIDENT else load_anchor(anchors_ptr, b, rows, num_rows, BLOCK_D)
             bank_ptr = queue_ptr + b * bank_stride
             tile = bank_tile(bank_ptr, key, end - key, key_stride, D, BLOCK_D, OPERAND, KEYS)
-            r_anchor = matmul(others[j], tile.T, tl.zeros((ROWS, KEYS), tl.float32), PRECISION, WIDEN)
+            r_anchor = matmul(anchor, tile.T, tl.zeros((ROWS, KEYS), tl.float32), PRECISION, WIDEN)
             product = tl.exp2(r * r_anchor - levels[j][:, None]) * (weights[j] * to_operand)[:, None]
             s_grad += product * (r_anchor / root)
         s_grad = tl.where(tl.arange(0, KEYS)[None, :] < end - key, s_grad, 0.0).to(OPERAND)
         updated = ()
         for c in tl.static_range(OUTPUT_CHUNKS):
-            updated = updated + (matmul(s_grad, tiles[c], output[c], PRECISION, WIDEN),)  # noqa: RUF005
+            updated = updated + (matmul(s_grad, tiles[c], output[c], PRECISION, WIDEN),)
         output = updated
 
     columns = tl.arange(0, BLOCK_D)
@@ -206,9 +215,10 @@ def relations_gradient_kernel(
         gradient += grad * (tl.exp2(positive - tl.load(partition_ptr + pair)) - 1.0 / positives) * y
         for t in range(topk):
             at = (anchor * clips + clip) * topk + t
+            key = tl.load(mined_ptr + at)
             keys = bank_row(
                 queue_ptr,
-                tl.load(mined_ptr + at),
+                key,
                 feature,
                 bank_stride,
                 key_stride,
@@ -227,10 +237,10 @@ def relations_gradient_kernel(
                 b = (feature + 1 + term) % anchors
                 grad_b = tl.load(grad_ptr + b * clips + clip) / terms
                 pull += grad_b * tl.load(scores_ptr + ((b * anchors + feature) * clips + clip) * topk + t)
+            key = tl.load(mined_ptr + row * topk + t)
             keys = bank_row(
-                queue_ptr, tl.load(mined_ptr + row * topk + t), feature, bank_stride, key_stride, D, BLOCK_D, CHUNKS,
-                BLOCK_CHUNKS,
-            )  # fmt: skip
+                queue_ptr, key, feature, bank_stride, key_stride, D, BLOCK_D, CHUNKS, BLOCK_CHUNKS
+            )
             gradient -= (pull / positives) * keys
 
     gradient = through_normalisation(gradient * (scale * root * LN2), x, inverse)
@@ -244,7 +254,7 @@ def relations_backward(
 
     grad (A,N); the other arguments as `relations` took and returned them.
     """
-    P, K, D = queue.shape
+    _, K, D = queue.shape
     x, y, grad = x.contiguous(), y.contiguous(), grad.float().contiguous()
     symmetric, chunks = anchors is None, x.shape[-1] // D
     features, clips, _ = x.shape
@@ -255,8 +265,15 @@ def relations_backward(
     root = math.sqrt(LOG2E / temperature)
     scale = root / math.sqrt(chunks)
     operand = operand_dtype(x)
-    in_flight = chunks + slots if symmetric else chunks
-    choice = pinned("relations", operand, D, chunks + slots, in_flight, capability(x.device), chunks)
+    choice = pinned(
+        "cross_backward" if symmetric else "distill_backward",
+        operand,
+        D,
+        capability(x.device),
+        features=chunks + slots,
+        tiles=chunks + slots if symmetric else chunks,
+        outputs=chunks,
+    )
     groups = triton.cdiv(chunks, choice.output_chunks)
     row_blocks = triton.cdiv(clips, choice.rows)
     splits, keys_per_split = split_bank(K, choice, row_blocks * features * groups, x.device)
@@ -270,7 +287,7 @@ def relations_backward(
         relations_backward_kernel[(row_blocks, splits, features * groups)](
             unit, unit_anchors, queue, grad, partition, output, clips, K, keys_per_split, *strides, B, root,
             D=D, CHUNKS=chunks, OUTPUT_CHUNKS=choice.output_chunks, TERMS=terms, CONTEXT=context,
-            SYMMETRIC=symmetric, **choice.tile(D),
+            SYMMETRIC=symmetric, RESIDENT=choice.resident, **choice.tile(D),
         )  # fmt: skip
         relations_gradient_kernel[(features * clips,)](
             x, y, queue, mined, values, scores, partition, grad, output, gradient,

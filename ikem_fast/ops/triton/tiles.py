@@ -6,6 +6,8 @@ modality meets its own bank, P where it meets the banks side by side. Every chun
 BLOCK_D with zeros, so any D works. Exponents are base 2: features are scaled by log₂e/τ instead of 1/τ.
 """
 
+# ruff: noqa: RUF005 (Triton tuples grow by +, it has no unpacking)
+
 import triton
 import triton.language as tl
 
@@ -13,13 +15,18 @@ LN2 = tl.constexpr(0.6931471805599453)
 
 
 @triton.jit
-def load_rows(ptr, rows, num_rows, first, BLOCK_D: tl.constexpr, CHUNKS: tl.constexpr):
-    """Rows that `unit_rows_kernel` wrote, as chunks from `first` on, round and round."""
+def load_chunk(ptr, rows, num_rows, chunk, BLOCK_D: tl.constexpr, CHUNKS: tl.constexpr):
+    """One chunk (ROWS, BLOCK_D) of rows that `unit_rows_kernel` wrote."""
     offsets = rows[:, None].to(tl.int64) * (CHUNKS * BLOCK_D) + tl.arange(0, BLOCK_D)[None, :]
+    return tl.load(ptr + chunk * BLOCK_D + offsets, mask=rows[:, None] < num_rows, other=0.0)
+
+
+@triton.jit
+def load_chunks(ptr, rows, num_rows, first, BLOCK_D: tl.constexpr, CHUNKS: tl.constexpr):
+    """All chunks of those rows, from `first` on, round and round."""
     chunks = ()
     for c in tl.static_range(CHUNKS):
-        chunk_ptr = ptr + ((first + c) % CHUNKS) * BLOCK_D
-        chunks = chunks + (tl.load(chunk_ptr + offsets, mask=rows[:, None] < num_rows, other=0.0),)  # noqa: RUF005
+        chunks = chunks + (load_chunk(ptr, rows, num_rows, (first + c) % CHUNKS, BLOCK_D, CHUNKS),)
     return chunks
 
 

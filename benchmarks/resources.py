@@ -1,0 +1,168 @@
+"""What the compiled kernels take of a multiprocessor, without a GPU: python benchmarks/resources.py
+
+Compiles every pinned configuration of the bank kernels ahead of time at the method's sizes (P = 6, D = 128)
+and reads registers, spills and shared memory off the assembler's report.
+"""
+
+import argparse
+import re
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.backends.nvidia.compiler import get_ptxas
+from triton.compiler import ASTSource
+
+from ikem_fast.ops.triton import attention, launch, neighbors, relations, relations_backward, tiles
+
+P, D = 6, 128
+_TYPES = {torch.bfloat16: "*bf16", torch.float16: "*fp16", torch.float32: "*fp32"}
+_INTEGERS = ("num_rows", "num_keys", "keys_per_split", "bank_stride", "key_stride", "anchors", "topk", "splits", "clips")  # fmt: skip
+_FLOATS = ("root", "scale")
+
+
+@dataclass(frozen=True)
+class Resources:
+    """registers a thread; bytes of shared memory; bytes spilled; wgmma instructions, and whether the
+    assembler had to put them one after another."""
+
+    registers: int
+    shared: int
+    spilled: int
+    wgmma: int
+    serialized: bool
+
+
+def kernels(features, bank, capability):
+    """(name, kernel, constants, launch options) of every kernel for these dtypes of features and bank."""
+    operand = launch.operand_dtype(torch.empty(0, dtype=features))
+
+    def tiled(kernel, **sizes):
+        choice = launch.pinned(kernel, operand, D, capability, **sizes)
+        tile = {**choice.tile(D), "RESIDENT": choice.resident, "OUTPUT_CHUNKS": choice.output_chunks, "D": D}
+        return tile
+
+    for grad in (True, False):
+        for name, kernel, chunks in (
+            ("info_nce", "attention", 1),
+            ("implicit_exchange", "wide_attention", P),
+        ):
+            tile = tiled(kernel, features=chunks, tiles=chunks, outputs=chunks if grad else 0)
+            label = f"{name}, {'loss and gradient' if grad else 'loss alone'}"
+            yield label, attention.attention_kernel, tile | {"CHUNKS": chunks}
+    for name, kernel, symmetric in (
+        ("cross_modal_contrast", "cross", True),
+        ("relational_distillation", "distill", False),
+    ):
+        chunks, slots = (1, P // 2) if symmetric else (P, P)
+        tile = tiled(kernel, features=chunks + slots, tiles=chunks + slots if symmetric else chunks)
+        constants = {"CHUNKS": chunks, "SLOTS": slots, "SYMMETRIC": symmetric}
+        yield f"{name}, forward", relations.relations_kernel, tile | constants
+        terms = P - 1 if symmetric else P
+        tile = tiled(
+            f"{kernel}_backward",
+            features=chunks + terms,
+            tiles=chunks + terms if symmetric else chunks,
+            outputs=chunks,
+        )
+        constants = {"CHUNKS": chunks, "TERMS": terms, "CONTEXT": True, "SYMMETRIC": symmetric}
+        yield f"{name}, backward", relations_backward.relations_backward_kernel, tile | constants
+    for topk in (1, 16):
+        tile = tiled("nearest")
+        yield f"nearest_neighbors, topk {topk}", neighbors.nearest_kernel, tile | {"TOPK": topk}
+    padded = {"D": D, "BLOCK_D": launch.block(D), "MAX_SPLITS": launch.MAX_SPLITS, "TOPK": 1}
+    for chunks in (1, P):
+        symmetric = chunks == 1
+        row = padded | {"CHUNKS": chunks, "BLOCK_CHUNKS": triton.next_power_of_2(chunks)}
+        row |= {"WITH_DIRECTION": True, "CONTEXT": True, "SYMMETRIC": symmetric}
+        row["SLOTS"] = P // 2 if symmetric else P
+        width = f"{chunks} × {D}"
+        yield f"normalisation, {width}", tiles.unit_rows_kernel, row
+        yield f"InfoNCE combined, {width}", attention.attention_combine_kernel, row
+        yield f"relations combined, {width}", relations.relations_combine_kernel, row
+        yield f"relations gradient, {width}", relations_backward.relations_gradient_kernel, row
+    yield "nearest combined", neighbors.nearest_combine_kernel, padded
+
+
+def compile_kernel(kernel, constants, features, bank, arch):
+    """Compile for compute capability `arch` (90 for sm_90) and return its `Resources`."""
+    options = {name: constants.pop(name) for name in ("num_warps", "num_stages") if name in constants}
+    operand = launch.operand_dtype(torch.empty(0, dtype=features))
+    tiled = "ROWS" in constants
+
+    def type_of(argument):
+        if argument in _INTEGERS:
+            return "i32"
+        if argument in _FLOATS:
+            return "fp32"
+        if argument in ("queue_ptr", "y_ptr"):
+            return _TYPES[bank if argument == "queue_ptr" else features]
+        if argument in ("x_ptr", "q_ptr", "anchors_ptr"):
+            return _TYPES[operand if tiled else features]
+        if argument in ("unit_ptr", "gradient_ptr"):
+            return _TYPES[operand if argument == "unit_ptr" else features]
+        if argument in ("mined_ptr", "indices_ptr", "part_indices_ptr"):
+            return "*i64" if not tiled and argument != "part_indices_ptr" else "*i32"
+        return "*fp32"
+
+    signature = {a: "constexpr" if a in constants else type_of(a) for a in kernel.arg_names}
+    aligned = [i for i, a in enumerate(kernel.arg_names) if a.endswith(("_ptr", "_stride"))]
+    source = ASTSource(
+        fn=kernel,
+        signature=signature,
+        constexprs={a: constants[a] for a in kernel.arg_names if a in constants},
+        attrs={(i,): [["tt.divisibility", 16]] for i in aligned},
+    )
+    compiled = triton.compile(
+        source, target=GPUTarget("cuda", arch, 32), options=options | {"enable_fp_fusion": True}
+    )
+    return _resources(compiled, arch)
+
+
+def _resources(compiled, arch):
+    with tempfile.TemporaryDirectory() as folder:
+        ptx = Path(folder) / "kernel.ptx"
+        ptx.write_text(compiled.asm["ptx"])
+        # Matrix instructions of Hopper and Blackwell are specific to the architecture: the "a" targets.
+        target = f"sm_{arch}a" if arch >= 90 else f"sm_{arch}"
+        command = [get_ptxas(arch).path, "-v", f"--gpu-name={target}", str(ptx), "-o", str(ptx) + ".o"]
+        report = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    spills = re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", report)
+    return Resources(
+        registers=int(re.search(r"Used (\d+) registers", report).group(1)),
+        shared=compiled.metadata.shared,
+        spilled=int(spills.group(1)) + int(spills.group(2)),
+        wgmma=compiled.asm["ptx"].count("wgmma.mma_async"),
+        serialized="wgmma.mma_async instructions are serialized" in report,
+    )
+
+
+def table(features, bank, arch):
+    """Rows of (name, tile, Resources) for one pair of dtypes."""
+    for name, kernel, constants in kernels(features, bank, divmod(arch, 10)):
+        tile = "a row" if "ROWS" not in constants else "{ROWS}×{KEYS}".format(**constants)
+        if "ROWS" in constants:
+            tile += f", {constants['num_warps']} warps, {constants['num_stages']} stages"
+        yield name, tile, compile_kernel(kernel, constants, features, bank, arch)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--arch", type=int, default=90)
+    parser.add_argument("--features", default="bfloat16", choices=("bfloat16", "float16", "float32"))
+    parser.add_argument("--bank", default="bfloat16", choices=("bfloat16", "float16", "float32"))
+    arguments = parser.parse_args()
+    print(
+        "| kernel | tile | registers | shared, KB | spilled, B | wgmma |\n| --- | --- | --: | --: | --: | --- |"
+    )
+    dtypes = getattr(torch, arguments.features), getattr(torch, arguments.bank)
+    for name, tile, used in table(*dtypes, arguments.arch):
+        wgmma = "–" if not used.wgmma else "serialised" if used.serialized else "pipelined"
+        print(
+            f"| {name} | {tile} | {used.registers} | {used.shared / 1024:.0f} | {used.spilled} | {wgmma} |",
+            flush=True,
+        )
