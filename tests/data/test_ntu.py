@@ -1,5 +1,8 @@
 """NTU RGB+D: both readers of `.skeleton` text, alike on whole and broken files; names, bodies, protocols."""
 
+import zipfile
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -174,6 +177,16 @@ def test_readers_agree_on_odd_numbers(line, token):
     _, _, rest = LINES[line - 1].partition(b" ")
     text = with_line(line, token + b" " + rest if rest else token)
     assert outcome(text, "extension") == outcome(text, "python")
+
+
+@needs_extension
+def test_readers_agree_on_what_fuzzing_found():
+    """Inputs that together reach every part of the parser, most of them broken; see tools/fuzz_skeleton_io."""
+    with zipfile.ZipFile(Path(__file__).with_name("skeleton_corpus.zip")) as corpus:
+        texts = [corpus.read(name) for name in corpus.namelist()]
+    assert len(texts) > 100
+    for text in texts:
+        assert outcome(text, "extension") == outcome(text, "python"), text
 
 
 def test_real_files(shared):
