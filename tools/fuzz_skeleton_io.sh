@@ -1,7 +1,7 @@
 #!/bin/sh
 # Fuzz the .skeleton parser: tools/fuzz_skeleton_io.sh CORPUS_DIR [SECONDS]
-# Needs clang. CORPUS_DIR may hold .skeleton files to start from; what is found is added to it, and an input
-# that breaks the parser is left there as crash-*, timeout-* or oom-*.
+# Needs clang. CORPUS_DIR may hold files to start from (unzip tests/data/skeleton_corpus.zip there: what earlier
+# runs found); what is found is added, and an input that breaks the parser left as crash-*, timeout-* or oom-*.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 corpus=${1:?usage: $0 CORPUS_DIR [SECONDS]}

@@ -181,7 +181,7 @@ def test_readers_agree_on_odd_numbers(line, token):
 
 @needs_extension
 def test_readers_agree_on_what_fuzzing_found():
-    """Inputs that together reach every part of the parser, most of them broken; see tools/fuzz_skeleton_io."""
+    """Inputs that together reach every part of the parser, most of them broken: tools/fuzz_skeleton_io."""
     with zipfile.ZipFile(Path(__file__).with_name("skeleton_corpus.zip")) as corpus:
         texts = [corpus.read(name) for name in corpus.namelist()]
     assert len(texts) > 100
