@@ -1,36 +1,28 @@
 """From .skeleton files to prepared clips: core time a clip, here and in the published formulation.
 
-usage: bench_prepare.py SKELETONS [--clips 2000]
+usage: python -m benchmarks.bench_prepare SKELETONS [--clips 2000]
 
 SKELETONS is a folder of .skeleton files; they are read over and over until --clips have been. Both sides run
 in this process, in turn, pass by pass, and what counts is the processor's time: the ratio holds on a busy
-machine, too. Agreement is checked first, on files with one body, where both choose the same.
+machine, too. Agreement is checked first, on files with one body, where both choose the same. The figures go
+to benchmarks/results/prepare.json.
 """
 
 import argparse
-import json
-import platform
 import time
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.harness import ROOT, machine, write_json
 from ikem_fast.data import preprocess_clip
 from ikem_fast.data.formats import ntu
 
-BODY = (
-    "id",
-    "clipped",
-    "left_sure",
-    "left",
-    "right_sure",
-    "right",
-    "restricted",
-    "lean_x",
-    "lean_y",
-    "state",
-)
-JOINT = ("x", "y", "z", "depth_x", "depth_y", "colour_x", "colour_y", "w", "qx", "qy", "qz", "state")
+RESULTS = ROOT / "benchmarks" / "results" / "prepare.json"
+
+# The columns of a line, by which the published reader makes its dictionaries.
+BODY = tuple("id clipped left_sure left right_sure right restricted lean_x lean_y state".split())  # noqa: SIM905
+JOINT = tuple("x y z depth_x depth_y colour_x colour_y w qx qy qz state".split())  # noqa: SIM905
 
 
 def published_read(path, bodies=2, joints=25):
@@ -120,7 +112,6 @@ def main():
     )
     parser.add_argument("skeletons", type=Path)
     parser.add_argument("--clips", type=int, default=2000)
-    parser.add_argument("--json", type=Path, help="where to write the figures, too")
     args = parser.parse_args()
     paths = [path for path in sorted(args.skeletons.glob("*.skeleton")) if len(ntu.read_skeleton(path).frame)]
     if not paths:
@@ -133,13 +124,9 @@ def main():
         print(f"{side:10s} {reading:7.3f} ms reading + {preprocessing:6.3f} ms preprocessing a clip")
     reader = "C++" if ntu._skeleton_io else "Python"
     print(f"{ratio:.1f} times as fast on one core ({clips} clips, {reader} reader)")
-    if args.json:
-        figures = {
-            "clips": clips, "files": len(paths), "reader": reader, "milliseconds_a_clip": milliseconds,
-            "ratio": round(ratio, 1), "machine": platform.processor() or platform.machine(),
-            "python": platform.python_version(), "numpy": np.__version__,
-        }  # fmt: skip
-        args.json.write_text(json.dumps(figures, indent=1) + "\n")
+    figures = {"clips": clips, "files": len(paths), "reader": reader, "ratio": round(ratio, 1),
+               "milliseconds_a_clip": milliseconds, "machine": machine("cpu")}  # fmt: skip
+    write_json(RESULTS, figures)
 
 
 if __name__ == "__main__":
