@@ -21,7 +21,8 @@ from ikem_fast.ops.triton import attention, launch, neighbors, relations, relati
 
 P, D = 6, 128
 _TYPES = {torch.bfloat16: "*bf16", torch.float16: "*fp16", torch.float32: "*fp32"}
-_INTEGERS = ("num_rows", "num_keys", "keys_per_split", "bank_stride", "key_stride", "anchors", "topk", "splits", "clips")  # fmt: skip
+_INTEGERS = {"num_rows", "num_keys", "keys_per_split", "bank_stride", "key_stride", "anchors", "topk"}
+_INTEGERS |= {"splits", "clips"}
 _FLOATS = ("root", "scale")
 
 
@@ -43,8 +44,7 @@ def kernels(features, bank, capability):
 
     def tiled(kernel, **sizes):
         choice = launch.pinned(kernel, operand, D, capability, **sizes)
-        tile = {**choice.tile(D), "RESIDENT": choice.resident, "OUTPUT_CHUNKS": choice.output_chunks, "D": D}
-        return tile
+        return {**choice.tile(D), "RESIDENT": choice.resident, "OUTPUT_CHUNKS": choice.output_chunks, "D": D}
 
     for grad in (True, False):
         for name, kernel, chunks in (

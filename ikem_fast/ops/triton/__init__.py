@@ -46,12 +46,12 @@ def implicit_exchange(z, k, queue, temperature):
 
 def cross_modal_contrast(q, k, queue, temperature, topk, context):
     """(P,N,D), (P,N,D), (P,K,D) → (P,N)."""
-    return Relations.apply(q, k, None, queue, temperature, topk, context)
+    return Relations.apply(q, k, queue, temperature, False, topk, context)
 
 
 def relational_distillation(student, teacher, queue, temperature, topk, context):
     """student (S,N,P·D), teacher (P,N,D), queue (P,K,D) → (S,N)."""
-    return Relations.apply(student, teacher, teacher, queue, temperature, topk, context)
+    return Relations.apply(student, teacher, queue, temperature, True, topk, context)
 
 
 def nearest_neighbors(q, queue, topk):

@@ -30,7 +30,7 @@ def _fake_attention(x, y, queue, temperature, wide, with_direction):
     return loss, x.new_empty(x.shape if with_direction else (0,), dtype=torch.float32)
 
 
-def _fake_relations(x, y, anchors, queue, temperature, topk, context):
+def _fake_relations(x, y, queue, temperature, wide, topk, context):
     A, N, _ = x.shape
     B = len(queue)
     return (
@@ -42,7 +42,7 @@ def _fake_relations(x, y, anchors, queue, temperature, topk, context):
 
 
 def _fake_relations_backward(
-    grad, x, y, anchors, queue, partition, scores, mined, values, temperature, topk, context
+    grad, x, y, queue, partition, scores, mined, values, temperature, wide, topk, context
 ):
     return torch.empty_like(x, memory_format=torch.contiguous_format)
 
@@ -59,14 +59,14 @@ _attention = _define(
     _fake_attention,
 )
 _relations = _define(
-    "relations(Tensor x, Tensor y, Tensor? anchors, Tensor queue, float temperature, int topk, bool context)"
+    "relations(Tensor x, Tensor y, Tensor queue, float temperature, bool wide, int topk, bool context)"
     " -> (Tensor loss, Tensor partition, Tensor scores, Tensor mined, Tensor values)",
     relations,
     _fake_relations,
 )
 _relations_backward = _define(
-    "relations_backward(Tensor grad, Tensor x, Tensor y, Tensor? anchors, Tensor queue, Tensor partition,"
-    " Tensor scores, Tensor mined, Tensor values, float temperature, int topk, bool context) -> Tensor",
+    "relations_backward(Tensor grad, Tensor x, Tensor y, Tensor queue, Tensor partition, Tensor scores,"
+    " Tensor mined, Tensor values, float temperature, bool wide, int topk, bool context) -> Tensor",
     relations_backward,
     _fake_relations_backward,
 )
@@ -96,10 +96,10 @@ class Relations(torch.autograd.Function):
     """The relational losses of x: (A,N); see `relations`."""
 
     @staticmethod
-    def forward(ctx, x, y, anchors, queue, temperature, topk, context):
-        loss, *saved = _relations(x, y, anchors, queue, temperature, topk, context)
-        ctx.save_for_backward(x, y, anchors, queue, *saved)
-        ctx.options = temperature, topk, context
+    def forward(ctx, x, y, queue, temperature, wide, topk, context):
+        loss, *saved = _relations(x, y, queue, temperature, wide, topk, context)
+        ctx.save_for_backward(x, y, queue, *saved)
+        ctx.options = temperature, wide, topk, context
         return loss
 
     @staticmethod

@@ -272,18 +272,18 @@ def relations_combine_kernel(
             tl.store(scores_ptr + pair * topk + t, 0.0)
 
 
-def relations(x, y, anchors, queue, temperature, topk, context):
+def relations(x, y, queue, temperature, wide, topk, context):
     """Launch the forward kernels: loss (A,N), and what the backward pass needs.
 
-    x (A,N,D) with anchors None (the features are their own), or x (A,N,P·D) with anchors (P,N,D); y (P,N,D)
-    the keys; queue (P,K,D). Also returned: partition (A,B,N), scores (A,B,N,topk), mined (B,N,topk) and
-    nearest (B,N,topk), the last four as `relations_backward` takes them.
+    x (P,N,D), features that are their own anchors, or if `wide` (A,N,P·D) with the keys for anchors;
+    y (P,N,D) the keys; queue (P,K,D). Also returned, as `relations_backward` takes them: partition (A,B,N),
+    scores (A,B,N,topk), mined (B,N,topk) and nearest (B,N,topk).
     """
     _, K, D = queue.shape
     x, y = x.contiguous(), y.contiguous()
-    symmetric, chunks = anchors is None, x.shape[-1] // D
+    symmetric, chunks = not wide, x.shape[-1] // D
     features, clips, _ = x.shape
-    anchors = x if symmetric else anchors.contiguous()
+    anchors = y if wide else x
     B = len(anchors)
     slots = (B // 2 if symmetric else B) if context else 0
     root = math.sqrt(LOG2E / temperature)

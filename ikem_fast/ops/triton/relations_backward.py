@@ -247,18 +247,16 @@ def relations_gradient_kernel(
     tl.store(gradient_ptr + offsets, gradient, mask=inside)
 
 
-def relations_backward(
-    grad, x, y, anchors, queue, partition, scores, mined, values, temperature, topk, context
-):
+def relations_backward(grad, x, y, queue, partition, scores, mined, values, temperature, wide, topk, context):
     """Launch the backward kernels: the gradient in x, of its shape and dtype.
 
     grad (A,N); the other arguments as `relations` took and returned them.
     """
     _, K, D = queue.shape
     x, y, grad = x.contiguous(), y.contiguous(), grad.float().contiguous()
-    symmetric, chunks = anchors is None, x.shape[-1] // D
+    symmetric, chunks = not wide, x.shape[-1] // D
     features, clips, _ = x.shape
-    anchors = x if symmetric else anchors.contiguous()
+    anchors = y if wide else x
     B = len(anchors)
     terms = B - 1 if symmetric else B
     slots = terms if context else 0
