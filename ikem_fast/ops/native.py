@@ -18,16 +18,19 @@ _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _CUDA_JOINTS = 512  # kMaxJoints in csrc/modalities_kernel.cuh
 
 
+def _recorded(part):
+    """What setup.py wrote down about a part of the build."""
+    try:
+        return json.loads((_PACKAGE / "_build.json").read_text())[part]
+    except (OSError, ValueError, KeyError):
+        return "no build was recorded"
+
+
 def _load():
     """Path of the library and None, or (None, why there is no library)."""
-    try:
-        built = json.loads((_PACKAGE / "_build.json").read_text())
-    except (OSError, ValueError):
-        built = {}
     library = _PACKAGE / "_C.abi3.so"
     if not library.exists():
-        why = built.get("_C", "no build was recorded")
-        return None, f"{library} is missing ({why})"
+        return None, f"{library} is missing ({_recorded('_C')})"
     try:
         torch.ops.load_library(library)
     except OSError as e:
@@ -59,7 +62,7 @@ def problem_on(device_type):
     """Why there are no kernels for a type of device; None where there are."""
     if device_type in DEVICES:
         return None
-    return PROBLEM or f"{LIBRARY} was built without kernels for {device_type}"
+    return PROBLEM or f"{LIBRARY} has no kernels for {device_type} ({_recorded(device_type)})"
 
 
 def problem_with(x, out_dtype):
