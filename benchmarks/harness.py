@@ -5,7 +5,6 @@ import json
 import multiprocessing
 import os
 import platform
-import resource
 import subprocess
 import time
 from pathlib import Path
@@ -136,11 +135,17 @@ def _peak_of_process(way, names, N, K, dtype, backward, threads):
     small = {name: arguments(name, 4, 256, "cpu", dtype) for name in names}
     step(way, names, small, backward)()
     tensors = {name: arguments(name, N, K, "cpu", dtype) for name in names}
-    # The highest point so far may be above what is held now: only what a step adds to the present counts.
-    held = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    # Linux forgets the highest point so far when told to; what exec inherits as ru_maxrss is the parent's.
+    Path("/proc/self/clear_refs").write_text("5")
+    held = _resident("VmRSS")
     step(way, names, tensors, backward)()
-    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return highest - held
+    return _resident("VmHWM") - held
+
+
+def _resident(field):
+    """Bytes of this process in memory: now (VmRSS) or at the highest point (VmHWM)."""
+    line = next(line for line in _lines("/proc/self/status") if line.startswith(field))
+    return int(line.split()[1]) * 1024
 
 
 def ceilings(device, dtype):

@@ -64,7 +64,7 @@ def kernels(features, bank, capability):
         yield f"{name}, forward", relations.relations_kernel, tile | constants
         terms = P - 1 if symmetric else P
         tile = tiled(
-            f"{kernel}_backward",
+            relations_backward.backward_tiles(symmetric, bank, operand),
             features=chunks + terms,
             tiles=chunks + terms if symmetric else chunks,
             outputs=chunks,
@@ -156,9 +156,8 @@ if __name__ == "__main__":
     parser.add_argument("--features", default="bfloat16", choices=("bfloat16", "float16", "float32"))
     parser.add_argument("--bank", default="bfloat16", choices=("bfloat16", "float16", "float32"))
     arguments = parser.parse_args()
-    print(
-        "| kernel | tile | registers | shared, KB | spilled, B | wgmma |\n| --- | --- | --: | --: | --: | --- |"
-    )
+    print("| kernel | tile | registers | shared, KB | spilled, B | wgmma |")
+    print("| --- " * 2 + "| --: " * 3 + "| --- |")
     dtypes = getattr(torch, arguments.features), getattr(torch, arguments.bank)
     for name, tile, used in table(*dtypes, arguments.arch):
         wgmma = "–" if not used.wgmma else "serialised" if used.serialized else "pipelined"

@@ -63,10 +63,15 @@ _TILES = {
     "wide_attention": [(64, 32, 8, 2, True), (64, 16, 8, 1, True), (32, 16, 4, 1, False)],
     "cross": [(64, 64, 8, 2, True), (64, 32, 8, 2, True), (32, 16, 4, 1, False)],
     "cross_backward": [(64, 32, 8, 2, True), (64, 16, 8, 1, True), (32, 16, 4, 1, False)],
+    # A bank that is wider than the factors takes registers on its way into them.
+    "cross_backward_narrowing": [(64, 16, 8, 2, True), (32, 16, 4, 1, False)],
     "distill": [(64, 64, 8, 1, False), (64, 16, 8, 1, False), (32, 16, 4, 1, False)],
     "distill_backward": [(64, 16, 8, 1, True), (32, 16, 4, 1, False)],
     "nearest": [(128, 128, 8, 3, True), (64, 64, 4, 2, True), (32, 16, 4, 1, True)],
 }  # fmt: skip
+# Float32 factors are multiplied in three parts, which takes registers: these spill and are not made for speed.
+_TILES_FLOAT32 = {kernel: [(64, 16, 8, 1, False), (32, 16, 4, 1, False)] for kernel in _TILES}
+_TILES_FLOAT32["nearest"] = [(64, 64, 4, 2, True), (32, 16, 4, 1, True)]
 # Accumulators (rows × features of the output) of one program: 96 registers of each of 256 threads.
 _ACCUMULATORS = 96 * 256
 _INTERPRETED_TILE = (16, 32, 4, 1, True)
@@ -86,7 +91,8 @@ def pinned(kernel, operand, dim, capability, features=1, tiles=1, outputs=0):
         accumulated = rows * block(dim) if outputs else 0
         return shared <= shared_memory(capability) and accumulated <= _ACCUMULATORS
 
-    candidates = [_INTERPRETED_TILE] if INTERPRETED else _TILES[kernel]
+    tiles_of = _TILES_FLOAT32 if operand == torch.float32 else _TILES
+    candidates = [_INTERPRETED_TILE] if INTERPRETED else tiles_of[kernel]
     chosen = (tile for tile in candidates if fits(tile[0], tile[1], tile[3], tile[4]))
     rows, keys, warps, stages, resident = next(chosen, candidates[-1])
     output_chunks = min(outputs, max(1, _ACCUMULATORS // (rows * block(dim))))

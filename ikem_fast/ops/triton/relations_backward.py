@@ -247,6 +247,13 @@ def relations_gradient_kernel(
     tl.store(gradient_ptr + offsets, gradient, mask=inside)
 
 
+def backward_tiles(symmetric, bank, operand):
+    """The name that the launch of `relations_backward_kernel` is pinned under."""
+    if not symmetric:
+        return "distill_backward"
+    return "cross_backward_narrowing" if bank.itemsize > operand.itemsize else "cross_backward"
+
+
 def relations_backward(grad, x, y, queue, partition, scores, mined, values, temperature, wide, topk, context):
     """Launch the backward kernels: the gradient in x, of its shape and dtype.
 
@@ -264,7 +271,7 @@ def relations_backward(grad, x, y, queue, partition, scores, mined, values, temp
     scale = root / math.sqrt(chunks)
     operand = operand_dtype(x)
     choice = pinned(
-        "cross_backward" if symmetric else "distill_backward",
+        backward_tiles(symmetric, queue.dtype, operand),
         operand,
         D,
         capability(x.device),
