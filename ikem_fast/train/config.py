@@ -106,11 +106,13 @@ class DistillConfig(TrainConfig):
 
     Args:
         teacher: checkpoint of a pretraining run.
+        temperature: of the loss.
         students: modalities distilled into.
         teacher_mode: eval freezes the teacher whole; train keeps its dropout running, as published.
     """
 
     teacher: Path
+    temperature: float = 0.07
     epochs: int = 150
     lr_milestones: tuple[int, ...] = (125,)
     students: tuple[str, ...] = ("joint", "motion", "bone")

@@ -30,7 +30,14 @@ def distill(config):
         )
     model_config = ModelConfig(**state["model_config"])
     torch.manual_seed(config.seed)
-    model = build_distiller(model_config, layout, config.students, config.teacher_mode, state["model"])
+    model = build_distiller(
+        model_config,
+        layout,
+        config.students,
+        temperature=config.temperature,
+        teacher_mode=config.teacher_mode,
+        teacher=state["model"],
+    )
     model.to(choose_device(config.device))
 
     def step(clips, frames, first, second, epoch):
@@ -48,7 +55,7 @@ def distill(config):
     )
 
 
-def build_distiller(config, layout, students, teacher_mode="eval", teacher=None):
+def build_distiller(config, layout, students, *, temperature=0.07, teacher_mode="eval", teacher=None):
     """The `nn.RelationalDistiller` for a teacher of this `ModelConfig`; its weights are loaded if given."""
     ikem = build_model(config, layout)
     if teacher is not None:
@@ -59,7 +66,7 @@ def build_distiller(config, layout, students, teacher_mode="eval", teacher=None)
         hidden_channels=config.hidden_channels,
         hidden_dim=config.hidden_dim,
         dropout=config.dropout,
-        temperature=config.temperature,
+        temperature=temperature,
         topk=config.topk,
         context=config.context,
         layout=layout,

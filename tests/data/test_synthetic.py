@@ -19,6 +19,7 @@ def clean(monkeypatch):
         "BUSY",
         "YAW",
         "TILT",
+        "SKEW",
         "NOISE",
         "GUESSED",
         "LOST",
