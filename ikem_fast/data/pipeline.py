@@ -36,10 +36,10 @@ class PlannedClip:
     skip: str | None = None
 
 
-def preprocess(raw, layout):
+def preprocess(raw, layout, num_frames=NUM_FRAMES):
     """(clip (3, T, V, M), true frame count), or the reason why there is none."""
     try:
-        return preprocess_clip(raw, frames=NUM_FRAMES, layout=layout), int(valid_frames(raw).sum())
+        return preprocess_clip(raw, frames=num_frames, layout=layout), int(valid_frames(raw).sum())
     except ValueError as error:
         return str(error).removeprefix("raw: ")
 
@@ -54,6 +54,7 @@ def prepare_clips(
     classes: Iterable[str],
     num_bodies: int,
     prepared: dict,
+    num_frames: int = NUM_FRAMES,
 ) -> Dataset:
     """Write the planned clips, in order, to the folder `out`, and report.
 
@@ -65,9 +66,9 @@ def prepare_clips(
         name=name,
         layout=layout,
         classes=classes,
-        num_frames=NUM_FRAMES,
+        num_frames=num_frames,
         num_bodies=num_bodies,
-        prepared={**prepared, "frames": NUM_FRAMES},
+        prepared={**prepared, "frames": num_frames},
         sources=[clip.name for clip in plan],
         name_length=max((len(clip.name) for clip in plan if clip.skip is None), default=1),
     ) as writer:

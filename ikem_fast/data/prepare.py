@@ -183,25 +183,31 @@ def _parse_train(train, packed):
     return np.isin(column, wanted)
 
 
-def prepare_synthetic(out: Path, clips_per_class: int = 60, seed: int = 0) -> Dataset:
+def prepare_synthetic(out: Path, clips_per_class: int = 60, frames: int = 50, seed: int = 0) -> Dataset:
     """Prepare a procedural dataset: simulated people, no download.
 
     Args:
         out: folder to write.
         clips_per_class: clips of each action, spread over all subjects.
+        frames: how many each clip is resampled to.
         seed: another seed, other people and other clips.
     """
     if clips_per_class < 3:
         raise InputError(
             f"clips_per_class: expected at least 3 (every third goes to test), found {clips_per_class}"
         )
+    if frames < 1:
+        raise InputError(f"frames: expected at least 1, found {frames}")
     if seed < 0:
         raise InputError(f"seed: expected an integer ≥ 0, found {seed}")
     clips = synthetic.plan_clips(clips_per_class)
     layout = "ntu-rgb+d"
     return prepare_clips(
         [PlannedClip(clip.name, clip.split, clip.label) for clip in clips],
-        lambda start: (preprocess(synthetic.generate_clip(clip, seed), layout) for clip in clips[start:]),
+        lambda start: (
+            preprocess(synthetic.generate_clip(clip, seed), layout, frames) for clip in clips[start:]
+        ),
+        num_frames=frames,
         out=out,
         name="synthetic",
         layout=layout,

@@ -343,9 +343,12 @@ def test_synthetic(tmp_path):
     again = prepare_synthetic(tmp_path / "again", clips_per_class=6, seed=1)
     assert contents(again.folder) == contents(dataset.folder)
     assert open_dataset(tmp_path / "out").prepared["seed"] == 1
+    short = prepare_synthetic(tmp_path / "short", clips_per_class=3, frames=20)
+    assert short["train"].clips.shape[2] == short.num_frames == 20
     for wrong, message in (
         ({"clips_per_class": 2}, "clips_per_class: expected at least 3"),
         ({"seed": -1}, "seed:"),
+        ({"frames": 0}, "frames: expected at least 1"),
     ):
         with pytest.raises(InputError, match=message):
             prepare_synthetic(tmp_path / "wrong", **wrong)
