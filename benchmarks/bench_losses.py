@@ -134,6 +134,9 @@ def plot(rows, device, out):
             ylabel=unit,
             title=f"cross + exchange, forward + backward, {fixed[0]} = {fixed[1]}",
         )
+        if not axes.lines:
+            plt.close(figure)
+            continue
         axes.grid(True, which="both", alpha=0.3)
         axes.legend()
         figure.savefig(out / f"losses-{device}-{value.split('_')[0]}-{against}.png", dpi=120)

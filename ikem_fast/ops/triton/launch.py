@@ -69,7 +69,7 @@ _TILES = {
     "distill_backward": [(64, 16, 8, 1, True), (32, 16, 4, 1, False)],
     "nearest": [(128, 128, 8, 3, True), (64, 64, 4, 2, True), (32, 16, 4, 1, True)],
 }  # fmt: skip
-# Float32 factors are multiplied in three parts, which takes registers: these spill and are not made for speed.
+# Float32 factors are multiplied in three parts, which takes registers: these spill.
 _TILES_FLOAT32 = {kernel: [(64, 16, 8, 1, False), (32, 16, 4, 1, False)] for kernel in _TILES}
 _TILES_FLOAT32["nearest"] = [(64, 64, 4, 2, True), (32, 16, 4, 1, True)]
 # Accumulators (rows × features of the output) of one program: 96 registers of each of 256 threads.
