@@ -67,7 +67,7 @@ def test_nearest_neighbors(benchmark):
 
 
 def measure(names, ways, N, K, device, dtype, rounds, ceilings, backward, memory):
-    """A row for each way: time, spread, rates, fraction of the roofline, and peak memory if asked for."""
+    """A row for each way: time and spread, the least work and its floor, and peak memory if asked for."""
     tensors = {name: harness.arguments(name, N, K, device, dtype) for name in names}
     applicable = [w for w in ways if way_applies(w, names) and fits(w, names, N, K, device, dtype.itemsize)]
     runs = {way: harness.step(way, names, tensors, backward) for way in applicable}
@@ -76,24 +76,32 @@ def measure(names, ways, N, K, device, dtype, rounds, ceilings, backward, memory
     else:
         seconds = harness.in_turn(runs, rounds)
     works = [roofline.work(name, P, N, K, D, S, dtype.itemsize, backward) for name in names]
-    floor = sum(work.floor(ceilings) for work in works)
     rows = []
     for way in applicable:
         row = {"losses": "+".join(names), "way": way, "N": N, "K": K, "backward": backward}
         row |= harness.summary(seconds[way])
-        row["gb_per_s"] = sum(work.bytes for work in works) / row["median_s"] / 1e9
-        row["tflop_per_s"] = sum(work.operations for work in works) / row["median_s"] / 1e12
-        row["of_roofline"] = floor / row["median_s"]
+        row["bytes"] = sum(work.bytes for work in works)
+        row["operations"] = sum(work.operations for work in works)
+        row["floor_s"] = sum(work.floor(ceilings) for work in works)
         if memory:
             row["peak_bytes"] = harness.peak_memory(way, names, N, K, device, dtype, backward)
         rows.append(row)
         print(
             f"{row['losses']:40s} {'both' if backward else 'fwd':4s} N={N:5d} K={K:8d} {way:22s}"
-            f" {row['median_s'] * 1e3:10.3f} ms  {row['of_roofline']:6.1%}"
-            + (f"  {row['peak_bytes'] / 1e6:8.0f} MB" if memory else ""),
+            f" {row['median_s'] * 1e3:10.3f} ms" + (f"  {row['peak_bytes'] / 1e6:8.0f} MB" if memory else ""),
             flush=True,
         )
     return rows
+
+
+def rates(row):
+    """What the figures of a row mean per second, and as a fraction of the roofline."""
+    seconds = row["median_s"]
+    return row | {
+        "gb_per_s": row["bytes"] / seconds / 1e9,
+        "tflop_per_s": row["operations"] / seconds / 1e12,
+        "of_roofline": row["floor_s"] / seconds,
+    }
 
 
 def check_agreement(ways, device, dtype):
