@@ -3,13 +3,14 @@
 `python -m pytest --benchmark benchmarks/bench_losses.py` times each by itself at the method's size.
 
 usage: python -m benchmarks.bench_losses [--device cpu|cuda] [--threads N] [--rounds N] [--quick]
-                                         [--out benchmarks/results]
+                                         [--publish] [--out benchmarks/results]
 
 checks that all agree, times them over K and N, measures peak memory and writes losses-DEVICE.json and the
 plots losses-DEVICE-*.png. On a GPU every time is the replay of a CUDA graph with the cache flushed before.
 """
 
 import argparse
+import json
 import os
 from pathlib import Path
 
@@ -151,6 +152,44 @@ def plot(rows, device, out):
         plt.close(figure)
 
 
+def table(results):
+    """The figures as Markdown, a line for each measurement."""
+    machine, ceilings = results["machine"], results["ceilings"]
+    where = machine["gpu"] or f"{machine['cpu']}, {machine['threads']} of {machine['cores']} cores"
+    lines = [
+        f"{where}; torch {machine['torch']}; {results['dtype'].removeprefix('torch.')}; load before"
+        f" {machine['load']:.1f}; commit {machine['commit'][:10]}. Ceilings measured beside them:"
+        f" {ceilings['operations_per_s'] / 1e9:.0f} GFLOP/s, {ceilings['bytes_per_s'] / 1e9:.1f} GB/s.",
+        "",
+        "| losses | N | K | pass | way | median, ms (p10–p90) | GB/s | TFLOP/s | of roofline | memory, MB |",
+        "| --- | --: | --: | --- | --- | --: | --: | --: | --: | --: |",
+    ]
+    for row in results["rows"]:
+        low, middle, high = (f"{row[key] * 1e3:.4g}" for key in ("p10_s", "median_s", "p90_s"))
+        memory = f"{row['peak_bytes'] / 1e6:.0f}" if "peak_bytes" in row else ""
+        lines.append(
+            f"| {row['losses'].replace('+', ' + ')} | {row['N']} | {row['K']} |"
+            f" {'forward + backward' if row['backward'] else 'forward'} | {row['way']} |"
+            f" {middle} ({low}–{high}) | {row['gb_per_s']:.2f} | {row['tflop_per_s']:.3f} |"
+            f" {row['of_roofline']:.0%} | {memory} |"
+        )
+    return "\n".join(lines)
+
+
+def publish(results, device, out):
+    """Put the table and the plots between their two marks in docs/performance.md."""
+    page = harness.ROOT / "docs" / "performance.md"
+    start, end = (
+        f"<!-- losses-{device}: written by benchmarks/bench_losses.py -->",
+        f"<!-- losses-{device}: end -->",
+    )
+    text = page.read_text()
+    before, after = text.split(start)[0], text.split(end)[1]
+    plots = sorted(out.resolve().glob(f"losses-{device}-*.png"))
+    images = [f"![{plot.stem}]({os.path.relpath(plot, page.parent)})" for plot in plots]
+    page.write_text("\n".join([before + start, table(results), "", *images, end + after]))
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -159,6 +198,7 @@ def main():
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--rounds", type=int, default=5, help="on the CPU")
     parser.add_argument("--quick", action="store_true", help="the method's size alone")
+    parser.add_argument("--publish", action="store_true", help="put the figures into docs/performance.md")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -197,8 +237,9 @@ def main():
             )
         for N in (64, 128, 512, 4096):
             run(PHASE_2, N, 4096, rounds=2 if N > 512 else arguments.rounds)
-    arguments.out.mkdir(parents=True, exist_ok=True)
     plot(rows, device, arguments.out)
+    if arguments.publish:
+        publish(json.loads((arguments.out / f"losses-{device}.json").read_text()), device, arguments.out)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,43 @@
+"""What the loss benchmarks compare and count; how fast anything is, they say themselves."""
+
+import pytest
+import torch
+
+from benchmarks import harness, roofline
+
+
+@pytest.mark.parametrize("name", harness.LOSSES)
+@pytest.mark.parametrize("way", ["fused", "published", "linear_cross_entropy"])
+def test_every_way_computes_the_same(name, way):
+    if way == "linear_cross_entropy" and name != "implicit_exchange":
+        with pytest.raises(ValueError, match="implicit exchange alone"):
+            harness.WAYS[way](name, *harness.arguments(name, 2, 20, "cpu", torch.float32))
+        return
+    tensors = {name: harness.arguments(name, 3, 50, "cpu", torch.float32)}
+    assert harness.disagreement(way, name, tensors) < 1e-3
+
+
+def test_a_disagreement_is_seen(monkeypatch):
+    monkeypatch.setitem(harness.WAYS, "wrong", lambda *given: 1.1 * harness.WAYS["published"](*given))
+    tensors = {"info_nce": harness.arguments("info_nce", 3, 50, "cpu", torch.float32)}
+    assert harness.disagreement("wrong", "info_nce", tensors) > 0.05
+
+
+def test_the_work_of_the_method():
+    """6.4 GFLOP for the cross-modal similarities, 38.7 for the exchange's, and the bank once in bfloat16."""
+    size = {"P": 6, "N": 128, "K": 32768, "D": 128, "S": 3, "itemsize": 2}
+    cross = roofline.work("cross_modal_contrast", **size, backward=False)
+    assert cross.operations == pytest.approx(6.44e9, rel=1e-3)
+    assert roofline.work("implicit_exchange", **size, backward=False).operations == 6 * cross.operations
+    assert cross.bytes == pytest.approx(50.3e6, rel=1e-2)
+    assert cross.floor({"bytes_per_s": 4.3e12, "operations_per_s": 790e12}) == pytest.approx(
+        11.7e-6, rel=1e-2
+    )
+
+
+def test_in_turn_times_every_run():
+    calls = []
+    seconds = harness.in_turn({name: lambda name=name: calls.append(name) for name in "ab"}, rounds=3)
+    assert calls == ["a", "b"] * 4
+    assert all(len(times) == 3 for times in seconds.values())
+    assert harness.summary([0.3, 0.1, 0.2])["median_s"] == 0.2
