@@ -24,6 +24,7 @@ from ikem_fast.ops.triton.launch import (
     on_device,
     operand_dtype,
     pinned,
+    readable,
     split_bank,
     unit_rows,
 )
@@ -189,7 +190,7 @@ def attention(x, y, queue, temperature, wide, with_direction):
         tiles=chunks,
         outputs=chunks if with_direction else 0,
     )
-    x, y = x.contiguous(), y.contiguous()
+    x, y, queue = x.contiguous(), y.contiguous(), readable(queue)
     scale = LOG2E / (temperature * math.sqrt(chunks))
     groups = triton.cdiv(chunks, choice.output_chunks) if with_direction else 1
     row_blocks = triton.cdiv(rows, choice.rows)

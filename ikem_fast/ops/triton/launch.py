@@ -124,6 +124,11 @@ def split_bank(num_keys, choice, blocks, device):
     return triton.cdiv(num_keys, keys), keys
 
 
+def readable(queue):
+    """The bank with every key in one piece; keys may lie apart from each other, as in a part of a bank."""
+    return queue if queue.stride(-1) == 1 else queue.contiguous()
+
+
 @functools.cache
 def multiprocessors(device):
     # Interpreted programs run one after the other; a few of them show that splits are put together rightly.

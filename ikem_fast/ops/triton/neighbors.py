@@ -13,6 +13,7 @@ from ikem_fast.ops.triton.launch import (
     on_device,
     operand_dtype,
     pinned,
+    readable,
     split_bank,
     unit_rows,
 )
@@ -110,6 +111,7 @@ def nearest_combine_kernel(
 def nearest(q, queue, topk):
     """Launch both kernels: values (P,N,topk) float32, indices (P,N,topk) int64, most similar first."""
     P, K, D = queue.shape
+    queue = readable(queue)
     rows, TOPK = q.shape[1], triton.next_power_of_2(topk)
     choice = pinned("nearest", operand_dtype(q), D, capability(q.device))
     row_blocks = triton.cdiv(rows, choice.rows)

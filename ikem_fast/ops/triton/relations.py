@@ -28,6 +28,7 @@ from ikem_fast.ops.triton.launch import (
     on_device,
     operand_dtype,
     pinned,
+    readable,
     split_bank,
     unit_rows,
 )
@@ -280,7 +281,7 @@ def relations(x, y, queue, temperature, wide, topk, context):
     scores (A,B,N,topk), mined (B,N,topk) and nearest (B,N,topk).
     """
     _, K, D = queue.shape
-    x, y = x.contiguous(), y.contiguous()
+    x, y, queue = x.contiguous(), y.contiguous(), readable(queue)
     symmetric, chunks = not wide, x.shape[-1] // D
     features, clips, _ = x.shape
     anchors = y if wide else x

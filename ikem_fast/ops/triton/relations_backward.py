@@ -24,6 +24,7 @@ from ikem_fast.ops.triton.launch import (
     on_device,
     operand_dtype,
     pinned,
+    readable,
     split_bank,
     unit_rows,
 )
@@ -260,7 +261,7 @@ def relations_backward(grad, x, y, queue, partition, scores, mined, values, temp
     grad (A,N); the other arguments as `relations` took and returned them.
     """
     _, K, D = queue.shape
-    x, y, grad = x.contiguous(), y.contiguous(), grad.float().contiguous()
+    x, y, queue, grad = x.contiguous(), y.contiguous(), readable(queue), grad.float().contiguous()
     symmetric, chunks = not wide, x.shape[-1] // D
     features, clips, _ = x.shape
     anchors = y if wide else x
