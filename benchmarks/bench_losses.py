@@ -218,7 +218,7 @@ def main():
             "machine": harness.machine(device),
             "dtype": str(dtype),
             "ceilings": ceilings,
-            "rows": rows,
+            "rows": [rates(row) for row in rows],
         }
         harness.write_json(arguments.out / f"losses-{device}.json", results)
 
