@@ -111,7 +111,7 @@ def on_gpu(run, rounds=50):
 
 
 def summary(seconds):
-    tenths = quantiles(seconds, n=10) if len(seconds) > 1 else seconds * 9
+    tenths = quantiles(seconds, n=10, method="inclusive") if len(seconds) > 1 else seconds * 9
     return {"median_s": median(seconds), "p10_s": tenths[0], "p90_s": tenths[-1], "rounds": len(seconds)}
 
 
