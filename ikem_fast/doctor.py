@@ -1,7 +1,7 @@
 """What is installed, which fused ops are active on this machine, and why others are not."""
 
 import platform
-from importlib import metadata
+from importlib import import_module, metadata
 
 import torch
 
@@ -54,13 +54,15 @@ def _fused():
     return [
         ("derive_modalities on the CPU", status["cpu"]),
         ("derive_modalities on a GPU", status["cuda"]),
-        (".skeleton reader", _skeleton_reader()),
+        ("bank losses on the CPU", "ok"),
+        ("bank losses on a GPU", _importable("ikem_fast.ops.triton", "plain torch in their place")),
+        (".skeleton reader", _importable("ikem_fast._skeleton_io", "the Python reader in its place")),
     ]
 
 
-def _skeleton_reader():
+def _importable(module, instead):
     try:
-        import ikem_fast._skeleton_io  # noqa: F401
+        import_module(module)
     except ImportError as error:
-        return f"Python reader in its place: {error}"
+        return f"{instead}: {error}"
     return "ok"

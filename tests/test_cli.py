@@ -144,7 +144,7 @@ def test_the_users_own_configuration_and_overrides(tmp_path):
 def test_doctor_says_what_is_active(capsys):
     status, out, _ = run(capsys, "doctor")
     assert status == 0
-    for word in ("torch", "triton", "derive_modalities", "skeleton reader"):
+    for word in ("torch", "triton", "derive_modalities", "bank losses", "skeleton reader"):
         assert word in out
 
 
