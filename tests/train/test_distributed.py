@@ -50,7 +50,7 @@ def pretrain(processes, data, out, *words):
 
 
 def test_a_run_goes_on_with_another_number_of_processes(tiny_dataset, tmp_path):
-    """24 clips in batches of 7: shares of four are uneven, and the last batch has three; float32 throughout."""
+    """24 clips in batches of 7: shares of four are uneven, and the last batch has three."""
     expected = pretrain(1, tiny_dataset, tmp_path / "one")
     pretrain(4, tiny_dataset, tmp_path / "several", "--epochs", 1)
     found = pretrain(2, tiny_dataset, tmp_path / "several", "--resume")
