@@ -84,6 +84,13 @@ COMMANDS = {
         "ikem_fast.evaluate.linear:LinearConfig",
         "linear",
     ),
+    "evaluate knn": Command(
+        "Let the nearest training clips vote, by frozen features: accuracy, confusion.",
+        "ikem-fast evaluate knn --data data/ntu60 --checkpoint runs/teacher --out runs/teacher/knn",
+        "ikem_fast.cli:evaluate_knn",
+        "ikem_fast.evaluate.knn:KnnConfig",
+        "knn",
+    ),
     "doctor": Command(
         "Say what is installed, which fused ops are active here, and why others are not.",
         "ikem-fast doctor",
@@ -217,11 +224,22 @@ def _underscored(word):
 
 def evaluate_linear(config):
     """Linear evaluation with its table on the terminal."""
+    from ikem_fast.evaluate.linear import PICTURE, RESULTS, evaluate_linear
+
+    _show(evaluate_linear(config), config.out / RESULTS, config.out / PICTURE)
+
+
+def evaluate_knn(config):
+    """Evaluation by nearest neighbours with its table on the terminal."""
+    from ikem_fast.evaluate.knn import RESULTS, evaluate_knn
+
+    _show(evaluate_knn(config), config.out / RESULTS)
+
+
+def _show(report, *files):
     from rich.console import Console
 
-    from ikem_fast.evaluate.linear import PICTURE, RESULTS, evaluate_linear
     from ikem_fast.evaluate.report import result_table
 
-    report = evaluate_linear(config)
     Console().print(result_table(report))
-    print(f"{config.out / RESULTS}\n{config.out / PICTURE}")
+    print(*files, sep="\n")

@@ -32,13 +32,15 @@ def test_the_whole_way(tmp_path, capsys):
         ("pretrain", "--data", data, "--out", teacher, "--exchange-from", 2, *TINY, *TINY_MODEL),
         ("pretrain", "--data", data, "--out", teacher, "--exchange-from", 2, *TINY, *TINY_MODEL, "--resume"),
         ("distill", "--data", data, "--teacher", teacher, "--out", student, *TINY, "--amp"),
+        ("evaluate", "knn", "--data", data, "--checkpoint", student, "--out", student, "--k", 3),
         ("evaluate", "linear", "--data", data, "--checkpoint", student, "--out", student, "--epochs", 2),
     )
     for step in steps:
         status, out, err = run(capsys, *step)
         assert status == 0, (step, out, err)
     assert "joint + motion + bone" in out and "top-1" in out
-    assert (student / "linear.json").is_file() and (student / "linear.png").is_file()
+    for name in ("knn.json", "linear.json", "linear.png"):
+        assert (student / name).is_file()
     assert load_checkpoint(student)["config"]["amp"] is True
 
 
@@ -91,6 +93,7 @@ def test_shipped_configurations_fill_the_settings(config, name):
         (["pretrain", "--data", "nowhere", "--out", "o"], "nowhere: expected a prepared dataset"),
         (["distill", "--data", "d", "--out", "o", "--teacher", "t"], "d: expected a prepared dataset"),
         (["evaluate", "linear", "--data", "d", "--checkpoint", "c", "--out", "o"], "d: expected"),
+        (["evaluate", "knn", "--data", "d", "--checkpoint", "c", "--out", "o"], "d: expected"),
         (["prepare", "npz", "--file", "no.npz", "--layout", "sbu", "--train", "a=1", "--out", "o"], "no.npz"),
         (["prepare", "ntu", "--skeletons", "no", "--protocol", "ntu60-xsub", "--out", "o"], "no"),
         (["prepare", "ntu", "--skeletons", "no", "--protocol", "ntu90", "--out", "o"], "ntu60-xsub"),

@@ -28,7 +28,7 @@ def read_section(name_or_file, section):
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: expected YAML, found: {' '.join(str(error).split())}") from None
-    known = ("synthetic", "pretrain", "distill", "linear")
+    known = ("synthetic", "pretrain", "distill", "linear", "knn")
     if not isinstance(content, dict) or not set(content) <= set(known):
         raise InputError(f"{file}: expected sections out of {', '.join(known)}, found {str(content)[:80]!r}")
     settings = content.get(section, {})

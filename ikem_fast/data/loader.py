@@ -1,6 +1,9 @@
 """Batches of a prepared split on a device, in an order that only the seed and the epoch decide."""
 
+import mmap
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -8,31 +11,69 @@ import torch
 RESIDENT_SHARE = 0.4  # of a GPU's free memory: a split that takes less is copied there once
 
 
+@dataclass(frozen=True)
+class Share:
+    """What one of several processes computes of a batch.
+
+    clips: its places in the batch, a slice.
+    weight: of the mean over its clips in the mean over the batch.
+    keys: how many of its clips, from the first on, it enters into the memory banks.
+    """
+
+    clips: slice
+    weight: float
+    keys: int
+
+
+def divide(clips, processes):
+    """The `Share` of each process in a batch of `clips`; every clip's key is entered once, in order.
+
+    Shares are consecutive and differ by one clip at most. A batch of fewer clips than processes (the last of
+    an epoch may be) is computed by all of them, at an equal weight, so that none is left without a clip.
+    """
+    if clips < processes:
+        return [Share(slice(0, clips), 1 / processes, 0 if rank else clips) for rank in range(processes)]
+    ends = [-(-clips * rank // processes) for rank in range(processes + 1)]
+    return [Share(slice(start, end), (end - start) / clips, end - start) for start, end in pairwise(ends)]
+
+
 class BatchLoader:
-    """Batches of (clips, frames) on `device`.
+    """Batches of (clips, frames) on `device`, or this process's share of each.
 
     Clips live on a GPU if they fit there. Otherwise a thread reads the next batch from the memory map while
-    the device computes the present one.
+    the device computes the present one; for a GPU it reads into one of two pinned buffers, and a stream of
+    its own copies from there. Memory does not grow with the split: there is no index of an epoch, and pages
+    of the map are given back once read.
 
     Args:
         split: `data.Split`.
-        batch_size: clips in a batch; the last batch of an epoch is smaller unless `drop_last`.
+        batch_size: clips in a batch of all processes; the last batch of an epoch is smaller unless
+            `drop_last`.
         device: torch device that batches are wanted on.
         seed: of the order.
+        rank, processes: which of how many processes this is; see `divide`.
     """
 
-    def __init__(self, split, batch_size, device, seed=0, drop_last=False):
+    def __init__(self, split, batch_size, device, seed=0, drop_last=False, rank=0, processes=1):
         self.split = split
         self.batch_size = batch_size
         self.device = torch.device(device)
         self.seed = seed
         self.drop_last = drop_last
+        self.rank = rank
+        self.processes = processes
         self.frames = torch.tensor(np.asarray(split.frames), device=self.device)
         self.resident = self._resident_clips()
+        streams = self.device.type == "cuda" and self.resident is None
+        self.ring = _PinnedRing(split.clips, batch_size, self.device) if streams else None
 
     def __len__(self):
         clips, size = len(self.split), self.batch_size
         return clips // size if self.drop_last else -(-clips // size)
+
+    def clips_in(self, step):
+        """Clips in batch `step` (from 0) of an epoch, of all processes together."""
+        return min(self.batch_size, len(self.split) - step * self.batch_size)
 
     def epoch(self, epoch):
         """Every clip once, in the order of this epoch (any integer)."""
@@ -46,19 +87,38 @@ class BatchLoader:
         with ThreadPoolExecutor(1) as reader:
             pending = reader.submit(self._read, order, 0)
             for step in range(len(self)):
-                clips, frames = pending.result()
+                index, clips, copied = pending.result()
                 if step + 1 < len(self):
                     pending = reader.submit(self._read, order, step + 1)
-                yield clips.to(self.device, non_blocking=True), frames
+                yield self._deliver(index, clips, copied)
 
     def _read(self, order, step):
+        """In the reader's thread: where the batch's clips are, and the clips unless they are resident."""
+        share = divide(self.clips_in(step), self.processes)[self.rank]
         start = step * self.batch_size
-        where = order(np.arange(start, min(start + self.batch_size, len(self.split))))
-        index = torch.from_numpy(where).to(self.device)
+        where = order(np.arange(start + share.clips.start, start + share.clips.stop))
+        index = torch.from_numpy(where)
+        if self.device.type == "cuda":
+            index = index.pin_memory()
         if self.resident is not None:
-            return self.resident[index], self.frames[index]
-        clips = torch.from_numpy(self.split.clips[where])
-        return clips.pin_memory() if self.device.type == "cuda" else clips, self.frames[index]
+            return index, None, None
+        if self.ring is not None:
+            clips, copied = self.ring.fetch(where)
+        else:
+            clips, copied = torch.from_numpy(self.split.clips[where]), None
+        _give_back_pages(self.split.clips)
+        return index, clips, copied
+
+    def _deliver(self, index, clips, copied):
+        """On the device, without waiting for it."""
+        index = index.to(self.device, non_blocking=True)
+        if self.resident is not None:
+            clips = self.resident[index]
+        elif copied is not None:
+            stream = torch.cuda.current_stream(self.device)
+            stream.wait_event(copied)
+            clips.record_stream(stream)
+        return clips.to(self.device), self.frames[index]
 
     def _resident_clips(self):
         if self.device.type != "cuda":
@@ -69,7 +129,43 @@ class BatchLoader:
         clips = torch.empty(self.split.clips.shape, device=self.device)
         for start in range(0, len(self.split), 1024):
             clips[start : start + 1024] = torch.from_numpy(np.array(self.split.clips[start : start + 1024]))
+        _give_back_pages(self.split.clips)
         return clips
+
+
+class _PinnedRing:
+    """Two pinned buffers that clips pass through on their way to a GPU, copied by a stream of their own.
+
+    While one is copied from, the other is filled; only the reading thread waits for a buffer to be free.
+    """
+
+    def __init__(self, clips, batch_size, device):
+        self.clips = clips
+        self.device = device
+        self.stream = torch.cuda.Stream(device)
+        shape = (batch_size, *clips.shape[1:])
+        self.slots = [
+            (torch.empty(shape, dtype=torch.float32, pin_memory=True), torch.cuda.Event()) for _ in range(2)
+        ]
+        self.turn = 0
+
+    def fetch(self, where):
+        """The clips at `where` (int64 array) on the GPU, and the event after which they are there."""
+        buffer, copied = self.slots[self.turn]
+        self.turn = 1 - self.turn
+        copied.synchronize()
+        buffer = buffer[: len(where)]
+        np.take(self.clips, where, axis=0, out=buffer.numpy(), mode="clip")  # other modes buffer again
+        with torch.cuda.stream(self.stream):
+            clips = buffer.to(self.device, non_blocking=True)
+            copied.record()
+        return clips, copied
+
+
+def _give_back_pages(clips):
+    """Drop a memory map's pages from this process; the system's cache may keep them."""
+    if isinstance(clips.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        clips.base.madvise(mmap.MADV_DONTNEED)
 
 
 def shuffled(positions, size, seed):

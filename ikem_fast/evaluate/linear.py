@@ -1,57 +1,33 @@
 """Linear evaluation: how well one linear layer on frozen features tells the actions apart."""
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
-from ikem_fast.data import open_dataset
-from ikem_fast.errors import InputError
-from ikem_fast.evaluate.features import estimate_statistics, extract_features, load_encoders
+from ikem_fast.evaluate.protocol import EvaluateConfig, frozen_features, percent, scores_of, write_report
 from ikem_fast.evaluate.report import draw_linear
-from ikem_fast.train.checkpoint import plain
-from ikem_fast.train.device import choose_device
 
 RESULTS = "linear.json"
 PICTURE = "linear.png"
-TRIO = ("joint", "motion", "bone")
 
 
 @dataclass(kw_only=True)
-class LinearConfig:
+class LinearConfig(EvaluateConfig):
     """Settings of linear evaluation. Source of the defaults: arXiv 2309.12009, section 4.2.
 
     Args:
-        data: folder of a prepared dataset.
-        checkpoint: of pretraining or distillation.
-        out: folder for results and picture.
-        sets: modalities whose classifiers' outputs are averaged, joined by "+"; sets separated by commas.
-            Each alone, joint+motion+bone and all together where left out.
-        untrained: evaluate encoders with random weights instead, for comparison; their normalisation
-            statistics are estimated on the training clips.
         epochs: how many.
         batch_size: clips in a step.
         lr: learning rate of SGD, momentum 0.9.
         lr_milestones: epochs after which the learning rate is multiplied by 0.1.
-        amp: extract features in bfloat16 where that is safe.
-        device: cpu, cuda, cuda:1, …; auto takes a GPU where there is one.
-        seed: of the classifiers' weights and the order of clips.
     """
 
-    data: Path
-    checkpoint: Path
-    out: Path
-    sets: str | None = None
-    untrained: bool = False
     epochs: int = 100
     batch_size: int = 128
     lr: float = 3.0
     lr_milestones: tuple[int, ...] = (80,)
-    amp: bool = False
-    device: str = "auto"
-    seed: int = 0
 
 
 def evaluate_linear(config):
@@ -69,115 +45,90 @@ def evaluate_linear(config):
 
     Raises InputError for a dataset, checkpoint, set or device that cannot be used.
     """
-    dataset = open_dataset(config.data)
-    device = choose_device(config.device)
-    encoders = load_encoders(
-        config.checkpoint, dataset, untrained_seed=config.seed if config.untrained else None
-    )
-    sets = _parse_sets(config.sets, tuple(encoders))
-    train, test = dataset["train"], dataset["test"]
-    for name, split in (("train", train), ("test", test)):
-        if not len(split):
-            raise InputError(f"{config.data}: expected clips in the split {name!r}, found none")
-    if config.untrained:
-        estimate_statistics(encoders, train, dataset.layout, device=device)
-
-    options = {"device": device, "amp": config.amp}
-    x_train = extract_features(encoders, train, dataset.layout, title="train features", **options)
-    x_test = extract_features(encoders, test, dataset.layout, title="test features", **options)
-    y_train, y_test = torch.tensor(train.labels), torch.tensor(test.labels)
-
-    order = list(encoders)
-    results = {}
-    for name in sets:
-        columns = [order.index(modality) for modality in name.split("+")]
-        results[name] = _train_and_score(
-            x_train[:, columns].to(device),
-            y_train.to(device),
-            x_test[:, columns].to(device),
-            y_test.to(device),
-            dataset.classes,
-            config,
-        )
-    report = {
-        "dataset": dataset.name,
-        "settings": plain(asdict(config)),
-        "clips": {"train": len(train), "test": len(test)},
-        "classes": list(dataset.classes),
-        "sets": results,
-    }
-    _write(report, Path(config.out))
+    features = frozen_features(config)
+    results = train_and_score(features, config)
+    report = write_report("Linear evaluation", results, features, config, RESULTS)
+    draw_linear(report, Path(config.out) / PICTURE)
     return report
 
 
-def _parse_sets(text, modalities):
-    if text is None:
-        together = [TRIO] if set(TRIO) < set(modalities) else []
-        together += [modalities] if len(modalities) > 1 else []
-        return [*modalities, *("+".join(names) for names in together)]
-    sets = [part.strip() for part in text.split(",")]
-    for name in sets:
-        unknown = [modality for modality in name.split("+") if modality not in modalities]
-        if unknown:
-            raise InputError(
-                f"sets: expected modalities out of {', '.join(modalities)}, found {unknown[0]!r} in {name!r}"
-            )
-    return sets
-
-
-def _train_and_score(x_train, y_train, x_test, y_test, classes, config):
-    """Features (N,S,H) of S modalities → scores of S classifiers trained on the mean of their outputs."""
+def train_and_score(features, config):
+    """Set's name → scores and curves; classifiers of all sets see the same batches."""
+    classes = features.dataset.classes
+    sets, x_train, y_train = list(features.sets.values()), features.x_train, features.y_train
+    classifiers = _Classifiers(sets, x_train, len(classes), config.seed)
+    targets = F.one_hot(y_train, len(classes)).float()
     random = torch.Generator().manual_seed(config.seed)
-    N, S, H = x_train.shape
-    # The mean of S linear maps is one linear map of all features side by side, divided by S.
-    x_train, x_test = x_train.flatten(1) / S, x_test.flatten(1) / S
-    weight = torch.empty(S * H, len(classes)).normal_(0, 0.01, generator=random).to(x_train.device)
-    bias = torch.zeros(len(classes), device=x_train.device)
-    parameters = [weight.requires_grad_(), bias.requires_grad_()]
-    optimizer = torch.optim.SGD(parameters, lr=config.lr, momentum=0.9)
-    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, config.lr_milestones)
 
-    curves = {"loss": [], "top1": []}
-    for _ in range(config.epochs):
-        order = torch.randperm(N, generator=random).to(x_train.device)
-        total = torch.zeros((), device=x_train.device)
+    curves = {name: {"loss": [], "top1": []} for name in features.sets}
+    for epoch in range(config.epochs):
+        lr = config.lr * 0.1 ** sum(epoch >= milestone for milestone in config.lr_milestones)
+        order = torch.randperm(len(y_train), generator=random).to(x_train.device)
+        total = torch.zeros(len(sets), device=x_train.device)
         for batch in order.split(config.batch_size):
-            loss = F.cross_entropy(torch.addmm(bias, x_train[batch], weight), y_train[batch])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            total += loss.detach() * len(batch)
-        schedule.step()
-        with torch.no_grad():
-            scores = torch.addmm(bias, x_test, weight)
-        curves["loss"].append(total.item() / N)
-        curves["top1"].append(_percent(scores.argmax(1) == y_test))
-
-    top = scores.topk(min(5, len(classes)), 1).indices
-    confusion = torch.zeros(len(classes), len(classes), dtype=torch.int64)
-    confusion.index_put_(
-        (y_test.cpu(), top[:, 0].cpu()), torch.ones(len(y_test), dtype=torch.int64), accumulate=True
-    )
-    of_class = confusion.sum(1).tolist()
-    right = confusion.diagonal().tolist()
+            total += classifiers.step(x_train.index_select(0, batch), targets.index_select(0, batch), lr)
+        scores = classifiers.scores(classifiers.inputs(features.x_test))
+        right = scores.argmax(-1) == features.y_test
+        for curve, loss, hits in zip(curves.values(), (total / len(y_train)).tolist(), right, strict=True):
+            curve["loss"].append(loss)
+            curve["top1"].append(percent(hits))
     return {
-        "top1": _percent(top[:, 0] == y_test),
-        "top5": _percent((top == y_test[:, None]).any(1)),
-        "per_class": {
-            name: 100 * r / n if n else None for name, r, n in zip(classes, right, of_class, strict=True)
-        },
-        "confusion": confusion.tolist(),
-        "curves": curves,
+        name: {**scores_of(scores[i], features.y_test, classes), "curves": curves[name]}
+        for i, name in enumerate(features.sets)
     }
 
 
-def _percent(mask):
-    return 100 * mask.double().mean().item()
+class _Classifiers:
+    """A linear layer for each set of modalities, on the mean over the set: all in one weight, moved as one.
+
+    The mean of a set's linear maps is one linear map of its features side by side, divided by their number.
+    The gradient of the cross entropy is written out (softmax less target), so that a step is a product
+    forward and one back for each set and a few operations for all of them; autograd and an optimiser for
+    each set took longer than the arithmetic. Master weights are float32; products take the features' dtype.
+    """
+
+    def __init__(self, sets, like, classes, seed):
+        width = like.shape[2]
+        self.sets = sets
+        self.rows = [width * len(columns) for columns in sets]
+        drawn = [
+            torch.empty(rows, classes).normal_(0, 0.01, generator=torch.Generator().manual_seed(seed))
+            for rows in self.rows
+        ]
+        self.weight = torch.cat(drawn).to(like.device)
+        self.bias = torch.zeros(len(sets), 1, classes, device=like.device)
+        self.momenta = [torch.zeros_like(self.weight), torch.zeros_like(self.bias)]
+
+    def inputs(self, x):
+        """x (n,P,H) → each set's features side by side, (n,·)."""
+        return [x[:, _positions(columns)].flatten(1) for columns in self.sets]
+
+    def scores(self, inputs):
+        """(S,n,C) float32."""
+        weights = self.weight.to(inputs[0].dtype).split(self.rows)
+        products = [
+            x @ weight / len(columns) for x, weight, columns in zip(inputs, weights, self.sets, strict=True)
+        ]
+        return torch.stack(products).float() + self.bias
+
+    def step(self, x, targets, lr):
+        """SGD with momentum 0.9 on a batch. Returns (S,) losses, summed over its clips."""
+        inputs = self.inputs(x)
+        chances = self.scores(inputs).log_softmax(-1)
+        losses = -(chances * targets).sum((1, 2))
+        slopes = (chances.exp() - targets) / len(x)
+        gradients = torch.cat([
+            x.mT @ (slope / len(columns)).to(x.dtype)
+            for x, slope, columns in zip(inputs, slopes, self.sets, strict=True)
+        ])  # fmt: skip
+        for value, momentum, gradient in zip(
+            (self.weight, self.bias), self.momenta, (gradients, slopes.sum(1, keepdim=True)), strict=True
+        ):
+            value.sub_(momentum.mul_(0.9).add_(gradient), alpha=lr)
+        return losses
 
 
-def _write(report, out):
-    out.mkdir(parents=True, exist_ok=True)
-    beside = out / (RESULTS + ".partial")
-    beside.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    beside.replace(out / RESULTS)
-    draw_linear(report, out / PICTURE)
+def _positions(columns):
+    """As a slice where they follow one another: a view needs no copy."""
+    consecutive = columns == list(range(columns[0], columns[0] + len(columns)))
+    return slice(columns[0], columns[-1] + 1) if consecutive else columns

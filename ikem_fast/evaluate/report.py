@@ -13,7 +13,9 @@ def result_table(report):
     """The report as a `rich` table."""
     from rich.table import Table
 
-    table = Table(title=f"Linear evaluation on {report['dataset']}, {report['clips']['test']} test clips")
+    table = Table(
+        title=f"{report['evaluation']} on {report['dataset']}, {report['clips']['test']} test clips"
+    )
     table.add_column("modalities")
     for column in ("top-1 %", "top-5 %", "mean of classes %"):
         table.add_column(column, justify="right")

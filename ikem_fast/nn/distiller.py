@@ -10,6 +10,7 @@ from ikem_fast.nn.ikem import encode_views, encoder_factory, two_layers
 from ikem_fast.nn.memory_bank import MemoryBank
 from ikem_fast.nn.stgcn import STGCN
 from ikem_fast.skeleton import MODALITIES
+from ikem_fast.tracing import span
 
 TEACHER_MODES = ("eval", "train")
 
@@ -117,20 +118,21 @@ class RelationalDistiller(nn.Module):
         Returns:
             (S,) losses, differentiable with respect to the students.
         """
-        with torch.no_grad():
+        with torch.no_grad(), span("key"):
             t = self._encode(self.teacher, self.modalities, x_teacher, frames, augment_teacher)
-        u = self._encode(self.students, self.student_modalities, x_student, frames, augment_student)
+        with span("query"):
+            u = self._encode(self.students, self.student_modalities, x_student, frames, augment_student)
         # The bank changes below, before the backward pass reads it again.
         queue = self.bank.rows.clone() if torch.is_grad_enabled() and self.training else self.bank.rows
-        losses = ops.relational_distillation(
-            u, t, queue, temperature=self.temperature, topk=self.topk, context=self.context, impl=self.impl
-        )
+        options = {"temperature": self.temperature, "topk": self.topk, "context": self.context}
+        with span("loss"):
+            losses = ops.relational_distillation(u, t, queue, impl=self.impl, **options)
         if self.training:
             self.bank.enqueue(t)
         return losses
 
     def _encode(self, encoders, modalities, x, frames, augmentation):
-        views = ops.derive_modalities(
-            x, frames, modalities=modalities, layout=self.layout, impl=self.impl, **(augmentation or {})
-        )
+        options = {"modalities": modalities, "layout": self.layout, "impl": self.impl}
+        with span("augment+derive"):
+            views = ops.derive_modalities(x, frames, **options, **(augmentation or {}))
         return encode_views(encoders, views)[0]

@@ -9,6 +9,7 @@ from ikem_fast import ops
 from ikem_fast.nn.memory_bank import MemoryBank
 from ikem_fast.nn.stgcn import STGCN
 from ikem_fast.skeleton import MODALITIES
+from ikem_fast.tracing import span
 
 INITIALISATIONS = ("default", "published")
 
@@ -112,30 +113,40 @@ class IKEM(nn.Module):
         Returns:
             (P,) losses, differentiable with respect to query encoders and exchange heads.
         """
-        q, hidden = self.encode(self.query_encoders, x_q, frames, augment_q)
-        with torch.no_grad():
+        with span("query"):
+            q, hidden = self.encode(self.query_encoders, x_q, frames, augment_q)
+        with torch.no_grad(), span("key"):
             if self.training:
                 self.update_keys(self.exchange_key_updates if exchange else self.modalities)
             k, _ = self.encode(self.key_encoders, x_k, frames, augment_k)
         # The bank changes below, before the backward pass reads it again.
         queue = self.bank.rows.clone() if torch.is_grad_enabled() and self.training else self.bank.rows
         options = {"temperature": self.temperature, "impl": self.impl}
-        if exchange:
-            heads = self.exchange_heads.values()
-            z = torch.stack([head(feature) for head, feature in zip(heads, hidden, strict=True)])
-            losses = ops.cross_modal_contrast(q, k, queue, topk=self.topk, context=self.context, **options)
-            losses = losses + ops.implicit_exchange(z, k, queue, **options)
-        else:
-            losses = ops.info_nce(q, k, queue, **options)
+        with span("loss"):
+            if exchange:
+                heads = self.exchange_heads.values()
+                z = torch.stack([head(feature) for head, feature in zip(heads, hidden, strict=True)])
+                losses = ops.cross_modal_contrast(
+                    q, k, queue, topk=self.topk, context=self.context, **options
+                )
+                losses = losses + ops.implicit_exchange(z, k, queue, **options)
+            else:
+                losses = ops.info_nce(q, k, queue, **options)
         if self.training:
             self.bank.enqueue(k)
         return losses
 
     def encode(self, encoders, x, frames, augmentation=None):
         """x (N,3,T,V,M) → outputs (P,N,D), features (P,N,hidden_dim) of `encoders`, one for each modality."""
-        views = ops.derive_modalities(
-            x, frames, modalities=self.modalities, layout=self.layout, impl=self.impl, **(augmentation or {})
-        )
+        with span("augment+derive"):
+            views = ops.derive_modalities(
+                x,
+                frames,
+                modalities=self.modalities,
+                layout=self.layout,
+                impl=self.impl,
+                **(augmentation or {}),
+            )
         return encode_views(encoders, views)
 
     @torch.no_grad()

@@ -6,6 +6,8 @@ from typing import Literal
 
 from ikem_fast.skeleton import MODALITIES
 
+PUBLISHED_BATCH = 128
+
 
 @dataclass
 class ModelConfig:
@@ -50,8 +52,9 @@ class TrainConfig:
         data: folder of a prepared dataset.
         out: folder for checkpoint, metrics and TensorBoard scalars.
         epochs: how many.
-        batch_size: clips in a step.
+        batch_size: clips in a step, of all processes together: results do not depend on their number.
         lr: learning rate of SGD.
+        lr_scaling: none takes lr as it is; linear multiplies it by batch_size / 128, the published batch.
         lr_milestones: epochs after which the learning rate is multiplied by 0.1.
         sgd_momentum: of SGD.
         weight_decay: of SGD.
@@ -59,8 +62,13 @@ class TrainConfig:
         temporal_crop: whether views are random windows of the mirror-padded clip.
         fresh_augmentation: draw augmentations anew each epoch; the published code repeats the first's.
         drop_last: leave out the last, smaller batch of an epoch.
+        sync_bn: take normalisation statistics from the batches of all processes, not from each one's share.
         amp: automatic mixed precision, bfloat16 where that is safe.
-        device: cpu, cuda, cuda:1, …; auto takes a GPU where there is one.
+        compile: whether torch.compile makes the encoders faster; max searches longer for the fastest kernels.
+        cuda_graph: replay whole steps from a CUDA graph, on a GPU; an epoch's last, smaller batch runs as
+            without.
+        device: cpu, cuda, cuda:1, …; auto takes a GPU where there is one. Under torchrun, auto and cuda give
+            each process of a machine its own.
         seed: of weights, order, augmentation and dropout.
         resume: go on from the checkpoint in `out`.
     """
@@ -70,6 +78,7 @@ class TrainConfig:
     epochs: int = 300
     batch_size: int = 128
     lr: float = 0.1
+    lr_scaling: Literal["none", "linear"] = "none"
     lr_milestones: tuple[int, ...] = (250,)
     sgd_momentum: float = 0.9
     weight_decay: float = 1e-4
@@ -77,14 +86,18 @@ class TrainConfig:
     temporal_crop: bool = True
     fresh_augmentation: bool = True
     drop_last: bool = False
+    sync_bn: bool = False
     amp: bool = False
+    compile: Literal["off", "on", "max"] = "off"
+    cuda_graph: bool = False
     device: str = "auto"
     seed: int = 0
     resume: bool = False
 
     def learning_rate(self, epoch):
-        """Of epoch 1, 2, …: `lr`, times 0.1 for every milestone passed."""
-        return self.lr * 0.1 ** sum(epoch > milestone for milestone in self.lr_milestones)
+        """Of epoch 1, 2, …: `lr`, scaled as `lr_scaling` says, times 0.1 for every milestone passed."""
+        scale = self.batch_size / PUBLISHED_BATCH if self.lr_scaling == "linear" else 1
+        return self.lr * scale * 0.1 ** sum(epoch > milestone for milestone in self.lr_milestones)
 
 
 @dataclass(kw_only=True)

@@ -7,7 +7,7 @@ from ikem_fast.errors import InputError
 from ikem_fast.nn import RelationalDistiller
 from ikem_fast.train.checkpoint import load_checkpoint
 from ikem_fast.train.config import ModelConfig
-from ikem_fast.train.device import choose_device
+from ikem_fast.train.distributed import joined
 from ikem_fast.train.loop import fit
 from ikem_fast.train.pretrain import build_model
 
@@ -29,30 +29,32 @@ def distill(config):
             f"found one for {layout!r}"
         )
     model_config = ModelConfig(**state["model_config"])
-    torch.manual_seed(config.seed)
-    model = build_distiller(
-        model_config,
-        layout,
-        config.students,
-        temperature=config.temperature,
-        teacher_mode=config.teacher_mode,
-        teacher=state["model"],
-    )
-    model.to(choose_device(config.device))
+    with joined(config.device) as processes:
+        torch.manual_seed(config.seed)
+        model = build_distiller(
+            model_config,
+            layout,
+            config.students,
+            temperature=config.temperature,
+            teacher_mode=config.teacher_mode,
+            teacher=state["model"],
+        )
+        model.to(processes.device)
 
-    def step(clips, frames, first, second, epoch):
-        losses = model(clips, clips, frames, augment_teacher=first, augment_student=second)
-        return losses, "distillation"
+        def forward(clips, frames, first, second, phase):
+            return model(clips, clips, frames, augment_teacher=first, augment_student=second)
 
-    return fit(
-        model,
-        step,
-        model.student_modalities,
-        kind="distill",
-        config=config,
-        model_config=model_config,
-        dataset=dataset,
-    )
+        return fit(
+            model,
+            forward,
+            lambda epoch: "distillation",
+            model.student_modalities,
+            kind="distill",
+            config=config,
+            model_config=model_config,
+            dataset=dataset,
+            processes=processes,
+        )
 
 
 def build_distiller(config, layout, students, *, temperature=0.07, teacher_mode="eval", teacher=None):

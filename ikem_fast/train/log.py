@@ -75,3 +75,22 @@ class TrainingLog:
         self.progress.update(self.task, status=status)
         if not self.progress.console.is_terminal:
             self.progress.console.print(f"{self.title} {self.epoch}/{self.epochs}  {status}", highlight=False)
+
+
+class Silence:
+    """The log of a process that is not the first: it says nothing."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        pass
+
+    def start_epoch(self, epoch):
+        pass
+
+    def step(self, clips):
+        pass
+
+    def end_epoch(self, phase, learning_rate, losses):
+        pass

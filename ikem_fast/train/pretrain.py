@@ -4,7 +4,7 @@ import torch
 
 from ikem_fast.data import open_dataset
 from ikem_fast.nn import IKEM
-from ikem_fast.train.device import choose_device
+from ikem_fast.train.distributed import joined
 from ikem_fast.train.loop import fit
 
 
@@ -17,23 +17,28 @@ def pretrain(config):
     Raises InputError for a dataset, folder, device or setting that cannot be used.
     """
     dataset = open_dataset(config.data)
-    torch.manual_seed(config.seed)
-    model = build_model(config.model, dataset.layout).to(choose_device(config.device))
+    with joined(config.device) as processes:
+        torch.manual_seed(config.seed)
+        model = build_model(config.model, dataset.layout).to(processes.device)
 
-    def step(clips, frames, first, second, epoch):
-        exchange = epoch >= config.exchange_from
-        losses = model(clips, clips, frames, exchange=exchange, augment_q=first, augment_k=second)
-        return losses, "exchange" if exchange else "contrast"
+        def phase(epoch):
+            return "exchange" if epoch >= config.exchange_from else "contrast"
 
-    return fit(
-        model,
-        step,
-        model.modalities,
-        kind="pretrain",
-        config=config,
-        model_config=config.model,
-        dataset=dataset,
-    )
+        def forward(clips, frames, first, second, phase):
+            exchange = phase == "exchange"
+            return model(clips, clips, frames, exchange=exchange, augment_q=first, augment_k=second)
+
+        return fit(
+            model,
+            forward,
+            phase,
+            model.modalities,
+            kind="pretrain",
+            config=config,
+            model_config=config.model,
+            dataset=dataset,
+            processes=processes,
+        )
 
 
 def build_model(config, layout):

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ikem_fast.data import Split
-from ikem_fast.data.loader import BatchLoader, shuffled
+from ikem_fast.data.loader import BatchLoader, divide, shuffled
 
 
 def split_of(clips):
@@ -62,3 +62,34 @@ def test_order_depends_on_seed_and_epoch_alone():
     assert order(BatchLoader(split_of(50), 7, "cpu", seed=4), 1) != first
     stored = torch.cat([clips[:, 0, 0, 0, 0] for clips, _ in loader.in_order()])
     assert stored.tolist() == list(range(50))
+
+
+@settings(max_examples=200, deadline=None)
+@given(clips=st.integers(1, 300), processes=st.integers(1, 70))
+def test_shares_make_up_the_batch(clips, processes):
+    shares = divide(clips, processes)
+    assert len(shares) == processes
+    assert sum(share.weight for share in shares) == pytest.approx(1)
+    places = list(range(clips))
+    entered = [place for share in shares for place in places[share.clips][: share.keys]]
+    assert entered == places, "every clip's key is entered once, in order"
+    sizes = [len(places[share.clips]) for share in shares]
+    assert min(sizes) >= 1 and max(sizes) - min(sizes) <= 1
+    computed = np.zeros(clips)
+    for share in shares:
+        computed[share.clips] += share.weight / len(places[share.clips])
+    np.testing.assert_allclose(computed, 1 / clips, err_msg="every clip counts alike")
+
+
+@pytest.mark.parametrize("processes", [2, 3, 4])
+def test_processes_read_one_epoch_between_them(processes):
+    """22 clips in batches of 7: uneven shares, and a last batch of one clip that all read."""
+    whole = list(BatchLoader(split_of(22), 7, "cpu", seed=5).epoch(3))
+    parts = [
+        list(BatchLoader(split_of(22), 7, "cpu", seed=5, rank=rank, processes=processes).epoch(3))
+        for rank in range(processes)
+    ]
+    for clips, *shares in zip(whole, *parts, strict=True):
+        together = shares[:1] if len(clips[0]) < processes else shares
+        for part, expected in enumerate(clips):
+            assert torch.equal(torch.cat([share[part] for share in together]), expected)

@@ -1,6 +1,7 @@
 """Linear evaluation: the classifier on made-up features, and the whole of it on tiny data."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,8 +10,9 @@ from torch import nn
 from ikem_fast.data import open_dataset
 from ikem_fast.errors import InputError
 from ikem_fast.evaluate import LinearConfig, evaluate_linear
-from ikem_fast.evaluate import linear as linear_module
 from ikem_fast.evaluate.features import estimate_statistics, extract_features, load_encoders
+from ikem_fast.evaluate.linear import train_and_score
+from ikem_fast.evaluate.protocol import FrozenFeatures
 from ikem_fast.train import ModelConfig, PretrainConfig, pretrain
 
 MODEL = ModelConfig(feature_dim=8, queue_size=16, hidden_channels=4, hidden_dim=12)
@@ -31,9 +33,10 @@ def config(tmp_path, **changes):
 
 
 def score(x_train, y_train, x_test, y_test, classes, tmp_path, **changes):
-    return linear_module._train_and_score(
-        x_train, y_train, x_test, y_test, classes, config(tmp_path, **changes)
-    )
+    """Of the set of all modalities in x (N,P,H)."""
+    sets = {"all": list(range(x_train.shape[1]))}
+    features = FrozenFeatures(SimpleNamespace(classes=classes), sets, x_train, y_train, x_test, y_test)
+    return train_and_score(features, config(tmp_path, **changes))["all"]
 
 
 def test_separable_features_are_told_apart(tmp_path):
@@ -88,6 +91,20 @@ def test_a_set_is_the_mean_of_its_classifiers(tmp_path):
         optimizer.step()
         losses.append(loss.item())
     assert result["curves"]["loss"] == pytest.approx(losses, rel=1e-4)
+
+
+def test_sets_trained_side_by_side_are_those_trained_alone(tmp_path):
+    x, y = torch.randn(50, 3, 5), torch.arange(50) % 4
+    sets = {"0": [0], "0+2": [0, 2], "1+2": [1, 2], "2+0": [2, 0]}
+    data = (SimpleNamespace(classes=list("abcd")), x, y, x, y)
+    settings = config(tmp_path, epochs=4, batch_size=16, lr=0.5, seed=3)
+    together = train_and_score(FrozenFeatures(data[0], sets, *data[1:]), settings)
+    for name, columns in sets.items():
+        alone = train_and_score(FrozenFeatures(data[0], {name: columns}, *data[1:]), settings)[name]
+        assert together[name]["curves"]["loss"] == pytest.approx(alone["curves"]["loss"], rel=1e-5)
+    half = FrozenFeatures(data[0], sets, x.bfloat16(), y, x.bfloat16(), y)
+    for name, result in train_and_score(half, settings).items():
+        assert result["curves"]["loss"] == pytest.approx(together[name]["curves"]["loss"], rel=0.02)
 
 
 def test_a_class_without_test_clips_has_no_accuracy(tmp_path):

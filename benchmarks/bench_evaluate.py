@@ -1,0 +1,65 @@
+"""Evaluation on cached features: 100 epochs of linear classifiers for all sets, and nearest neighbours.
+
+usage: python -m benchmarks.bench_evaluate [--clips 10000] [--threads 2] [--device cpu]
+
+Features are random: the time does not depend on what they are. Prints one JSON line.
+"""
+
+import argparse
+import json
+import time
+from types import SimpleNamespace
+
+import torch
+import torch.nn.functional as F
+
+from benchmarks.harness import machine
+from ikem_fast.evaluate.knn import vote
+from ikem_fast.evaluate.linear import LinearConfig, train_and_score
+from ikem_fast.evaluate.protocol import FrozenFeatures, parse_sets
+from ikem_fast.skeleton import MODALITIES
+
+CLASSES, WIDTH = 60, 256
+
+
+def features(clips, dtype, device):
+    x = torch.randn(clips, len(MODALITIES), WIDTH, device=device).to(dtype)
+    y = torch.randint(CLASSES, (clips,), device=device)
+    dataset = SimpleNamespace(classes=list(map(str, range(CLASSES))))
+    return FrozenFeatures(dataset, parse_sets(None, MODALITIES), x, y, x[: clips // 2], y[: clips // 2])
+
+
+def seconds(work):
+    start = time.perf_counter()
+    work()
+    return round(time.perf_counter() - start, 2)
+
+
+def measure(clips, epochs, device):
+    found = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        cached = features(clips, dtype, device)
+        config = LinearConfig(data=".", checkpoint=".", out=".", epochs=epochs)
+        targets = F.one_hot(cached.y_train, CLASSES).float()
+        name = str(dtype).removeprefix("torch.")
+        found[f"linear, {name}, s"] = seconds(lambda: train_and_score(cached, config))  # noqa: B023
+        found[f"knn of all, {name}, s"] = seconds(
+            lambda: vote(cached.x_test, cached.x_train, targets, 20, 0.07)  # noqa: B023
+        )
+    return found
+
+
+def test_evaluation_on_cached_features():
+    assert measure(512, 1, "cpu")["linear, float32, s"] < 10
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--clips", type=int, default=10_000)
+    parser.add_argument("--epochs", type=int, default=100)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    figures = measure(arguments.clips, arguments.epochs, arguments.device)
+    print(json.dumps({**vars(arguments), **figures, "machine": machine(arguments.device)}))
