@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks import harness, roofline
+from benchmarks import bench_step, harness, page, roofline
 
 
 @pytest.mark.parametrize("name", harness.LOSSES)
@@ -41,3 +41,39 @@ def test_in_turn_times_every_run():
     assert calls == ["a", "b"] * 4
     assert all(len(times) == 3 for times in seconds.values())
     assert harness.summary([0.3, 0.1, 0.2])["median_s"] == 0.2
+
+
+@pytest.mark.parametrize("phase", bench_step.PHASES)
+def test_the_step_computes_what_the_published_step_does(phase):
+    bench_step.check_agreement(phase)
+
+
+def test_a_step_that_computes_something_else_is_seen(monkeypatch):
+    published = bench_step.PublishedStep
+    monkeypatch.setattr(
+        bench_step,
+        "PublishedStep",
+        lambda *given, **options: lambda *batch: 1.01 * published(*given, **options)(*batch),
+    )
+    with pytest.raises(AssertionError, match="float32 losses are .*e-03 away"):
+        bench_step.check_agreement("contrast")
+
+
+def test_every_part_of_a_step_is_timed():
+    batch = bench_step.make_batch(2)
+    step = bench_step.ours(bench_step.make_model("exchange", 64, hidden_channels=4, hidden_dim=16), 2)
+    parts = bench_step.parts_of(lambda: step(*batch, "exchange"), "cpu")
+    assert set(parts) == set(bench_step.PARTS)
+    assert all(seconds > 0 for seconds in parts.values())
+
+
+def test_figures_take_the_place_between_their_marks(monkeypatch, tmp_path):
+    monkeypatch.setattr(page, "PAGE", tmp_path / "page.md")
+    page.PAGE.write_text("above\n<!-- a: begin -->\nold\n<!-- a: end -->\nbelow\n")
+    page.publish("a", "new", [tmp_path / "plot.png"])
+    assert (
+        page.PAGE.read_text()
+        == "above\n<!-- a: begin -->\nnew\n\n![plot](plot.png)\n<!-- a: end -->\nbelow\n"
+    )
+    with pytest.raises(ValueError, match="b: begin"):
+        page.publish("b", "new")
