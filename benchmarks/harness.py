@@ -137,12 +137,12 @@ def _peak_of_process(way, names, N, K, dtype, backward, threads):
     tensors = {name: arguments(name, N, K, "cpu", dtype) for name in names}
     # Linux forgets the highest point so far when told to; what exec inherits as ru_maxrss is the parent's.
     Path("/proc/self/clear_refs").write_text("5")
-    held = _resident("VmRSS")
+    held = resident("VmRSS")
     step(way, names, tensors, backward)()
-    return _resident("VmHWM") - held
+    return resident("VmHWM") - held
 
 
-def _resident(field):
+def resident(field):
     """Bytes of this process in memory: now (VmRSS) or at the highest point (VmHWM)."""
     line = next(line for line in _lines("/proc/self/status") if line.startswith(field))
     return int(line.split()[1]) * 1024
