@@ -65,7 +65,9 @@ CUDA_REQUIRED, NO_CUDA = cuda_wish()
 def op_library(with_cuda):
     if TORCH_PROBLEM:
         return Extension("ikem_fast._C", [])
-    sources = [CSRC / "ops.cpp", CSRC / "modalities_cpu.cpp"]
+    sources = [
+        CSRC / name for name in ("ops.cpp", "modalities_cpu.cpp", "encoder_ops.cpp", "encoder_cpu.cpp")
+    ]
     macros = [("TORCH_TARGET_VERSION", TORCH_2_11)]
     make = cpp_extension.CppExtension
     if with_cuda:

@@ -15,13 +15,7 @@
 #include <vector>
 
 #include "derivation.h"
-
-// One binary for every machine: the loops are compiled for several instruction sets, chosen at load time.
-#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)
-#define IKEM_MULTIVERSION __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
-#else
-#define IKEM_MULTIVERSION
-#endif
+#include "multiversion.h"
 
 namespace ikem {
 namespace {

@@ -1,43 +1,63 @@
-"""The table of docs/results.md out of what tools/reproduce_results.sh left: one Markdown table a dataset.
+"""The tables of docs/results.md out of what tools/reproduce_results.sh left, as Markdown.
 
-usage: python tools/results_table.py RUN [RUN ...]
+usage: python tools/results_table.py DATASET_FOLDER [DATASET_FOLDER ...]
 """
 
 import json
-import platform
+import statistics
 import sys
 from pathlib import Path
 
-import torch
-
 from ikem_fast.evaluate.report import set_label
 
-COLUMNS = {"untrained": "linear_untrained", "pretrained": "linear_trained", "student": "linear_student"}
+COLUMNS = {
+    "untrained": "linear_untrained",
+    "six pretrained": "linear_six",
+    "student of the six": "linear_student",
+    "three pretrained": "linear_three",
+}
+KINDS = {"six": "pretraining of six", "student": "distillation", "three": "pretraining of three"}
 
 
-def table(run):
-    read = lambda folder: json.loads((run / folder / "linear.json").read_text())  # noqa: E731
-    reports = {name: read(folder) for name, folder in COLUMNS.items()}
-    pretrained = reports["pretrained"]
-    clips, classes = pretrained["clips"], len(pretrained["classes"])
+def table(folder):
+    """One dataset: top-1 of every set of modalities, mean ± standard deviation over seeds."""
+    runs = sorted(path for path in folder.glob("seed*") if (path / "linear_three" / "linear.json").is_file())
+    reports = {name: [_read(run / where / "linear.json") for run in runs] for name, where in COLUMNS.items()}
+    six = reports["six pretrained"][0]
     lines = [
-        f"### {pretrained['dataset']}: {clips['train']} training clips, {clips['test']} test clips, "
-        f"{classes} classes",
+        f"### {six['dataset']}: {six['clips']['train']} training clips, {six['clips']['test']} test clips, "
+        f"{len(six['classes'])} classes",
         "",
-        "| modalities | " + " | ".join(f"{name}, top-1 (top-5)" for name in COLUMNS) + " |",
+        f"Top-1 in %, mean ± standard deviation over {len(runs)} seeds:",
+        "",
+        "| modalities | " + " | ".join(COLUMNS) + " |",
         "| --- |" + " ---: |" * len(COLUMNS),
     ]
-    for modalities in pretrained["sets"]:
-        results = [report["sets"].get(modalities) for report in reports.values()]
-        cells = [f"{r['top1']:.1f} ({r['top5']:.1f})" if r else "" for r in results]
+    for modalities in six["sets"]:
+        cells = [_cell([report["sets"].get(modalities) for report in each]) for each in reports.values()]
         lines.append(f"| {set_label(modalities)} | " + " | ".join(cells) + " |")
-    for kind in ("teacher", "student"):
-        epochs = [json.loads(line) for line in (run / kind / "metrics.jsonl").read_text().splitlines()]
-        minutes = sum(epoch["seconds"] for epoch in epochs) / 60
-        lines += ["", f"{kind}: {len(epochs)} epochs, {minutes:.0f} minutes"]
+    lines += ["", "; ".join(_effort(runs, kind, name) for kind, name in KINDS.items()) + "."]
     return "\n".join(lines)
 
 
+def _read(path):
+    return json.loads(path.read_text())
+
+
+def _cell(results):
+    if None in results:
+        return ""
+    top1 = [result["top1"] for result in results]
+    return f"{statistics.mean(top1):.1f} ± {statistics.stdev(top1) if len(top1) > 1 else 0:.1f}"
+
+
+def _effort(runs, kind, name):
+    epochs = [
+        [json.loads(line) for line in (run / kind / "metrics.jsonl").read_text().splitlines()] for run in runs
+    ]
+    minutes = statistics.mean(sum(epoch["seconds"] for epoch in run) / 60 for run in epochs)
+    return f"{name}: {len(epochs[0])} epochs in {minutes:.0f} minutes"
+
+
 if __name__ == "__main__":
-    print(f"torch {torch.__version__}, {platform.machine()}, {torch.get_num_threads()} threads\n")
-    print("\n\n".join(table(Path(run)) for run in sys.argv[1:]))
+    print("\n\n".join(table(Path(folder)) for folder in sys.argv[1:]))

@@ -32,7 +32,8 @@ class RelationalDistiller(nn.Module):
             modalities above must be its own. Without one, the teacher is to be loaded.
         teacher_mode: "eval" freezes the teacher whole; "train" keeps its dropout and batch statistics
             running, as the published code does.
-        impl: implementation of the ops: "auto", "fused" or "reference".
+        impl: implementation of the ops: "auto", "fused" or "reference"; with "reference" STGCN too is plain
+            torch.
 
     Source: arXiv 2309.12009, section 3.4.
     """
@@ -76,6 +77,7 @@ class RelationalDistiller(nn.Module):
                 dropout=dropout,
                 layout=layout,
                 strategy=strategy,
+                impl="reference" if impl == "reference" else "auto",
             )
             network.fc = head
             return network

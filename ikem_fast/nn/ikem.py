@@ -35,7 +35,8 @@ class IKEM(nn.Module):
         exchange_key_updates: the modalities whose key encoders follow their query encoders in phase 2.
         initialisation: "default" is torch's, with key encoders starting as copies; "published" draws
             convolutions from N(0, 0.02), and key encoders apart from query encoders.
-        impl: implementation of the ops: "auto", "fused" or "reference".
+        impl: implementation of the ops: "auto", "fused" or "reference"; with "reference" STGCN too is plain
+            torch.
 
     Source: arXiv 2309.12009, sections 3.2 and 3.3.
     """
@@ -79,6 +80,7 @@ class IKEM(nn.Module):
                 dropout=dropout,
                 layout=layout,
                 strategy=strategy,
+                impl="reference" if impl == "reference" else "auto",
             )
             network.fc = two_layers(hidden_dim, hidden_dim, feature_dim)
             return network
