@@ -1,12 +1,16 @@
 """Batches of a prepared split on a device, in an order that only the seed and the epoch decide."""
 
 import mmap
+import os
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import torch
+
+from ikem_fast.errors import InputError
 
 RESIDENT_SHARE = 0.4  # of a GPU's free memory: a split that takes less is copied there once
 
@@ -40,10 +44,10 @@ def divide(clips, processes):
 class BatchLoader:
     """Batches of (clips, frames) on `device`, or this process's share of each.
 
-    Clips live on a GPU if they fit there. Otherwise a thread reads the next batch from the memory map while
-    the device computes the present one; for a GPU it reads into one of two pinned buffers, and a stream of
-    its own copies from there. Memory does not grow with the split: there is no index of an epoch, and pages
-    of the map are given back once read.
+    Clips live on a GPU if they fit there. Otherwise a thread reads the next batch from disk while the device
+    computes the present one; for a GPU it reads into one of two pinned buffers, and a stream of its own
+    copies from there. Memory does not grow with the split: there is no index of an epoch, and what was read
+    stays in the system's cache alone.
 
     Args:
         split: `data.Split`.
@@ -63,9 +67,10 @@ class BatchLoader:
         self.rank = rank
         self.processes = processes
         self.frames = torch.tensor(np.asarray(split.frames), device=self.device)
+        self.source = _Source(split.clips)
         self.resident = self._resident_clips()
         streams = self.device.type == "cuda" and self.resident is None
-        self.ring = _PinnedRing(split.clips, batch_size, self.device) if streams else None
+        self.ring = _PinnedRing(self.source, batch_size, self.device) if streams else None
 
     def __len__(self):
         clips, size = len(self.split), self.batch_size
@@ -105,8 +110,10 @@ class BatchLoader:
         if self.ring is not None:
             clips, copied = self.ring.fetch(where)
         else:
-            clips, copied = torch.from_numpy(self.split.clips[where]), None
-        _give_back_pages(self.split.clips)
+            # NumPy allocates: aligned blocks, as torch takes them, left holes in this thread's heap.
+            read = np.empty((len(where), *self.source.shape), np.float32)
+            self.source.read(where, read)
+            clips, copied = torch.from_numpy(read), None
         return index, clips, copied
 
     def _deliver(self, index, clips, copied):
@@ -127,9 +134,11 @@ class BatchLoader:
         if self.split.clips.nbytes > RESIDENT_SHARE * free:
             return None
         clips = torch.empty(self.split.clips.shape, device=self.device)
-        for start in range(0, len(self.split), 1024):
-            clips[start : start + 1024] = torch.from_numpy(np.array(self.split.clips[start : start + 1024]))
-        _give_back_pages(self.split.clips)
+        for part in clips.split(1024):
+            read = torch.empty(part.shape)
+            start = part.storage_offset() // clips.stride(0)
+            self.source.read(np.arange(start, start + len(part)), read.numpy())
+            part.copy_(read)
         return clips
 
 
@@ -139,11 +148,11 @@ class _PinnedRing:
     While one is copied from, the other is filled; only the reading thread waits for a buffer to be free.
     """
 
-    def __init__(self, clips, batch_size, device):
-        self.clips = clips
+    def __init__(self, source, batch_size, device):
+        self.source = source
         self.device = device
         self.stream = torch.cuda.Stream(device)
-        shape = (batch_size, *clips.shape[1:])
+        shape = (batch_size, *source.shape)
         self.slots = [
             (torch.empty(shape, dtype=torch.float32, pin_memory=True), torch.cuda.Event()) for _ in range(2)
         ]
@@ -155,17 +164,37 @@ class _PinnedRing:
         self.turn = 1 - self.turn
         copied.synchronize()
         buffer = buffer[: len(where)]
-        np.take(self.clips, where, axis=0, out=buffer.numpy(), mode="clip")  # other modes buffer again
+        self.source.read(where, buffer.numpy())
         with torch.cuda.stream(self.stream):
             clips = buffer.to(self.device, non_blocking=True)
             copied.record()
         return clips, copied
 
 
-def _give_back_pages(clips):
-    """Drop a memory map's pages from this process; the system's cache may keep them."""
-    if isinstance(clips.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        clips.base.madvise(mmap.MADV_DONTNEED)
+class _Source:
+    """Clips (N,…) of a split at any places. Those of a memory map are read from its file, by position.
+
+    A page fault of the map reads what surrounds the page too, which random places do not want: cold, that
+    was a hundred times slower. Nor do pages that are not mapped count as this process's memory.
+    """
+
+    def __init__(self, clips):
+        self.clips = clips
+        self.shape = clips.shape[1:]
+        self.file = None
+        if isinstance(clips.base, mmap.mmap) and clips.flags.c_contiguous and hasattr(os, "preadv"):
+            self.file = os.open(clips.filename, os.O_RDONLY)
+            weakref.finalize(self, os.close, self.file)
+
+    def read(self, where, out):
+        """Clips at `where` (int64 array) → out, an array of that many."""
+        if self.file is None:
+            np.take(self.clips, where, axis=0, out=out, mode="clip")  # other modes need a buffer more
+            return
+        size = self.clips.strides[0]
+        for row, place in zip(out, where.tolist(), strict=True):
+            if os.preadv(self.file, [row], self.clips.offset + place * size) != size:
+                raise InputError(f"{self.clips.filename}: expected clip {place}, found it cut short")
 
 
 def shuffled(positions, size, seed):

@@ -1,11 +1,14 @@
 """Batches: every clip once, in an order that seed and epoch decide alone."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.bench_loader import hollow_dataset, measure
 from ikem_fast.data import Split
 from ikem_fast.data.loader import BatchLoader, divide, shuffled
 
@@ -93,3 +96,14 @@ def test_processes_read_one_epoch_between_them(processes):
         together = shares[:1] if len(clips[0]) < processes else shares
         for part, expected in enumerate(clips):
             assert torch.equal(torch.cat([share[part] for share in together]), expected)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads memory use from /proc")
+def test_a_million_clips_take_no_more_memory_than_a_few(tmp_path):
+    """60 batches are 230 MB of 30 GB; two of them are in flight."""
+    dataset = hollow_dataset(tmp_path / "data", 1_000_000)
+    found = measure(dataset, batches=60, batch_size=128)
+    assert found["growth"] < 8 * found["batch"], found
+    order = found["seen"] - 1
+    assert len(order.unique()) == 60 * 128
+    np.testing.assert_array_equal(order, shuffled(np.arange(60 * 128), 1_000_000, (0, 1)))
