@@ -1,8 +1,8 @@
 """Loss curves with every speed setting on and off, three seeds each: docs/loss_curves.png.
 
 On: kernels, mixed precision. Off: plain torch in float32. Both on simulated people and, where a folder with
-utd_mhad.npz (as `ikem-fast prepare npz` reads it) is given, on UTD-MHAD. Encoders are narrow, so that the slow
-way ends. Prints the largest distance between the ways' means beside the spread of seeds.
+utd_mhad.npz (as `ikem-fast prepare npz` reads it) is given, on UTD-MHAD. Encoders are narrow, so that the
+slow way ends. Prints the largest distance between the ways' means beside the spread of seeds.
 
 usage: python tools/loss_curves.py OUT [FOLDER]
 """
