@@ -28,12 +28,13 @@ def nvcc():
 
 
 @pytest.mark.skipif(nvcc() is None, reason="nvcc is not installed")
-def test_compiles_without_a_gpu_or_a_warning(tmp_path):
+@pytest.mark.parametrize("source", sorted((ROOT / "csrc").glob("*.cu")), ids=lambda source: source.name)
+def test_compiles_without_a_gpu_or_a_warning(source, tmp_path):
     known = subprocess.run([nvcc(), "--list-gpu-arch"], capture_output=True, text=True, check=True).stdout
     architectures = [a for a in ("80", "90", "100") if f"compute_{a}\n" in known]
     assert "90" in architectures
     command = [
-        nvcc(), "-c", ROOT / "csrc" / "modalities_cuda.cu", "-o", tmp_path / "kernel.o",
+        nvcc(), "-c", source, "-o", tmp_path / "kernel.o",
         "-O3", "-std=c++20", "-fmad=false", "-Werror", "all-warnings",
         "-DUSE_CUDA", "-DTORCH_TARGET_VERSION=0x020b000000000000",
         *cpp_extension.COMMON_NVCC_FLAGS,
