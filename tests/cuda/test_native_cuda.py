@@ -1,4 +1,4 @@
-"""derive_modalities and preprocess_clips on a GPU: launch, streams, dtypes, graphs, large tensors, alignments.
+"""derive_modalities and preprocess_clips on a GPU: launch, streams, dtypes, graphs, large tensors, alignment.
 
 The arithmetic is tested without one (tests/ops/test_cuda_kernel.py). Skipped where there is no GPU.
 """
