@@ -130,6 +130,8 @@ def plot(rows, path):
         axes.plot(*zip(*points, strict=True), marker="o", label=f"{threads} thread{'s'[: threads > 1]}")
     axes.set(xscale="log", xlabel="clips in a batch", ylabel="time a view of a clip, µs")
     axes.set_ylim(bottom=0)
+    axes.set_xticks(BATCHES, map(str, BATCHES))
+    axes.minorticks_off()
     axes.set_title("Augmenting and deriving six modalities on the CPU")
     axes.grid(True, alpha=0.3)
     axes.legend()
