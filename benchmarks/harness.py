@@ -186,13 +186,6 @@ def machine(device):
     return found
 
 
-def describe(machine):
-    """That, in a line."""
-    where = machine["gpu"] or f"{machine['cpu']}, {machine['threads']} of {machine['cores']} cores"
-    commit = (machine["commit"] or "unknown")[:10] + (", changed" if machine["changed"] else "")
-    return f"{where}; torch {machine['torch']}; load before {machine['load']:.1f}; commit {commit}."
-
-
 def write_json(path, content):
     """Beside, then renamed: a broken run leaves the last results whole."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -52,11 +52,11 @@ def _fused():
 
     status = native.status()
     return [
-        ("derive_modalities on the CPU", status["cpu"]),
-        ("derive_modalities on a GPU", status["cuda"]),
+        ("derive_modalities, preprocess_clips on the CPU", status["cpu"]),
+        ("derive_modalities, preprocess_clips on a GPU", status["cuda"]),
         ("bank losses on the CPU", "ok"),
         ("bank losses on a GPU", _importable("ikem_fast.ops.triton", "plain torch in their place")),
-        (".skeleton reader", _importable("ikem_fast._skeleton_io", "the Python reader in its place")),
+        (".skeleton reader", _importable("ikem_fast._skeleton_io", "Python and plain torch in its place")),
     ]
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks import bench_step, harness, page, roofline
+from benchmarks import bench_augment, bench_derive, bench_prepare, bench_step, harness, publish, roofline
 
 
 @pytest.mark.parametrize("name", harness.LOSSES)
@@ -62,18 +62,40 @@ def test_a_step_that_computes_something_else_is_seen(monkeypatch):
 def test_every_part_of_a_step_is_timed():
     batch = bench_step.make_batch(2)
     step = bench_step.ours(bench_step.make_model("exchange", 64, hidden_channels=4, hidden_dim=16), 2)
-    parts = bench_step.parts_of(lambda: step(*batch, "exchange"), "cpu")
+    parts = bench_step.parts_of(lambda: step(*batch, "exchange"))
     assert set(parts) == set(bench_step.PARTS)
     assert all(seconds > 0 for seconds in parts.values())
 
 
-def test_figures_take_the_place_between_their_marks(monkeypatch, tmp_path):
-    monkeypatch.setattr(page, "PAGE", tmp_path / "page.md")
-    page.PAGE.write_text("above\n<!-- a: begin -->\nold\n<!-- a: end -->\nbelow\n")
-    page.publish("a", "new", [tmp_path / "plot.png"])
-    assert (
-        page.PAGE.read_text()
-        == "above\n<!-- a: begin -->\nnew\n\n![plot](plot.png)\n<!-- a: end -->\nbelow\n"
-    )
-    with pytest.raises(ValueError, match="b: begin"):
-        page.publish("b", "new")
+def test_figures_take_the_place_of_the_last_ones(tmp_path, monkeypatch):
+    page = tmp_path / "docs" / "page.md"
+    page.parent.mkdir()
+    page.write_text("before\n<!-- x: measured -->\nold\n<!-- x: end -->\nafter\n")
+    monkeypatch.setattr(publish, "PAGE", page)
+    for line in ("newer", "newest"):
+        publish.publish("x", [line], [tmp_path / "plot.png"])
+    want = "before\n<!-- x: measured -->\nnewest\n\n![plot](../plot.png)\n<!-- x: end -->\nafter\n"
+    assert page.read_text() == want
+
+
+@pytest.mark.parametrize("bench", [bench_augment, bench_derive, bench_prepare])
+def test_the_docs_have_a_place_for_every_input_benchmark(bench):
+    text = publish.PAGE.read_text()
+    for mark in ("measured", "end"):
+        assert text.count(f"<!-- {bench.NAME}: {mark} -->") == 1
+
+
+def test_every_way_derives_the_same():
+    bench_derive.check_agreement()
+
+
+@pytest.mark.parametrize("name", bench_augment.PER_CLIP)
+def test_both_ways_augment(name):
+    for augmented in (way() for way in bench_augment.ways(name).values()):
+        assert augmented.shape == (bench_augment.N, *bench_augment.CLIP) and augmented.isfinite().all()
+
+
+def test_preparation_is_measured_from_start_to_end(shared, tmp_path):
+    result = bench_prepare.measure_all(shared / "data" / "ntu_skeletons", clips=70, out=tmp_path)
+    assert result["clips"] == 70 and result["command"]["clips"] == 70
+    assert "| `ikem-fast prepare ntu" in "\n".join(bench_prepare.table(result))
