@@ -35,11 +35,11 @@ from ikem_fast.ops.triton.launch import (
 from ikem_fast.ops.triton.neighbors import nearest
 from ikem_fast.ops.triton.tiles import (
     LN2,
+    add_log_sum_exp,
     bank_tile,
     combine_splits,
     load_chunk,
     load_chunks,
-    log_add_exp,
     log_sum_exp_step,
     matmul,
     unit_keys,
@@ -233,25 +233,26 @@ def relations_combine_kernel(
 
     positive = scale * root * tl.sum(x * y)
     maximum, total = combine_splits(own_maximum_ptr + row, own_total_ptr + row, splits, rows, MAX_SPLITS)
-    own = log_add_exp(positive, maximum + tl.log2(total))
+    own_maximum, own_total = add_log_sum_exp(maximum, total, positive, 1.0)
     positives = 1 + topk if SLOTS == 0 else 1 + 2 * topk
     terms = anchors - 1 if SYMMETRIC else anchors
     loss = 0.0
     for term in range(terms):
         anchor = (feature + 1 + term) % anchors if SYMMETRIC else term
-        partition = own
+        maximum = own_maximum
+        total = own_total
         if SLOTS > 0:
             # A pair of features is in the slots of the one that the other follows within half a turn.
             swapped = (term >= SLOTS) if SYMMETRIC else (term < 0)
             owner = tl.where(swapped, anchor, feature)
             slot = tl.where(swapped, anchors - 2 - term, term)
             offset = (owner * SLOTS + slot) * clips + clip
-            maximum, total = combine_splits(
+            pair_maximum, pair_total = combine_splits(
                 pair_maximum_ptr + offset, pair_total_ptr + offset, splits, rows * SLOTS, MAX_SPLITS
             )
-            partition = log_add_exp(own, maximum + tl.log2(total))
+            maximum, total = add_log_sum_exp(own_maximum, own_total, pair_maximum, pair_total)
         pair = (feature * anchors + anchor) * clips + clip
-        tl.store(partition_ptr + pair, partition)
+        tl.store(partition_ptr + pair, maximum + tl.log2(total))
 
         mined = 0.0
         for t in range(topk):
@@ -263,7 +264,8 @@ def relations_combine_kernel(
             score = scale / root * tl.sum(x * keys)
             tl.store(scores_ptr + pair * topk + t, score)
             mined += score * (1.0 + tl.load(nearest_ptr + at)) if SLOTS > 0 else score
-        loss += partition - (positive + mined * root * root) / positives
+        # In this order, the difference of two large numbers loses few digits.
+        loss += (maximum - (positive + mined * root * root) / positives) + tl.log2(total)
     tl.store(loss_ptr + row, loss * LN2 / terms)
     if SYMMETRIC:
         # What a feature would be to itself: never read, and defined all the same.
