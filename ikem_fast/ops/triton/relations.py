@@ -20,14 +20,15 @@ import torch
 import triton
 import triton.language as tl
 
+from ikem_fast.ops.triton import tuning
 from ikem_fast.ops.triton.launch import (
     LOG2E,
     MAX_SPLITS,
     block,
+    candidates,
     capability,
     on_device,
     operand_dtype,
-    pinned,
     readable,
     split_bank,
     unit_rows,
@@ -282,24 +283,34 @@ def relations(x, y, queue, temperature, wide, topk, context):
     y (P,N,D) the keys; queue (P,K,D). Also returned, as `relations_backward` takes them: partition (A,B,N),
     scores (A,B,N,topk), mined (B,N,topk) and nearest (B,N,topk).
     """
-    _, K, D = queue.shape
     x, y, queue = x.contiguous(), y.contiguous(), readable(queue)
-    symmetric, chunks = not wide, x.shape[-1] // D
-    features, clips, _ = x.shape
-    anchors = y if wide else x
-    B = len(anchors)
-    slots = (B // 2 if symmetric else B) if context else 0
-    root = math.sqrt(LOG2E / temperature)
-    scale = root / math.sqrt(chunks)
-    operand = operand_dtype(x)
-    choice = pinned(
-        "cross" if symmetric else "distill",
-        operand,
+    D = queue.shape[-1]
+    kernel, chunks, slots = "distill" if wide else "cross", x.shape[-1] // D, _slots(queue, wide, context)
+    choices = candidates(
+        kernel,
+        operand_dtype(x),
         D,
         capability(x.device),
         features=chunks + slots,
-        tiles=chunks + slots if symmetric else chunks,
+        tiles=chunks if wide else chunks + slots,
     )
+    values, mined = nearest(y if wide else x, queue, topk)
+    run = functools.partial(_relations, x, y, queue, mined, values, temperature, wide, topk, context)
+    return *tuning.launch(kernel, choices, x, queue, run, (context,)), mined, values
+
+
+def _slots(queue, wide, context):
+    """How many anchors a program takes beside its feature: all, or of those that are features half."""
+    return (len(queue) if wide else len(queue) // 2) if context else 0
+
+
+def _relations(x, y, queue, mined, values, temperature, wide, topk, context, choice):
+    B, K, D = queue.shape
+    symmetric, slots = not wide, _slots(queue, wide, context)
+    features, clips, chunks = *x.shape[:2], x.shape[-1] // D
+    anchors = y if wide else x
+    root = math.sqrt(LOG2E / temperature)
+    scale = root / math.sqrt(chunks)
     row_blocks = triton.cdiv(clips, choice.rows)
     splits, keys_per_split = split_bank(K, choice, row_blocks * features, x.device)
 
@@ -311,11 +322,10 @@ def relations(x, y, queue, temperature, wide, topk, context):
         new((features, B, clips)),
         new((features, B, clips, topk)),
     )
-    values, mined = nearest(anchors, queue, topk)
     strides = queue.stride(0), queue.stride(1)
     with on_device(x):
-        unit = unit_rows(x, D, scale, operand)
-        unit_anchors = unit if symmetric else unit_rows(anchors, D, root, operand)
+        unit = unit_rows(x, D, scale, choice.operand)
+        unit_anchors = unit if symmetric else unit_rows(anchors, D, root, choice.operand)
         relations_kernel[(row_blocks, splits, features)](
             unit, unit_anchors, queue, own_maximum, own_total, pair_maximum, pair_total,
             clips, K, keys_per_split, *strides, B, root,
@@ -327,4 +337,4 @@ def relations(x, y, queue, temperature, wide, topk, context):
             D=D, BLOCK_D=block(D), CHUNKS=chunks, BLOCK_CHUNKS=triton.next_power_of_2(chunks),
             SLOTS=slots, SYMMETRIC=symmetric, MAX_SPLITS=MAX_SPLITS,
         )  # fmt: skip
-    return loss, partition, scores, mined, values
+    return loss, partition, scores
