@@ -70,12 +70,17 @@ _TILES = {
     "distill_backward": [(64, 16, 8, 1, True), (32, 16, 4, 1, False)],
     "nearest": [(128, 128, 8, 3, True), (64, 64, 4, 2, True), (32, 16, 4, 1, True)],
 }  # fmt: skip
+# Ampere's matrix instructions (and Ada's) take their factors from registers alone: tiles that do not spill.
+_TILES_AMPERE = _TILES | {
+    "cross": [(64, 16, 8, 2, True), (32, 16, 4, 1, False)],
+    "distill": [(16, 32, 4, 2, False), (16, 16, 4, 1, False)],
+    "distill_backward": [(16, 16, 4, 1, False)],
+}
 # Float32 factors are multiplied in three parts, which takes registers: these spill.
 _TILES_FLOAT32 = {kernel: [(64, 16, 8, 1, False), (32, 16, 4, 1, False)] for kernel in _TILES}
 _TILES_FLOAT32["nearest"] = [(64, 64, 4, 2, True), (32, 16, 4, 1, True)]
-# The more so where matrix instructions read their factors from registers alone, as on Ampere.
-_TILES_FLOAT32_IN_REGISTERS = {kernel: [(16, 16, 4, 1, False)] for kernel in _TILES}
-_TILES_FLOAT32_IN_REGISTERS["nearest"] = [(32, 16, 4, 1, True)]
+_TILES_AMPERE_FLOAT32 = {kernel: [(16, 16, 4, 1, False)] for kernel in _TILES}
+_TILES_AMPERE_FLOAT32["nearest"] = [(32, 16, 4, 1, True)]
 # Accumulators (rows × features of the output) of one program: 96 registers of each of 256 threads.
 _ACCUMULATORS = 96 * 256
 _INTERPRETED_TILE = (16, 32, 4, 1, True)
@@ -87,7 +92,8 @@ def candidates(kernel, operand, dim, capability, features=1, tiles=1, outputs=0)
     features: chunks (rows, BLOCK_D) that a program multiplies; tiles: chunks (keys, BLOCK_D) of one step
     over the bank; outputs: chunks of gradient.
     """
-    chunk = block(dim) * operand.itemsize
+    # Float32 factors lie in shared memory twice: their large and their small part.
+    chunk = block(dim) * operand.itemsize * (2 if operand == torch.float32 else 1)
 
     def fits(rows, keys, stages, resident):
         kept = features * rows if resident else rows
@@ -95,15 +101,18 @@ def candidates(kernel, operand, dim, capability, features=1, tiles=1, outputs=0)
         accumulated = rows * block(dim) if outputs else 0
         return shared <= shared_memory(capability) and accumulated <= _ACCUMULATORS
 
-    tiles_of = _TILES
-    if operand == torch.float32:
-        tiles_of = _TILES_FLOAT32 if capability[0] in (9, 10) else _TILES_FLOAT32_IN_REGISTERS
-    table = [_INTERPRETED_TILE] if INTERPRETED else tiles_of[kernel]
+    table = [_INTERPRETED_TILE] if INTERPRETED else _tiles(operand, capability)[kernel]
     fitting = [tile for tile in table if fits(tile[0], tile[1], tile[3], tile[4])] or table[-1:]
     return [
         Choice(*tile, min(outputs, max(1, _ACCUMULATORS // (tile[0] * block(dim)))), operand)
         for tile in fitting
     ]
+
+
+def _tiles(operand, capability):
+    if capability[0] in (9, 10):
+        return _TILES_FLOAT32 if operand == torch.float32 else _TILES
+    return _TILES_AMPERE_FLOAT32 if operand == torch.float32 else _TILES_AMPERE
 
 
 def shared_memory(capability):
