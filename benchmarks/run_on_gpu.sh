@@ -23,7 +23,7 @@ nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv || true
 part build 300 "$python" setup.py build_ext --inplace
 part resources 240 "$python" -m benchmarks.resources
 part tests 300 "$python" -m pytest tests -m cuda -q
-part losses 300 "$python" -m benchmarks.bench_losses --device cuda --out "$out"
+part losses 330 "$python" -m benchmarks.bench_losses --device cuda --out "$out"
 for bench in derive augment step; do
     [ -f "benchmarks/bench_$bench.py" ] || continue
     part "$bench" 240 "$python" -m pytest --benchmark "benchmarks/bench_$bench.py" -q --benchmark-json "$out/$bench-gpu.json"
