@@ -52,10 +52,10 @@ def test_hopper_runs_the_pinned_kernels_from_registers_and_pipelines(bank):
 @each_bank
 @pytest.mark.parametrize("arch", [80, 100])
 def test_other_architectures_run_the_pinned_kernels_from_registers(arch, bank):
-    for name, tile, used in resources.table(bfloat16, bank, arch):
+    for name, _, used in resources.table(bfloat16, bank, arch):
         assert used.shared <= SHARED_MEMORY[arch], (name, used)
-        if tile != resources.A_ROW:  # ptxas spills a few bytes of kernels that take a row, where it likes to
-            assert used.spilled == 0, (name, used)
+        # A wider bank takes registers on its way into the factors; a wrong tile spills 50 KB and more.
+        assert used.spilled <= (96 if bank == bfloat16 else 1200), (name, used)
 
 
 @pytest.mark.parametrize("arch", SHARED_MEMORY)

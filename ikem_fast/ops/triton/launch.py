@@ -73,6 +73,7 @@ _TILES = {
 # Ampere's matrix instructions (and Ada's) take their factors from registers alone: tiles that do not spill.
 _TILES_AMPERE = _TILES | {
     "cross": [(64, 16, 8, 2, True), (32, 16, 4, 1, False)],
+    "cross_backward_narrowing": [(64, 16, 8, 1, True), (32, 16, 4, 1, False)],
     "distill": [(16, 32, 4, 2, False), (16, 16, 4, 1, False)],
     "distill_backward": [(16, 16, 4, 1, False)],
 }
