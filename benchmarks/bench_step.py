@@ -137,7 +137,7 @@ def _peak(phase, way, N, K, device):
     batch, step = make_batch(N, device), ways(phase, N, K, device, only=way)[way]
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    # The allocator keeps some of what a step freed, so that later ones take more; published ones are too slow.
+    # The allocator keeps some of what a step freed, so that later ones take more. Published ones are slow.
     for _ in range(1 if way == PUBLISHED else 3):
         step(*batch, phase)
     return torch.cuda.max_memory_allocated() if device == "cuda" else harness.resident("VmHWM")
