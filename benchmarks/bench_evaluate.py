@@ -30,9 +30,11 @@ def features(clips, dtype, device):
 
 
 def seconds(work):
-    start = time.perf_counter()
+    """On the clock, and of the processor: the second holds on a busy machine too."""
+    clocks = (time.perf_counter, time.process_time)
+    start = [clock() for clock in clocks]
     work()
-    return round(time.perf_counter() - start, 2)
+    return [round(clock() - began, 2) for clock, began in zip(clocks, start, strict=True)]
 
 
 def measure(clips, epochs, device):
@@ -50,7 +52,7 @@ def measure(clips, epochs, device):
 
 
 def test_evaluation_on_cached_features():
-    assert measure(512, 1, "cpu")["linear, float32, s"] < 10
+    assert measure(512, 1, "cpu")["linear, float32, s"][1] < 10
 
 
 if __name__ == "__main__":
