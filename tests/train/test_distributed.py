@@ -17,15 +17,10 @@ CHECKS = ("contrast", "exchange", "distillation", "synchronised normalisation", 
 
 
 def torchrun(processes, *words):
-    command = (
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-        if processes > 1
-        else [sys.executable]
-    )
+    launcher = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}")
+    command = [sys.executable, *launcher, *map(str, words)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [*command, *map(str, words)], capture_output=True, text=True, timeout=1200, env=environment, cwd=ROOT
-    )
+    return subprocess.run(command, capture_output=True, text=True, timeout=1200, env=environment, cwd=ROOT)
 
 
 @pytest.fixture(scope="module", params=[2, 4])
