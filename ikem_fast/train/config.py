@@ -54,7 +54,7 @@ class TrainConfig:
         data: folder of a prepared dataset.
         out: folder for checkpoint, metrics and TensorBoard scalars.
         epochs: how many.
-        batch_size: clips in a step, of all processes together: results do not depend on their number.
+        batch_size: clips in a step, of all processes together.
         lr: learning rate of SGD.
         lr_scaling: none takes lr as it is; linear multiplies it by batch_size / 128, the published batch.
         lr_milestones: epochs after which the learning rate is multiplied by 0.1.

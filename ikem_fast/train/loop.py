@@ -18,8 +18,8 @@ def fit(model, forward, phase_of, names, *, kind, config, model_config, dataset,
     """Train `model` on the split "train" and leave a checkpoint, metrics.jsonl and TensorBoard scalars.
 
     An epoch depends on the seed, its number and the checkpoint before it alone, so that a run that was
-    stopped and resumed gives the same bits as one that was not, and on many processes' sum of what they
-    computed, so that their number may change when a run is resumed.
+    stopped and resumed gives the same bits as one that was not. It may go on with another number of
+    processes: then all but dropout masks and normalisation statistics stay as they would have been.
 
     Args:
         model: on its device already; parameters that require a gradient are trained.

@@ -48,7 +48,8 @@ class Step:
         if config.compile != "off":
             for encoder in _encoders(model):
                 encoder.compile(mode=COMPILE_MODES[config.compile])
-        self.graphs = {} if config.cuda_graph else None
+        self.captures = config.cuda_graph
+        self.captured = None, None  # the present phase, and its graph: none goes back to an earlier one
 
     def set_learning_rate(self, value):
         for group in self.optimizer.param_groups:
@@ -92,11 +93,11 @@ class Step:
         if size < self.batch_size:  # the last of an epoch: neither worth a compilation nor a capture
             with torch.compiler.set_stance("force_eager"):
                 return self._run(clips, frames, views, size, phase)
-        if self.graphs is None:
+        if not self.captures:
             return self._run(clips, frames, views, size, phase)
-        if phase not in self.graphs:
-            self.graphs[phase] = _Captured(lambda *inputs: self._run(*inputs, size, phase))
-        return self.graphs[phase](clips, frames, views)
+        if phase != self.captured[0]:
+            self.captured = phase, _Captured(lambda *inputs: self._run(*inputs, size, phase))
+        return self.captured[1](clips, frames, views)
 
     def _run(self, clips, frames, views, size, phase):
         self.model.bank.gather = lambda keys: self.processes.gather_keys(keys, size)
@@ -122,6 +123,7 @@ class _Captured:
         self.run = run
         self.calls = 0
         self.graph = None
+        self.side = torch.cuda.Stream()
 
     def __call__(self, clips, frames, views):
         self.calls += 1
@@ -139,13 +141,14 @@ class _Captured:
         return self.output
 
     def _aside(self, *inputs):
-        present, side = torch.cuda.current_stream(), torch.cuda.Stream()
+        present, side = torch.cuda.current_stream(), self.side
         side.wait_stream(present)
         with torch.cuda.stream(side):
             output = self.run(*inputs)
         present.wait_stream(side)
-        for tensor in (*_tensors(*inputs), output):
-            tensor.record_stream(side if tensor is not output else present)
+        for tensor in _tensors(*inputs):
+            tensor.record_stream(side)
+        output.record_stream(present)
         return output
 
 

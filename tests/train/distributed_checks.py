@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from ikem_fast.errors import InputError
 from ikem_fast.nn import IKEM, RelationalDistiller
 from ikem_fast.train import ModelConfig, PretrainConfig
 from ikem_fast.train.distributed import Processes, joined, synchronise_normalisation
@@ -93,12 +94,29 @@ def compare(build, prepare, processes, same_statistics):
         assert all(torch.equal(other[name], value) for name, value in shared.items()), "ranks differ"
 
 
+def errors_of_the_first(processes):
+    """What goes wrong in the first process's work goes wrong in all, which would wait for it otherwise."""
+
+    def work():
+        assert processes.first
+        raise InputError("expected nothing, found something")
+
+    try:
+        processes.of_first(work)
+    except InputError as error:
+        assert str(error) == "expected nothing, found something"
+    else:
+        raise AssertionError("no error")
+    assert processes.of_first(lambda: processes.rank) == 0
+
+
 CHECKS = {
     "contrast": lambda p: compare(lambda: ikem(False), frozen_normalisation, p, True),
     "exchange": lambda p: compare(lambda: ikem(True), frozen_normalisation, p, True),
     "distillation": lambda p: compare(distiller, frozen_normalisation, p, True),
     # A batch shared by all is counted by all in the unbiased variance: its running value differs slightly.
     "synchronised normalisation": lambda p: compare(lambda: ikem(True), synchronise_normalisation, p, False),
+    "errors of the first": errors_of_the_first,
 }
 
 
