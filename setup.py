@@ -65,13 +65,12 @@ CUDA_REQUIRED, NO_CUDA = cuda_wish()
 def op_library(with_cuda):
     if TORCH_PROBLEM:
         return Extension("ikem_fast._C", [])
-    sources = [
-        CSRC / name for name in ("ops.cpp", "modalities_cpu.cpp", "encoder_ops.cpp", "encoder_cpu.cpp")
-    ]
+    names = ("ops", "modalities_cpu", "preprocessing_ops", "encoder_ops", "encoder_cpu")
+    sources = [CSRC / f"{name}.cpp" for name in names]
     macros = [("TORCH_TARGET_VERSION", TORCH_2_11)]
     make = cpp_extension.CppExtension
     if with_cuda:
-        sources.append(CSRC / "modalities_cuda.cu")
+        sources += sorted(CSRC.glob("*.cu"))
         macros.append(("IKEM_WITH_CUDA", None))
         make = cpp_extension.CUDAExtension
         os.environ.setdefault("TORCH_CUDA_ARCH_LIST", default_architectures())
@@ -101,8 +100,8 @@ def skeleton_reader():
         "ikem_fast._skeleton_io",
         [str(CSRC / "skeleton_io.cpp")],
         include_dirs=[pybind11.get_include()],
-        depends=[str(CSRC / "skeleton_parser.h")],
-        extra_compile_args=["-std=c++17", "-O3", "-g0", "-fvisibility=hidden"],
+        depends=[str(CSRC / header) for header in ("skeleton_parser.h", "preprocessing.h", "modalities.h")],
+        extra_compile_args=["-std=c++17", "-fvisibility=hidden", *CXX_FLAGS],
         language="c++",
     )
 

@@ -22,6 +22,10 @@ def published(name, features, keys, queue):
     """Every similarity, product, logit and mask of the loss as a tensor in memory."""
     features, keys = F.normalize(features, dim=-1), F.normalize(keys, dim=-1)
     banks = [bank.clone().detach() for bank in queue]
+    if name == "nearest_neighbors":
+        return torch.stack([
+            (q @ bank.T).topk(TOPK, dim=1).values for q, bank in zip(features, banks, strict=True)
+        ])  # fmt: skip
     if name == "info_nce":
         return torch.stack([
             _masked(_positive(q, k), [q @ bank.T]) for q, k, bank in zip(features, keys, banks, strict=True)
@@ -66,6 +70,8 @@ def _masked(positive, negatives, mined=None):
 
 
 def closed_form(name, features, keys, queue):
+    if name == "nearest_neighbors":
+        return reference.nearest_neighbors(features, queue, TOPK)[0]
     options = (TOPK, True) if name in ("cross_modal_contrast", "relational_distillation") else ()
     return getattr(reference, name)(features, keys, queue, TEMPERATURE, *options)
 

@@ -1,21 +1,27 @@
 """Every augmentation over a batch, against the NumPy way: clip by clip, as a loader's worker does.
 
 `python -m pytest --benchmark benchmarks/bench_augment.py`; the groups compare the two ways of each.
+
+usage: python -m benchmarks.bench_augment [--threads N] [--publish] [--out benchmarks/results]
+
+times them in turn and writes augment-cpu.json.
 """
 
+import argparse
 import math
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from benchmarks import harness
+from benchmarks.publish import publish, where
 from ikem_fast import augment
 
 N, CLIP = 128, (3, 50, 25, 2)
-
-
-def random():
-    return np.random.default_rng(0)
+NAME = "augmentation"  # of the block in docs/performance.md
 
 
 def shear(clip, rng):
@@ -103,16 +109,66 @@ PER_CLIP = {
 }  # fmt: skip
 
 
+def ways(name):
+    """Name → a call that augments 128 clips, with parameters that it draws."""
+    x, generator, rng = torch.randn(N, *CLIP), torch.Generator().manual_seed(0), np.random.default_rng(0)
+    return {
+        "clip by clip": lambda: torch.stack([
+            torch.from_numpy(PER_CLIP[name](clip, rng).astype(np.float32)) for clip in x.numpy()
+        ]),
+        "batched": lambda: getattr(augment, f"random_{name}")(x, generator),
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("way", ["clip by clip", "batched"])
 @pytest.mark.parametrize("name", PER_CLIP)
 def test_augmentation_of_128_clips(benchmark, name, way):
     benchmark.group = name
-    x = torch.randn(N, *CLIP)
-    if way == "batched":
-        generator = torch.Generator().manual_seed(0)
-        benchmark(getattr(augment, f"random_{name}"), x, generator)
-    else:
-        clips, rng = x.numpy(), random()
-        benchmark(
-            lambda: torch.stack([torch.from_numpy(PER_CLIP[name](c, rng).astype(np.float32)) for c in clips])
+    benchmark(ways(name)[way])
+
+
+def measure(threads, out, rounds=9):
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    result = {"machine": harness.machine("cpu"), "clips": N, "ways": {}}
+    for name in PER_CLIP:
+        seconds = harness.in_turn(ways(name), rounds)
+        result["ways"][name] = {way: harness.summary(taken) for way, taken in seconds.items()}
+    harness.write_json(out / "augment-cpu.json", result)
+    return result
+
+
+def table(result):
+    """The figures as lines of Markdown."""
+    lines = [
+        where(result["machine"]),
+        "",
+        f"| {N} clips, drawing included | NumPy clip by clip, ms | batched, ms (p10–p90) | ratio |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    for name, taken in result["ways"].items():
+        theirs, ours = taken["clip by clip"], taken["batched"]
+        low, middle, high = (f"{ours[key] * 1e3:.3g}" for key in ("p10_s", "median_s", "p90_s"))
+        lines.append(
+            f"| {name.replace('_', ' ')} | {theirs['median_s'] * 1e3:.3g} | {middle} ({low}–{high}) | "
+            f"{theirs['median_s'] / ours['median_s']:.1f}× |"
         )
+    return lines
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results"))
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--publish", action="store_true", help="put the figures into docs/performance.md")
+    args = parser.parse_args()
+    result = measure(args.threads, args.out)
+    print("\n".join(table(result)))
+    if args.publish:
+        publish(NAME, table(result))
+
+
+if __name__ == "__main__":
+    main()

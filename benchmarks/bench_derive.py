@@ -2,31 +2,36 @@
 
 `python -m pytest --benchmark benchmarks/bench_derive.py` times each by itself.
 
-usage: python -m benchmarks.bench_derive [--threads N] [--out benchmarks/results]
+usage: python -m benchmarks.bench_derive [--threads N] [--publish] [--out benchmarks/results]
 
 checks that all agree and times them in turn, so that a busy machine slows all alike; then the kernel alone
 over batch sizes and 1 … N threads (all cores where left out) and, where there is a GPU, against a copy of
-memory. Writes derive.json and derive.png.
+memory. Writes derive-cpu.json and derive-cpu.png, or derive-cuda.json.
 """
 
 import argparse
 import json
 import os
-import platform
-import time
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks import published_input
+from benchmarks import harness, published_input
+from benchmarks.publish import publish, where
 from ikem_fast import augment
 from ikem_fast.ops import derive_modalities
 
 CLIP = (3, 50, 25, 2)
 BYTES = 4 * 7 * int(np.prod(CLIP))  # of a clip in float32: one read, six writes
+WAYS = {
+    "published": "published (NumPy augmentation a clip at a time, loops over joints), in our words",
+    "reference": '`impl="reference"`',
+    "fused": '`impl="fused"`',
+}
+BATCHES = (1, 4, 16, 64, 128, 256, 512, 1024, 2048)
+NAME = "derivation"  # of the block in docs/performance.md
 
 
 def batch(N, device="cpu"):
@@ -78,27 +83,14 @@ def check_agreement():
         assert worst < 2e-5, f"{name} is {worst:.1e} away from the published formulation"
 
 
-def in_turn(calls, rounds):
-    """Median seconds of each call, one of each a round."""
-    seconds = {name: [] for name in calls}
-    for call in calls.values():
-        call()
-    for _ in range(rounds):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            seconds[name].append(time.perf_counter() - start)
-    return {name: median(taken) for name, taken in seconds.items()}
-
-
-def scaling(most, rounds=15):
-    """[(threads, batch, views a second)] of the kernel on the CPU, for 1, 2, 4, … and `most` threads."""
+def scaling(most, rounds=9):
+    """[{"threads", "clips", "median_s", …}]: two views by the kernel on the CPU, for 1, 2, 4, … threads."""
     rows = []
     for threads in [2**k for k in range(10) if 2**k < most] + [most]:
         torch.set_num_threads(threads)
-        for N in (1, 4, 16, 64, 128, 512):
-            seconds = in_turn({"fused": ways(N)["fused"]}, rounds)["fused"]
-            rows.append((threads, N, round(2 * N / seconds)))
+        for N in BATCHES:
+            seconds = harness.in_turn({"fused": ways(N)["fused"]}, rounds)["fused"]
+            rows.append({"threads": threads, "clips": N, **harness.summary(seconds)})
     return rows
 
 
@@ -128,17 +120,75 @@ def on_gpu(N, rounds=50):
 
 
 def plot(rows, path):
+    """Time a view of a clip against the batch, a line for each number of threads."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
-    for threads in sorted({row[0] for row in rows}):
-        points = [(N, rate) for t, N, rate in rows if t == threads]
+    for threads in sorted({row["threads"] for row in rows}):
+        points = [(row["clips"], view_microseconds(row)) for row in rows if row["threads"] == threads]
         axes.plot(*zip(*points, strict=True), marker="o", label=f"{threads} thread{'s'[: threads > 1]}")
-    axes.set(xscale="log", yscale="log", xlabel="clips in a batch", ylabel="views a second")
+    axes.set(xscale="log", xlabel="clips in a batch", ylabel="time a view of a clip, µs")
+    axes.set_ylim(bottom=0)
+    axes.set_xticks(BATCHES, map(str, BATCHES))
+    axes.minorticks_off()
     axes.set_title("Augmenting and deriving six modalities on the CPU")
+    axes.grid(True, alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=120)
+
+
+def view_microseconds(row):
+    return row["median_s"] / (2 * row["clips"]) * 1e6
+
+
+def table(result):
+    """The figures as lines of Markdown: the ways compared, then the kernel over threads and batches."""
+    published = result["ways"]["published"]["median_s"]
+    lines = [
+        where(result["machine"]),
+        "",
+        "| way | two views of 128 clips, median, ms (p10–p90) | ratio |",
+        "| --- | ---: | ---: |",
+    ]
+    for name, label in WAYS.items():
+        row = result["ways"][name]
+        low, middle, high = (f"{row[key] * 1e3:.3g}" for key in ("p10_s", "median_s", "p90_s"))
+        ratio = published / row["median_s"]
+        lines.append(f"| {label} | {middle} ({low}–{high}) | {f'{ratio:.1f}×' if ratio != 1 else 1} |")
+    rows = result["scaling"]
+    lines += ["", "Time a view of a clip, µs, by threads and clips in a batch:", ""]
+    lines += ["| threads | " + " | ".join(map(str, BATCHES)) + " |", "| ---: |" + " ---: |" * len(BATCHES)]
+    for threads in sorted({row["threads"] for row in rows}):
+        cells = [f"{view_microseconds(row):.1f}" for row in rows if row["threads"] == threads]
+        lines.append(f"| {threads} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def measure_cpu(threads, out):
+    """Compare the ways, scale the kernel; write derive-cpu.json and derive-cpu.png; return the figures."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    check_agreement()
+    machine = harness.machine("cpu")
+    seconds = harness.in_turn(ways(128), rounds=9)
+    result = {
+        "machine": machine,
+        "ways": {name: harness.summary(taken) for name, taken in seconds.items()},
+        "scaling": scaling(threads),
+    }
+    harness.write_json(out / "derive-cpu.json", result)
+    plot(result["scaling"], out / "derive-cpu.png")
+    return result
+
+
+def measure_gpu(out):
+    result = {"machine": harness.machine("cuda")}
+    for N in (128, 4096):
+        view, share = on_gpu(N)
+        result[f"batch {N}"] = {"us a view": round(view, 1), "share of copy": round(share, 2)}
+    harness.write_json(out / "derive-cuda.json", result)
+    return result
 
 
 def main():
@@ -147,28 +197,14 @@ def main():
     )
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results"))
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--publish", action="store_true", help="put the figures into docs/performance.md")
     args = parser.parse_args()
-    torch.manual_seed(0)
-    torch.set_num_threads(args.threads)
-    check_agreement()
-    seconds = in_turn(ways(128), rounds=9)
-    result = {
-        "machine": platform.processor() or platform.machine(),
-        "threads": args.threads,
-        "torch": torch.__version__,
-        "two views of 128 clips, ms": {name: round(1e3 * s, 2) for name, s in seconds.items()},
-        "faster than published": round(seconds["published"] / seconds["fused"], 1),
-        "views a second, by threads and batch": scaling(args.threads),
-    }
+    result = measure_cpu(args.threads, args.out)
+    print("\n".join(table(result)))
+    if args.publish:
+        publish(NAME, table(result), [args.out / "derive-cpu.png"])
     if torch.cuda.is_available():
-        result["gpu"] = torch.cuda.get_device_name()
-        for N in (128, 4096):
-            view, share = on_gpu(N)
-            result[f"gpu, batch {N}"] = {"us a view": round(view, 1), "share of copy": round(share, 2)}
-    print(json.dumps(result, indent=2))
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "derive.json").write_text(json.dumps(result, indent=2) + "\n")
-    plot(result["views a second, by threads and batch"], args.out / "derive.png")
+        print(json.dumps(measure_gpu(args.out), indent=2))
 
 
 if __name__ == "__main__":

@@ -1,24 +1,32 @@
 """From .skeleton files to prepared clips: core time a clip, here and in the published formulation.
 
-usage: python -m benchmarks.bench_prepare SKELETONS [--clips 2000]
+usage: python -m benchmarks.bench_prepare SKELETONS [--clips 2000] [--publish] [--out benchmarks/results]
 
-SKELETONS is a folder of .skeleton files; they are read over and over until --clips have been. Both sides run
-in this process, in turn, pass by pass, and what counts is the processor's time: the ratio holds on a busy
-machine, too. Agreement is checked first, on files with one body, where both choose the same. The figures go
-to benchmarks/results/prepare.json.
+SKELETONS is a folder of .skeleton files; they are read over and over until --clips have been. All sides run
+in this process, in turn, pass by pass, and what counts is the processor's time: the ratios hold on a busy
+machine, too. Agreement is checked first, on files with one body, where all choose the same. Then
+`ikem-fast prepare ntu` itself prepares as many files, links to the given ones, on one core: its processor
+time from start to end, and its peak memory. The figures go to prepare.json.
 """
 
 import argparse
+import subprocess
+import sys
+import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from benchmarks.harness import ROOT, machine, write_json
-from ikem_fast.data import preprocess_clip
+from benchmarks.publish import publish, where
+from ikem_fast import ops
+from ikem_fast.data import preprocess_clips
 from ikem_fast.data.formats import ntu
+from ikem_fast.data.pipeline import CHUNK
 
-RESULTS = ROOT / "benchmarks" / "results" / "prepare.json"
+NAME = "preparation"  # of the block in docs/performance.md
 
 # The columns of a line, by which the published reader makes its dictionaries.
 BODY = tuple("id clipped left_sure left right_sure right restricted lean_x lean_y state".split())  # noqa: SIM905
@@ -77,18 +85,39 @@ def fast_read(path):
     return ntu.read_skeleton(path).clip()
 
 
-SIDES = {"published": (published_read, published_preprocess), "ikem_fast": (fast_read, preprocess_clip)}
+def published_all(raws):
+    return [published_preprocess(raw) for raw in raws]
+
+
+def reference_all(raws):
+    lengths = torch.tensor([raw.shape[1] for raw in raws])
+    packed = torch.from_numpy(np.concatenate(raws, axis=1))
+    return ops.preprocess_clips(packed, lengths, impl="reference")[0]
+
+
+def fused_all(raws):
+    return [clip for clip, _ in preprocess_clips(raws)]
+
+
+SIDES = {
+    "published": (published_read, published_all),
+    "reference": (fast_read, reference_all),
+    "ikem_fast": (fast_read, fused_all),
+}
+LABELS = {
+    "published": "published reader and preprocessing, in our words",
+    "reference": 'our reader; preprocessing by `impl="reference"`, batched torch',
+    "ikem_fast": "our reader; preprocessing by the compiled pass",
+}
 
 
 def check_agreement(paths):
-    """Both sides give the same clip wherever there is one body to choose."""
-    checked = 0
-    for path in paths:
-        if len(np.unique(ntu.read_skeleton(path).tracking_id)) == 1:
-            theirs, ours = (preprocess(read(path)) for read, preprocess in SIDES.values())
-            np.testing.assert_allclose(ours, theirs, atol=1e-4)
-            checked += 1
-    return checked
+    """All sides give the same clip wherever there is one body to choose."""
+    paths = [path for path in paths if len(np.unique(ntu.read_skeleton(path).tracking_id)) == 1]
+    theirs, *ours = (preprocess([read(path) for path in paths]) for read, preprocess in SIDES.values())
+    for clips in ours:
+        np.testing.assert_allclose(np.stack(list(clips)), np.stack(theirs), atol=1e-4)
+    return len(paths)
 
 
 def measure(paths, clips):
@@ -97,13 +126,106 @@ def measure(paths, clips):
     passes = -(-clips // len(paths))
     for _ in range(passes):
         for side, (read, preprocess) in SIDES.items():
-            for path in paths:
+            for first in range(0, len(paths), CHUNK):
                 start = time.process_time()
-                raw = read(path)
+                raws = [read(path) for path in paths[first : first + CHUNK]]
                 middle = time.process_time()
-                preprocess(raw)
+                preprocess(raws)
                 seconds[side] += middle - start, time.process_time() - middle
     return seconds, passes * len(paths)
+
+
+# Runs the command line and says last what the process took: core seconds, and the highest point of its memory
+# (which ru_maxrss is not: that is inherited from the parent).
+COMMAND = """
+import sys, time
+from ikem_fast.cli import main
+code = main(sys.argv[1:])
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(time.process_time(), peak.split()[1], file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def run_command(paths, copies):
+    """Prepare links to the files, each so often: (clips, core seconds, peak memory in KB)."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "skeletons"
+        folder.mkdir()
+        for place, path in enumerate(path for _ in range(copies) for path in paths):
+            camera, name = divmod(place, 1000)
+            action = ntu.parse_name(path.stem).action
+            (folder / f"S001C{camera:03d}P001R{name:03d}A{action:03d}.skeleton").symlink_to(path.resolve())
+        command = [sys.executable, "-c", COMMAND, "prepare", "ntu", "--skeletons", folder, "--workers", "1"]
+        command += ["--protocol", "ntu120-xsub", "--out", Path(scratch) / "prepared"]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+    seconds, peak = done.stderr.split()[-2:]
+    return copies * len(paths), float(seconds), int(peak)
+
+
+def measure_command(paths, clips):
+    """Core milliseconds a clip of the whole command on one core beyond its start, and its peak memory."""
+    few, start, _ = run_command(paths, 1)
+    many, seconds, peak = run_command(paths, -(-clips // len(paths)))
+    each = (seconds - start) / (many - few)
+    return {
+        "clips": many,
+        "milliseconds_a_clip": round(1e3 * each, 3),
+        "start_milliseconds": round(1e3 * (start - few * each)),
+        "peak_kb": peak,
+    }
+
+
+def table(result):
+    """The figures as lines of Markdown."""
+    spent = result["milliseconds_a_clip"]
+    published = sum(spent["published"])
+    lines = [
+        where(result["machine"])
+        + f" {result['files']} files repeated to {result['clips']}, {result['reader']}"
+        " reader, processor time a clip:",
+        "",
+        "| way | reading, ms | preprocessing, ms | both, ms | ratio |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for side, label in LABELS.items():
+        reading, preprocessing = spent[side]
+        ratio = published / (reading + preprocessing)
+        lines.append(
+            f"| {label} | {reading:.3f} | {preprocessing:.3f} | {reading + preprocessing:.3f} | "
+            f"{f'{ratio:.1f}×' if side != 'published' else 1} |"
+        )
+    command = result["command"]
+    lines.append(
+        f"| `ikem-fast prepare ntu --workers 1`, all of it but its start | | | "
+        f"{command['milliseconds_a_clip']:.3f} | {published / command['milliseconds_a_clip']:.1f}× |"
+    )
+    return [
+        *lines,
+        "",
+        f"The command, on {command['clips']} files: {command['start_milliseconds']} ms to start, "
+        f"at most {command['peak_kb'] / 1024:.0f} MB of memory.",
+    ]
+
+
+def measure_all(skeletons, clips, out):
+    paths = [path for path in sorted(skeletons.glob("*.skeleton")) if len(ntu.read_skeleton(path).frame)]
+    if not paths:
+        raise SystemExit(f"{skeletons}: expected .skeleton files with a body, found none")
+    torch.set_num_threads(1)
+    print(f"{check_agreement(paths)} of {len(paths)} files have one body, and all sides agree on them")
+    surroundings = machine("cpu")
+    seconds, read = measure(paths, clips)
+    result = {
+        "machine": surroundings,
+        "clips": read,
+        "files": len(paths),
+        "reader": "C++" if ntu._skeleton_io else "Python",
+        "milliseconds_a_clip": {s: (1e3 * spent / read).round(3).tolist() for s, spent in seconds.items()},
+        "command": measure_command(paths, clips),
+    }
+    write_json(out / "prepare.json", result)
+    return result
 
 
 def main():
@@ -112,21 +234,13 @@ def main():
     )
     parser.add_argument("skeletons", type=Path)
     parser.add_argument("--clips", type=int, default=2000)
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results"))
+    parser.add_argument("--publish", action="store_true", help="put the figures into docs/performance.md")
     args = parser.parse_args()
-    paths = [path for path in sorted(args.skeletons.glob("*.skeleton")) if len(ntu.read_skeleton(path).frame)]
-    if not paths:
-        parser.error(f"{args.skeletons}: expected .skeleton files with a body, found none")
-    print(f"{check_agreement(paths)} of {len(paths)} files have one body, and both sides agree on them")
-    seconds, clips = measure(paths, args.clips)
-    milliseconds = {side: (1e3 * spent / clips).round(3).tolist() for side, spent in seconds.items()}
-    ratio = float(seconds["published"].sum() / seconds["ikem_fast"].sum())
-    for side, (reading, preprocessing) in milliseconds.items():
-        print(f"{side:10s} {reading:7.3f} ms reading + {preprocessing:6.3f} ms preprocessing a clip")
-    reader = "C++" if ntu._skeleton_io else "Python"
-    print(f"{ratio:.1f} times as fast on one core ({clips} clips, {reader} reader)")
-    figures = {"clips": clips, "files": len(paths), "reader": reader, "ratio": round(ratio, 1),
-               "milliseconds_a_clip": milliseconds, "machine": machine("cpu")}  # fmt: skip
-    write_json(RESULTS, figures)
+    result = measure_all(args.skeletons, args.clips, args.out)
+    print("\n".join(table(result)))
+    if args.publish:
+        publish(NAME, table(result))
 
 
 if __name__ == "__main__":

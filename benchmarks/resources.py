@@ -20,6 +20,7 @@ from triton.compiler import ASTSource
 from ikem_fast.ops.triton import attention, launch, neighbors, relations, relations_backward, tiles
 
 P, D = 6, 128
+A_ROW = "a row"  # in place of a tile: kernels that finish one row, and have nothing to choose
 _TYPES = {torch.bfloat16: "*bf16", torch.float16: "*fp16", torch.float32: "*fp32"}
 _INTEGERS = {"num_rows", "num_keys", "keys_per_split", "bank_stride", "key_stride", "anchors", "topk"}
 _INTEGERS |= {"splits", "clips"}
@@ -38,12 +39,12 @@ class Resources:
     serialized: bool
 
 
-def kernels(features, bank, capability):
-    """(name, kernel, constants, launch options) of every kernel for these dtypes of features and bank."""
+def kernels(features, bank, capability, P=P, D=D):
+    """(name, kernel, constants and launch options) of every kernel for these dtypes of features and bank."""
     operand = launch.operand_dtype(torch.empty(0, dtype=features))
 
     def tiled(kernel, **sizes):
-        choice = launch.pinned(kernel, operand, D, capability, **sizes)
+        choice = launch.candidates(kernel, operand, D, capability, **sizes)[0]
         return {**choice.tile(D), "RESIDENT": choice.resident, "OUTPUT_CHUNKS": choice.output_chunks, "D": D}
 
     for grad in (True, False):
@@ -89,7 +90,8 @@ def kernels(features, bank, capability):
 
 
 def compile_kernel(kernel, constants, features, bank, arch):
-    """Compile for compute capability `arch` (90 for sm_90) and return its `Resources`."""
+    """Compile for compute capability `arch` (90 for sm_90), as it is pinned."""
+    constants = dict(constants)
     options = {name: constants.pop(name) for name in ("num_warps", "num_stages") if name in constants}
     operand = launch.operand_dtype(torch.empty(0, dtype=features))
     tiled = "ROWS" in constants
@@ -117,13 +119,13 @@ def compile_kernel(kernel, constants, features, bank, arch):
         constexprs={a: constants[a] for a in kernel.arg_names if a in constants},
         attrs={(i,): [["tt.divisibility", 16]] for i in aligned},
     )
-    compiled = triton.compile(
+    return triton.compile(
         source, target=GPUTarget("cuda", arch, 32), options=options | {"enable_fp_fusion": True}
     )
-    return _resources(compiled, arch)
 
 
-def _resources(compiled, arch):
+def assembled(compiled, arch):
+    """The `Resources` that the assembler reports for a compiled kernel."""
     with tempfile.TemporaryDirectory() as folder:
         ptx = Path(folder) / "kernel.ptx"
         ptx.write_text(compiled.asm["ptx"])
@@ -141,13 +143,19 @@ def _resources(compiled, arch):
     )
 
 
-def table(features, bank, arch):
-    """Rows of (name, tile, Resources) for one pair of dtypes."""
-    for name, kernel, constants in kernels(features, bank, divmod(arch, 10)):
-        tile = "a row" if "ROWS" not in constants else "{ROWS}×{KEYS}".format(**constants)
+def compiled(features, bank, arch, P=P, D=D):
+    """Rows of (name, tile, compiled kernel) for one pair of dtypes."""
+    for name, kernel, constants in kernels(features, bank, divmod(arch, 10), P, D):
+        tile = A_ROW if "ROWS" not in constants else "{ROWS}×{KEYS}".format(**constants)
         if "ROWS" in constants:
             tile += f", {constants['num_warps']} warps, {constants['num_stages']} stages"
         yield name, tile, compile_kernel(kernel, constants, features, bank, arch)
+
+
+def table(features, bank, arch):
+    """Rows of (name, tile, Resources) for one pair of dtypes."""
+    for name, tile, kernel in compiled(features, bank, arch):
+        yield name, tile, assembled(kernel, arch)
 
 
 if __name__ == "__main__":

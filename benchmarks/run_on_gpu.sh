@@ -23,11 +23,10 @@ nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv || true
 part build 300 "$python" setup.py build_ext --inplace
 part resources 240 "$python" -m benchmarks.resources
 part tests 300 "$python" -m pytest tests -m cuda -q
-part losses 300 "$python" -m benchmarks.bench_losses --device cuda --out "$out"
-for bench in derive augment step; do
-    [ -f "benchmarks/bench_$bench.py" ] || continue
-    part "$bench" 240 "$python" -m pytest --benchmark "benchmarks/bench_$bench.py" -q --benchmark-json "$out/$bench-gpu.json"
-done
+part losses 330 "$python" -m benchmarks.bench_losses --device cuda --out "$out"
+part derive 120 "$python" -m benchmarks.bench_derive --out "$out"
+part step 240 "$python" -m benchmarks.bench_step --device cuda --rounds 5 --out "$out"
+part augment 120 "$python" -m pytest --benchmark benchmarks/bench_augment.py -q --benchmark-json "$out/augment-gpu.json"
 
 if [ ${#failed[@]} -gt 0 ]; then
     echo "failed: ${failed[*]} (logs in $out)"

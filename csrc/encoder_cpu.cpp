@@ -255,17 +255,13 @@ IKEM_MULTIVERSION void output_backward_frames(const T* grad, const T* output, co
 }
 
 // call(constant) with the number of channels as a constant where it is a usual one, else 0.
-template <typename Call>
+template <int64_t kFirst, int64_t... kRest, typename Call>
 void with_channels(int64_t channels, const Call& call) {
-    switch (channels) {
-        case 16:
-            return call(std::integral_constant<int64_t, 16>());
-        case 32:
-            return call(std::integral_constant<int64_t, 32>());
-        case 64:
-            return call(std::integral_constant<int64_t, 64>());
-        default:
-            return call(std::integral_constant<int64_t, 0>());
+    if (channels == kFirst) return call(std::integral_constant<int64_t, kFirst>());
+    if constexpr (sizeof...(kRest) > 0) {
+        return with_channels<kRest...>(channels, call);
+    } else {
+        return call(std::integral_constant<int64_t, 0>());
     }
 }
 
@@ -279,7 +275,7 @@ void with_flag(bool flag, const Call& call) {
 template <typename T>
 void graph_forward(const Graph& g, const T* x, T* out) {
     const int64_t size = g.joints * g.channels;
-    with_channels(g.channels, [&](auto channels) {
+    with_channels<3, 4, 8, 16, 32, 64>(g.channels, [&](auto channels) {
         over_frames(g.frames, size * g.partitions, [&](int64_t first, int64_t frames) {
             std::vector<float> work(size + g.channels);
             gather_frames<T, channels>(g, x + first * size, out + first * size * g.partitions, frames,
@@ -293,7 +289,7 @@ void graph_backward(const Graph& g, const T* grad, const T* x, const T* residual
                     double* grad_weight) {
     const int64_t size = g.joints * g.channels;
     std::vector<double> products(g.edges * g.channels);
-    with_channels(g.channels, [&](auto channels) {
+    with_channels<3, 4, 8, 16, 32, 64>(g.channels, [&](auto channels) {
         sum_over_frames(g.frames, g.edges * g.channels, products.data(),
                         [&](int64_t first, int64_t frames, float* partial) {
                             std::vector<float> work(2 * size + g.channels);

@@ -74,7 +74,8 @@ def flip(x, flipped, layout="ntu-rgb+d"):
     layout = get_layout(layout)
     if layout.swap is None:
         raise ValueError(f"layout: {layout.name!r} does not say which joints are left and right")
-    mirrored = x[:, :, :, list(layout.swap)] * x.new_tensor((-1, 1, 1)).view(3, 1, 1, 1)
+    swap = torch.tensor(layout.swap, device=x.device)
+    mirrored = x.index_select(3, swap) * x.new_tensor((-1, 1, 1)).view(3, 1, 1, 1)
     return torch.where(_per_clip(flipped), mirrored, x)
 
 

@@ -52,12 +52,23 @@ def _fused():
 
     status = native.status()
     return [
-        ("derive_modalities on the CPU", status["cpu"]),
-        ("derive_modalities on a GPU", status["cuda"]),
+        ("derive_modalities, preprocess_clips on the CPU", status["cpu"]),
+        ("derive_modalities, preprocess_clips on a GPU", status["cuda"]),
         ("bank losses on the CPU", "ok"),
         ("bank losses on a GPU", _importable("ikem_fast.ops.triton", "plain torch in their place")),
-        (".skeleton reader", _importable("ikem_fast._skeleton_io", "the Python reader in its place")),
+        ("autotuning of the bank losses", _autotuning()),
+        (".skeleton reader", _importable("ikem_fast._skeleton_io", "Python and plain torch in its place")),
     ]
+
+
+def _autotuning():
+    try:
+        from ikem_fast.ops.triton import tuning
+    except ImportError:
+        return "off: there is nothing to tune without Triton"
+    if tuning.enabled():
+        return f"on: measured tiles are kept in {tuning.cache_folder()}"
+    return f"off: pinned tiles ({tuning.SWITCH}=1 turns it on)"
 
 
 def _importable(module, instead):

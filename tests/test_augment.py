@@ -137,6 +137,23 @@ def test_crop_resize_interpolates_as_an_image_resize_does(x):
         torch.testing.assert_close(got[n].flatten(2), want.transpose(1, 2), rtol=1e-5, atol=1e-6)
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 40), st.floats(0, 1), st.floats(0, 1))
+def test_crop_resize_of_any_window(frames, size, place):
+    """A frame at a time, in NumPy; windows may start and end between frames."""
+    length = max(1.0, size * frames)
+    start = place * (frames - length)
+    x = torch.randn(1, 3, frames, 4, 2)
+    got = augment.crop_resize(x, torch.tensor([start]), torch.tensor([length]))[0].numpy()
+    for t in range(frames):
+        at = start + min(max((t + 0.5) * length / frames - 0.5, 0), length - 1)
+        before = min(int(at), frames - 1)
+        after = min(before + 1, frames - 1)
+        clip = x[0].numpy()
+        want = clip[:, before] * (1 - (at - before)) + clip[:, after] * (at - before)
+        np.testing.assert_allclose(got[:, t], want, atol=2e-5)
+
+
 def test_reversal_plays_the_chosen_clips_backwards(x):
     got = augment.reverse_time(x, torch.tensor([True, False, False, True]))
     assert torch.equal(got[1:3], x[1:3]) and torch.equal(got[::3], x[::3].flip(2))

@@ -17,12 +17,15 @@ ROOT = Path(__file__).parents[1]
 NO_COMPILER = {"CXX": "no-such-compiler"}
 
 
-def build(folder, environment=(), without=()):
-    """Run `setup.py build_ext` into a folder, as if modules were not installed: (process, record)."""
-    hide = f"import sys, runpy; sys.modules.update(dict.fromkeys({list(without)}))"
+def build(folder, environment=(), without=(), before="pass"):
+    """Run `setup.py build_ext` into a folder, as if modules were not installed: (process, record).
+
+    before: a statement to run first.
+    """
+    hide = f"import sys, runpy; sys.modules.update(dict.fromkeys({list(without)}))\n{before}"
     run = "sys.argv[0] = 'setup.py'; runpy.run_path('setup.py', run_name='__main__')"
     command = [
-        sys.executable, "-c", f"{hide}; {run}", "build_ext",
+        sys.executable, "-c", f"{hide}\n{run}", "build_ext",
         "--build-lib", folder / "lib", "--build-temp", folder / "temp",
     ]  # fmt: skip
     environment = {k: v for k, v in os.environ.items() if "CUDA" not in k} | dict(environment)
@@ -66,6 +69,74 @@ def test_cuda_that_is_demanded_and_impossible_fails(tmp_path, wish):
     done, _ = build(tmp_path, wish)
     assert done.returncode != 0
     assert f"IKEM_BUILD_CUDA=1 is impossible here: torch {torch.__version__} is built" in done.stderr
+
+
+# Answers as nvcc and as a C++ compiler do, compiles nothing, and notes what it was asked for.
+FAKE_COMPILER = """#!/bin/sh
+case "$*" in
+*--list-gpu-arch*) printf 'compute_80\\ncompute_90\\n'; exit;;
+*--version*) echo 'Cuda compilation tools, release 13.0, V13.0.88'; exit;;
+*-dump*version*) echo 12.2.0; exit;;
+esac
+echo "$0 $*" >> {log}
+case "$0 $*" in {failing}) echo "it cannot be done" >&2; exit 1;; esac
+while [ $# -gt 1 ]; do
+    if [ "$1" = -o ]; then touch "$2"; echo "$2:" > "$2.d"; fi
+    shift
+done
+"""
+
+
+def build_with_fakes(folder, environment, failing="never"):
+    """As if torch had CUDA 13.0, with compilers that only say so: (process, record, their command lines)."""
+    log = folder / "log"
+    folder.mkdir(exist_ok=True)
+    log.touch()
+    for name in ("bin/nvcc", "bin/g++"):
+        compiler = folder / "cuda" / name
+        compiler.parent.mkdir(parents=True, exist_ok=True)
+        compiler.write_text(FAKE_COMPILER.format(log=log, failing=failing))
+        compiler.chmod(0o755)
+    before = f"""if True:
+    import torch
+    from torch.utils import cpp_extension
+    torch.version.cuda, cpp_extension.CUDA_HOME = "13.0", {str(folder / "cuda")!r}"""
+    done, outcomes = build(folder, {"CXX": str(folder / "cuda" / "bin" / "g++")} | environment, before=before)
+    return done, outcomes, log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("environment", "architectures", "flags"),
+    [
+        ({}, "8.0;9.0+PTX", ["sm_80", "sm_90", "compute_90,code=compute_90"]),  # all that this nvcc knows
+        ({"TORCH_CUDA_ARCH_LIST": "8.6"}, "8.6", ["sm_86"]),
+        ({"FORCE_CUDA": "1", "TORCH_CUDA_ARCH_LIST": "9.0;10.0"}, "9.0;10.0", ["sm_90", "sm_100"]),
+        ({"IKEM_BUILD_CUDA": "1"}, "8.0;9.0+PTX", ["sm_80", "sm_90"]),
+    ],
+)
+def test_cuda_kernels_are_compiled_for_the_architectures_asked_for(
+    tmp_path, environment, architectures, flags
+):
+    done, outcomes, commands = build_with_fakes(tmp_path, environment)
+    assert outcomes is not None and outcomes["cuda"] == architectures, done.stderr
+    kernels = [line for line in commands.splitlines() if line.startswith(f"{tmp_path}/cuda/bin/nvcc")]
+    assert len(kernels) == len(list((ROOT / "csrc").glob("*.cu")))
+    for line in kernels:
+        assert all(flag in line for flag in flags), line
+        assert line.count("code=sm_") == len([flag for flag in flags if flag.startswith("sm_")])
+
+
+def test_cuda_kernels_that_are_not_wanted_are_not_compiled(tmp_path):
+    _, outcomes, commands = build_with_fakes(tmp_path, {"IKEM_BUILD_CUDA": "0"})
+    assert outcomes["cuda"] == "not built: IKEM_BUILD_CUDA=0" and "nvcc" not in commands
+
+
+def test_cuda_kernels_that_do_not_compile_are_left_out_or_fail(tmp_path):
+    done, outcomes, _ = build_with_fakes(tmp_path / "auto", {}, failing="*nvcc*")
+    assert outcomes["_C"] == "built" and outcomes["cuda"].startswith("not built: "), done.stderr
+    assert "trying without the CUDA kernels" in done.stderr
+    done, _, _ = build_with_fakes(tmp_path / "forced", {"FORCE_CUDA": "1"}, failing="*nvcc*")
+    assert done.returncode != 0 and "the CUDA kernels were not built" in done.stderr
 
 
 def test_a_wrong_wish_is_named(tmp_path):

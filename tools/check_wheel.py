@@ -36,6 +36,9 @@ got, want = (ops.derive_modalities(x, frames, **options, impl=i) for i in ("fuse
 assert (got - want).abs().amax() <= 1e-6 * want.abs().amax(), (got - want).abs().amax()
 ops.derive_modalities(x.requires_grad_(), impl="fused").sum().backward()
 assert torch.isfinite(x.grad).all()
+clips = torch.randn(3, 40, 25, 2), torch.tensor([9, 31])
+got, want = (ops.preprocess_clips(*clips, impl=i)[0] for i in ("fused", "reference"))
+assert (got - want).abs().amax() <= 1e-6 * want.abs().amax(), (got - want).abs().amax()
 layout = ikem_fast.skeleton.get_layout("ntu-rgb+d")
 arguments = x, frames, None, None, [1, 2], layout.parents, layout.axis_parents, layout.torso, torch.float32
 opcheck(torch.ops.ikem_fast.derive_modalities.default, arguments)

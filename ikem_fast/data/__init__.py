@@ -2,7 +2,7 @@
 
 from ikem_fast.data.dataset import Dataset, DatasetWriter, Split, open_dataset
 from ikem_fast.data.formats.ntu import Skeletons, read_skeleton
-from ikem_fast.data.preprocess import preprocess_clip, valid_frames
+from ikem_fast.data.preprocess import preprocess_clip, preprocess_clips
 
 __all__ = [
     "Dataset",
@@ -11,6 +11,6 @@ __all__ = [
     "Split",
     "open_dataset",
     "preprocess_clip",
+    "preprocess_clips",
     "read_skeleton",
-    "valid_frames",
 ]

@@ -2,7 +2,7 @@
 
     dataset.json          format, version, name, layout, class names, sizes, clips a split, origin
     <split>_clips.npy     (N, 3, T, V, M) float32: preprocessed clips
-    <split>_frames.npy    (N,) int32: true frame counts f (see `preprocess.valid_frames`)
+    <split>_frames.npy    (N,) int32: true frame counts f (see `preprocess`)
     <split>_labels.npy    (N,) int64: class of each clip, from 0
     <split>_names.npy     (N,) unicode: what each clip was prepared from
 

@@ -8,18 +8,20 @@ import signal
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 
 from ikem_fast.data.dataset import Dataset, DatasetWriter
-from ikem_fast.data.preprocess import NUM_FRAMES, preprocess_clip, valid_frames
+from ikem_fast.data.preprocess import NUM_FRAMES, preprocess_clips
 from ikem_fast.data.sources import SourceFile
 from ikem_fast.errors import InputError
 from ikem_fast.progress import progress_bar
 
-CHUNK = 32  # clips that a worker process takes at a time
+CHUNK = 32  # clips that a worker process takes, and that are preprocessed, at a time
+CHUNK_BYTES = 1 << 24  # or fewer, where their raw coordinates are more than this
 IN_SKIP_LIST = "in the skip list"
 
 
@@ -36,12 +38,28 @@ class PlannedClip:
     skip: str | None = None
 
 
-def preprocess(raw, layout, num_frames=NUM_FRAMES):
-    """(clip (3, T, V, M), true frame count), or the reason why there is none."""
-    try:
-        return preprocess_clip(raw, frames=num_frames, layout=layout), int(valid_frames(raw).sum())
-    except ValueError as error:
-        return str(error).removeprefix("raw: ")
+def preprocess(raws, layout, num_frames=NUM_FRAMES) -> Iterator:
+    """For each raw clip (clip (3, T, V, M), true frame count), or the reason why there is none.
+
+    raws: raw clips; a reason why there is none stays that.
+    """
+    chunk, size = [], 0
+    for raw in raws:
+        chunk.append(raw)
+        size += 0 if isinstance(raw, str) else raw.nbytes
+        if len(chunk) == CHUNK or size > CHUNK_BYTES:
+            yield from _preprocess_chunk(chunk, layout, num_frames)
+            chunk, size = [], 0
+    yield from _preprocess_chunk(chunk, layout, num_frames)
+
+
+def _preprocess_chunk(chunk, layout, num_frames):
+    clips = iter(
+        preprocess_clips((raw for raw in chunk if not isinstance(raw, str)), frames=num_frames, layout=layout)
+    )
+    for raw in chunk:
+        result = raw if isinstance(raw, str) else next(clips)
+        yield str(result).removeprefix("raw: ") if isinstance(result, ValueError) else result
 
 
 def prepare_clips(
@@ -118,18 +136,20 @@ def prepare_files(
     return prepare_clips(plan, results, layout=layout, prepared=prepared, **description)
 
 
-def _load(task, parse, limit, layout):
-    """What `preprocess` makes of a file; a task that is a reason to skip one stays that."""
-    if isinstance(task, str):
-        return task
-    try:
-        return preprocess(parse(task.read(limit)), layout)
-    except ValueError as error:
-        return str(error)
+def _load(tasks, parse, limit, layout) -> Iterator:
+    """What `preprocess` makes of files; a task that is a reason to skip one stays that."""
+
+    def raw(task):
+        try:
+            return task if isinstance(task, str) else parse(task.read(limit))
+        except ValueError as error:
+            return str(error)
+
+    return preprocess(map(raw, tasks), layout)
 
 
 def _in_parallel(function, tasks, workers) -> Iterator:
-    """map(function, tasks) on worker processes, in order.
+    """What `function` yields for chunks of tasks, on worker processes, in order.
 
     Chunks of tasks are dealt out in turn. Each worker has a pipe of its own and waits until its last chunk
     was taken from it: little is in memory at a time, and a worker that dies, wherever it was, ends its pipe.
@@ -138,7 +158,7 @@ def _in_parallel(function, tasks, workers) -> Iterator:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     workers = min(workers or cores, len(chunks))
     if workers <= 1:
-        yield from map(function, tasks)
+        yield from chain.from_iterable(map(function, chunks))
         return
     context = get_context("spawn")
     crew = []
@@ -174,7 +194,7 @@ def _work(function, chunks, sender):
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
     try:
         for chunk in chunks:
-            sender.send([function(task) for task in chunk])
+            sender.send(list(function(chunk)))
     except BrokenPipeError:
         pass  # the parent is gone
     except Exception as error:

@@ -142,7 +142,7 @@ def prepare_npz(file: Path, layout: str, train: str, out: Path, name: str | None
     ]
     return prepare_clips(
         plan,
-        lambda start: (preprocess(raw, layout) for raw in packed.clips(start)),
+        lambda start: preprocess(packed.clips(start), layout),
         out=out,
         name=name,
         layout=layout,
@@ -204,8 +204,8 @@ def prepare_synthetic(out: Path, clips_per_class: int = 60, frames: int = 50, se
     layout = "ntu-rgb+d"
     return prepare_clips(
         [PlannedClip(clip.name, clip.split, clip.label) for clip in clips],
-        lambda start: (
-            preprocess(synthetic.generate_clip(clip, seed), layout, frames) for clip in clips[start:]
+        lambda start: preprocess(
+            (synthetic.generate_clip(clip, seed) for clip in clips[start:]), layout, frames
         ),
         num_frames=frames,
         out=out,

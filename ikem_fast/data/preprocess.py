@@ -1,92 +1,99 @@
-"""From a raw clip to what the encoders see: centred, resampled to a fixed length, shoulders along x.
+"""From raw clips to what the encoders see: centred, resampled to a fixed length, shoulders along x.
 
 A clip's **true frame count** f, which scales the temporal derivatives (s = T / f), has one definition: the
-number of frames that hold body 0, as `valid_frames` finds them. Those frames, in order, are resampled.
+number of frames that hold body 0. Those frames, in order, are resampled.
+
+What is computed is `ikem_fast.ops.preprocess_clips`; here it takes and gives arrays, without importing torch
+where the extension is built, so that the processes that prepare a dataset stay small.
 """
 
 import numpy as np
 
 from ikem_fast.skeleton import get_layout
 
+try:
+    from ikem_fast import _skeleton_io
+except ImportError:  # installed without a compiler
+    _skeleton_io = None
+
 NUM_FRAMES = 50
-MAX_COORDINATE = 1e9  # whatever the unit; keeps every later product finite in float32
-
-
-def valid_frames(raw):
-    """(F,) bool: frames of a raw clip (3, F, V, M) that hold body 0, that is, whose first joint is not zero.
-
-    Where that joint is zero throughout although the body is there (coordinates that were centred on it
-    beforehand), a frame is valid if any joint of body 0 is not zero.
-    """
-    first = raw[:, :, 0, 0].any(axis=0)
-    return first if first.any() else raw[:, :, :, 0].any(axis=(0, 2))
+MAX_COORDINATE = 1e9  # as in ikem_fast.ops
 
 
 def preprocess_clip(raw, *, frames=NUM_FRAMES, layout="ntu-rgb+d"):
     """Preprocess one clip as the published code does before training (CrosSCLR's and IKEM's recipe).
 
-    Subtract the layout's root joint per frame and body; resample the valid frames (`valid_frames`) linearly
-    to `frames`, with half-pixel centres, as an image resize; turn every frame of every body about y by
-    θ = ∓arccos(x / (‖(x, z)‖ + 1e-4)), (x, y, z) being the vector from the left to the right shoulder, so
-    that the shoulders lie along x. The sign is − where z sums to ≥ 0 over the resampled clip, else +.
+    Subtract the layout's root joint per frame and body; resample the frames that hold body 0 linearly to
+    `frames`, with half-pixel centres, as an image resize; turn every frame of every body about y so that the
+    shoulders lie along x. `ikem_fast.ops.preprocess_clips` has the formulas.
 
     raw: (3, F, V, M) array or tensor, M ≥ 1 bodies; empty bodies are zero and stay zero.
     Returns (3, frames, V, M) float32 numpy.
     Raises ValueError if raw has another shape, a coordinate that is NaN, infinite or absurdly large, or no
     frame with body 0.
     """
+    (result,) = preprocess_clips([raw], frames=frames, layout=layout)
+    if isinstance(result, ValueError):
+        raise result
+    return result[0]
+
+
+def preprocess_clips(raws, *, frames=NUM_FRAMES, layout="ntu-rgb+d"):
+    """The same for any number of clips at once, each of a length of its own, all with the same bodies.
+
+    raws: an iterable of raw clips as `preprocess_clip` takes them.
+    Returns a list: for each raw clip (clip (3, frames, V, M) float32 numpy, true frame count), or the
+    ValueError that says why there is none.
+    Raises ValueError if frames or layout are wrong.
+    """
     layout = get_layout(layout)
-    raw = np.asarray(raw.detach().cpu() if hasattr(raw, "detach") else raw)
-    raw = raw.astype(np.result_type(raw.dtype, np.float32), copy=False)
-    joints = layout.num_joints
-    if raw.ndim != 4 or raw.shape[0] != 3 or raw.shape[2] != joints or raw.shape[3] < 1:
-        raise ValueError(
-            f"raw: expected shape (3, F, {joints}, M) for layout {layout.name}, found {raw.shape}"
-        )
     if frames < 1:
         raise ValueError(f"frames: expected at least 1, found {frames}")
-    bodies = np.ascontiguousarray(raw.transpose(3, 0, 1, 2))  # (M, 3, F, V): long inner axes from here on
-    if bodies.size and not (
-        bodies.max() < MAX_COORDINATE and bodies.min() > -MAX_COORDINATE
-    ):  # NaN is neither
-        usable = np.abs(raw) < MAX_COORDINATE
-        raise ValueError(
-            f"raw: expected coordinates below {MAX_COORDINATE:g} in magnitude, found NaN, infinity or more "
-            f"in frame {int(np.argmin(usable.all(axis=(0, 2, 3))))}"
+    results = [_checked(raw, layout) for raw in raws]
+    kinds = {(raw.dtype, raw.shape[3]) for raw in results if not isinstance(raw, ValueError)}
+    for kind in kinds:
+        rows = [
+            row
+            for row, raw in enumerate(results)
+            if isinstance(raw, np.ndarray) and (raw.dtype, raw.shape[3]) == kind
+        ]
+        clips, true_frames = _preprocess([results[row] for row in rows], frames, layout)
+        for row, clip, count in zip(rows, clips, true_frames.tolist(), strict=True):
+            results[row] = (clip, count) if count > 0 else _why_not(results[row], count)
+    return results
+
+
+def _checked(raw, layout):
+    """raw as a float32 or float64 array of the right shape, or a ValueError."""
+    raw = np.asarray(raw.detach().cpu() if hasattr(raw, "detach") else raw)
+    joints = layout.num_joints
+    if raw.ndim != 4 or raw.shape[0] != 3 or raw.shape[2] != joints or raw.shape[3] < 1:
+        return ValueError(
+            f"raw: expected shape (3, F, {joints}, M) for layout {layout.name}, found {raw.shape}"
         )
-    valid = valid_frames(raw)
-    if not valid.any():
-        raise ValueError(f"raw: expected a body, found none in any of {raw.shape[1]} frames")
-    if not valid.all():
-        bodies = bodies[:, :, valid]
-    clip = np.zeros((3, frames, joints, raw.shape[3]), dtype=np.float32)
-    present = bodies.any(axis=(1, 2, 3))
-    resampled = _resample(bodies[present], frames)
-    resampled -= resampled[..., layout.root, None]  # the same before or after a linear resampling
-    clip[..., present] = _align(resampled, layout).transpose(1, 2, 3, 0)
-    return clip
+    wide = np.result_type(raw.dtype, np.float32).itemsize >= 8
+    return raw.astype(np.float64 if wide else np.float32, copy=False)
 
 
-def _resample(bodies, frames):
-    """(M, 3, F, V) → (M, 3, frames, V): linear, half-pixel centres, the edge frames held."""
-    length = bodies.shape[2]
-    position = (np.arange(frames) + 0.5) * (length / frames) - 0.5
-    position = position.clip(0, length - 1)
-    before = position.astype(np.intp)  # floor: positions are not negative
-    after = np.minimum(before + 1, length - 1)
-    weight = (position - before).astype(bodies.dtype)[:, None]
-    start = bodies.take(before, axis=2)
-    return start + (bodies.take(after, axis=2) - start) * weight
+def _preprocess(raws, frames, layout):
+    """(N,3,T,V,M) float32 and (N,) of arrays of one dtype and number of bodies."""
+    if _skeleton_io:
+        return _skeleton_io.preprocess(raws, frames, layout.root, *layout.shoulders)
+    import torch
+
+    from ikem_fast import ops
+
+    lengths = torch.tensor([raw.shape[1] for raw in raws])
+    packed = torch.from_numpy(np.concatenate(raws, axis=1))
+    clips, true_frames = ops.preprocess_clips(packed, lengths, frames=frames, layout=layout)
+    return clips.numpy(), true_frames.numpy()
 
 
-def _align(bodies, layout):
-    """Turn each frame of each body (M, 3, T, V) about y until the shoulders lie along x."""
-    right, left = layout.shoulders
-    across = (bodies[..., right] - bodies[..., left]).astype(np.float64)  # (M, 3, T)
-    x, z = across[:, 0], across[:, 2]
-    cos = x / (np.hypot(x, z) + 1e-4)
-    sin = np.sqrt(1 - cos * cos)  # of the angle whose cosine that is
-    sin *= np.where(z.sum(axis=1, keepdims=True) >= 0, -1, 1)
-    cos, sin = cos.astype(bodies.dtype)[..., None], sin.astype(bodies.dtype)[..., None]  # (M, T, 1)
-    x, y, z = bodies[:, 0], bodies[:, 1], bodies[:, 2]
-    return np.stack((cos * x - sin * z, y, sin * x + cos * z), axis=1)
+def _why_not(raw, count):
+    if count == 0:
+        return ValueError(f"raw: expected a body, found none in any of {raw.shape[1]} frames")
+    usable = np.abs(raw) < MAX_COORDINATE
+    return ValueError(
+        f"raw: expected coordinates below {MAX_COORDINATE:g} in magnitude, found NaN, infinity or more "
+        f"in frame {int(np.argmin(usable.all(axis=(0, 2, 3))))}"
+    )

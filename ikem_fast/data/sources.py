@@ -35,7 +35,10 @@ class SourceFile:
         """Bytes, as the file system or the archive has it; 0 for a link that leads nowhere."""
         if self.member:
             return _open_archive(self.path).getinfo(self.member).file_size
-        return self.path.stat().st_size if self.path.exists() else 0
+        try:
+            return os.stat(self.path).st_size
+        except OSError:
+            return 0
 
     def read(self, limit):
         """The file's bytes. Raises ValueError if they cannot be read or are more than `limit`."""
@@ -93,7 +96,7 @@ def find_files(where, suffix):
             files.append(SourceFile(path))
     if not files:
         raise InputError(f"{where}: expected {suffix} files there or in .zip archives there, found none")
-    return sorted(files, key=lambda file: (file.stem, str(file)))
+    return sorted(files, key=lambda file: (file.stem, file.path, file.member or ""))
 
 
 def _members(path, suffix):

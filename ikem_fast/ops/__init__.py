@@ -1,4 +1,4 @@
-"""Drop-in ops: the modalities of a clip, and the losses of features against a memory bank.
+"""Drop-in ops: raw clips preprocessed, the modalities of a clip, losses of features against a memory bank.
 
 Each op takes `impl="auto" | "fused" | "reference"`. "reference" is plain torch, any device and dtype, the
 definition in readable form. "fused" is the hand-written implementation for the tensors' device and raises
@@ -11,6 +11,7 @@ from ikem_fast.ops.api import (
     implicit_exchange,
     info_nce,
     nearest_neighbors,
+    preprocess_clips,
     relational_distillation,
 )
 
@@ -20,5 +21,6 @@ __all__ = [
     "implicit_exchange",
     "info_nce",
     "nearest_neighbors",
+    "preprocess_clips",
     "relational_distillation",
 ]

@@ -92,6 +92,18 @@ def derive_modalities(x, frames, modalities, layout, shear, crop_start, out_dtyp
     )
 
 
+def preprocess_clips(raw, starts, lengths, frames, layout):
+    """`reference.preprocess_clips` in one pass over memory."""
+    return torch.ops.ikem_fast.preprocess_clips(
+        raw, starts.contiguous(), lengths.contiguous(), frames, layout.root, *layout.shoulders
+    )
+
+
+def _fake_clips(raw, starts, lengths, frames, root, right, left):
+    clips = raw.new_empty((lengths.shape[0], 3, frames, *raw.shape[2:]), dtype=torch.float32)
+    return clips, torch.empty_like(lengths)
+
+
 def _fake(x, frames, shear, crop_start, modalities, parents, axis_parents, torso, out_dtype):
     return x.new_empty((len(modalities), *x.shape), dtype=out_dtype)
 
@@ -121,4 +133,5 @@ def _backward(ctx, grad):
 
 if LIBRARY is not None:
     torch.library.register_fake("ikem_fast::derive_modalities", _fake)
+    torch.library.register_fake("ikem_fast::preprocess_clips", _fake_clips)
     torch.library.register_autograd("ikem_fast::derive_modalities", _backward, setup_context=_setup_context)

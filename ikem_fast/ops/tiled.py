@@ -4,8 +4,10 @@ The similarities of a tile are made, used and overwritten; what remains of a pas
 of each sum over the bank, the running nearest keys and, for InfoNCE, the running gradient. Arithmetic is
 float32. The formulas are those of `reference`.
 
-Features arrive scaled, so that a tile needs no pass of its own for the temperature: by 1/τ where the
-exponents are s/τ alone, and by 1/√τ where products of similarities occur: r = s/√τ makes r_i·r_j = c_ij/τ.
+Exponents are base 2, and features arrive scaled, so that a tile needs no pass of its own for base and
+temperature: by log₂e/τ where the exponents are those of s/τ alone, and by root = √(log₂e/τ) where products
+of similarities occur: with r = root·s the exponent of c_ij/τ is r_i·r_j, and that of s/τ is root·r.
+(torch takes `exp` to a library that is slow on some processors, and computes `exp2` itself.)
 """
 
 import math
@@ -17,22 +19,32 @@ from torch.autograd.function import once_differentiable
 
 from ikem_fast.ops.reference import _outside_autocast as outside_autocast
 
+LN2, LOG2E = math.log(2), math.log2(math.e)
+
 # Similarities in one tile: 4 MiB of float32, which with its exponentials stays in a shared third-level cache.
 # Smaller ones that fit a core's second level measured a tenth slower: more calls, shorter matrix products.
 _TILE_ELEMENTS = 1 << 20
 _MIN_KEYS, _MAX_KEYS = 128, 1024
 
+# oneDNN's matrix product, which makes full use of AVX-512 on every processor that has it, where the one
+# behind `@` knows those of its own maker. torch.compile calls it by this name too.
+_onednn_linear = (
+    torch.ops.mkldnn._linear_pointwise.default
+    if torch.backends.mkldnn.is_available() and "AVX512" in torch.backends.cpu.get_cpu_capability()
+    else None
+)
+
 
 @outside_autocast
 def info_nce(q, k, queue, temperature):
     """(P,N,D), (P,N,D), (P,K,D) → (P,N)."""
-    return _InfoNCE.apply(_unit(q) / temperature, _unit(k.detach()), queue.detach(), _separate)
+    return _InfoNCE.apply(_unit(q) * (LOG2E / temperature), _unit(k.detach()), queue.detach(), _separate)
 
 
 @outside_autocast
 def implicit_exchange(z, k, queue, temperature):
     """z (P,N,P·D), k (P,N,D), queue (P,K,D) → (P,N)."""
-    rows = _unit(z) / (temperature * math.sqrt(len(k)))
+    rows = _unit(z) * (LOG2E / (temperature * math.sqrt(len(k))))
     keys = _side_by_side(_unit(k.detach())).expand_as(rows)
     return _InfoNCE.apply(rows, keys, queue.detach(), _side_by_side)
 
@@ -42,8 +54,8 @@ def cross_modal_contrast(q, k, queue, temperature, topk, context):
     """(P,N,D), (P,N,D), (P,K,D) → (P,N)."""
     q, queue = _unit(q), queue.detach()
     positive = (q * _unit(k.detach())).sum(-1) / temperature
-    scaled = q / math.sqrt(temperature)
-    own, shared, mined, _ = _Relations.apply(scaled, None, queue, _separate, temperature, topk, context)
+    root = math.sqrt(LOG2E / temperature)
+    own, shared, mined, _ = _Relations.apply(q * root, None, queue, _separate, root, topk, context)
     s = _MinedSimilarities.apply(q, queue, mined, _separate)
     nearest = s.diagonal().permute(2, 0, 1)
     pairs = _relational(positive, own, shared, s, nearest, temperature)
@@ -54,14 +66,14 @@ def cross_modal_contrast(q, k, queue, temperature, topk, context):
 @outside_autocast
 def relational_distillation(student, teacher, queue, temperature, topk, context):
     """student (S,N,P·D), teacher (P,N,D), queue (P,K,D) → (S,N)."""
-    root = math.sqrt(temperature)
+    root = math.sqrt(LOG2E / temperature)
     u, t, queue = _unit(student) / math.sqrt(len(teacher)), _unit(teacher.detach()), queue.detach()
     positive = (u * _side_by_side(t)).sum(-1) / temperature
     own, shared, mined, nearest = _Relations.apply(
-        u / root, t / root, queue, _side_by_side, temperature, topk, context
+        u * root, t * root, queue, _side_by_side, root, topk, context
     )
     s = _MinedSimilarities.apply(u, queue, mined, _side_by_side)
-    return _relational(positive, own, shared, s, nearest * root, temperature).mean(1)
+    return _relational(positive, own, shared, s, nearest / root, temperature).mean(1)
 
 
 @outside_autocast
@@ -69,7 +81,7 @@ def nearest_neighbors(q, queue, topk):
     """(P,N,D), (P,K,D) → values (P,N,topk), indices (P,N,topk) int64, most similar first."""
     q, nearest = _unit(q), _NearestKeys(topk)
     for start, bank in _tiles(queue, q):
-        nearest.add(q @ bank.mT, start)
+        nearest.add(_similarities(q, bank), start)
     return nearest.values, nearest.indices
 
 
@@ -89,7 +101,8 @@ def _relational(positive, own, shared, s, nearest, temperature):
 
 
 class _InfoNCE(torch.autograd.Function):
-    """logsumexp([x·key, x·bank]) − x·key, read as attention whose first key is the positive.
+    """log Σ e^{…} of the exponents x·key and x·bank (base 2), less the first: attention whose first key is
+    the positive.
 
     The gradient in x is the attention's output, with values = keys, less the positive key. It accumulates
     in the same pass: one matrix product more, where making the similarities again would be two.
@@ -106,9 +119,9 @@ class _InfoNCE(torch.autograd.Function):
             if output is not None:
                 output.mul_(decay.unsqueeze(-1)).add_(_weighted_keys(weights, bank))
         if output is not None:
-            ctx.save_for_backward(output.div_(total.sum.unsqueeze(-1)).sub_(key))
+            ctx.save_for_backward(output.div_(total.sum.unsqueeze(-1)).sub_(key).mul_(LN2))
         # In this order, a loss near 0 keeps its digits.
-        return (total.maximum - positive) + total.sum.log()
+        return ((total.maximum - positive) + total.sum.log2()) * LN2
 
     @staticmethod
     @once_differentiable
@@ -120,7 +133,7 @@ class _InfoNCE(torch.autograd.Function):
 class _Relations(torch.autograd.Function):
     """The sums over the bank that the relational losses are made of, and each anchor's nearest keys.
 
-    x (A,N,·) own features and anchors (B,N,D), both times 1/√τ. x meets the keys as `arrange` lays them
+    x (A,N,·) own features and anchors (B,N,D), both times root. x meets the keys as `arrange` lays them
     out, anchors meet each its own bank. With anchors None the own features are the anchors, and of
     c_ij = c_ji only i < j is summed.
 
@@ -132,8 +145,8 @@ class _Relations(torch.autograd.Function):
 
     @staticmethod
     @custom_fwd(device_type="cpu")
-    def forward(ctx, x, anchors, queue, arrange, temperature, topk, context):
-        symmetric, scale = anchors is None, 1 / math.sqrt(temperature)
+    def forward(ctx, x, anchors, queue, arrange, root, topk, context):
+        symmetric = anchors is None
         A, N, _ = x.shape
         B = A if symmetric else len(anchors)
         own, nearest = _LogSumExp(x.new_full((A, N), -torch.inf)), _NearestKeys(topk)
@@ -145,11 +158,11 @@ class _Relations(torch.autograd.Function):
         )
         for start, bank in _tiles(queue, x):
             r = _similarities(x, arrange(bank))
-            r_anchors = r if symmetric else anchors @ bank.mT
+            r_anchors = r if symmetric else _similarities(anchors, bank)
             nearest.add(r_anchors, start)
             for i, pair in enumerate(pairs):
                 pair.add(r[i] * (r[i + 1 :] if symmetric else r_anchors))
-            own.add(r * scale)
+            own.add(r * root)
         for i, pair in enumerate(pairs):
             if symmetric:
                 shared[i, i + 1 :] = shared[i + 1 :, i] = pair.result()
@@ -157,9 +170,9 @@ class _Relations(torch.autograd.Function):
                 shared[i] = pair.result()
         own = own.result()
         ctx.save_for_backward(x, anchors, queue, own, shared)
-        ctx.arrange, ctx.scale = arrange, scale
+        ctx.arrange, ctx.root = arrange, root
         ctx.mark_non_differentiable(nearest.indices, nearest.values)
-        return own, shared, nearest.indices, nearest.values
+        return own * LN2, None if shared is None else shared * LN2, nearest.indices, nearest.values
 
     @staticmethod
     @once_differentiable
@@ -167,7 +180,9 @@ class _Relations(torch.autograd.Function):
     def backward(ctx, grad_own, grad_shared, *_):
         x, anchors, queue, own, shared = ctx.saved_tensors
         symmetric = anchors is None
-        grad_own = (grad_own * ctx.scale).unsqueeze(-1)
+        grad_own = (grad_own * (ctx.root * LN2)).unsqueeze(-1)
+        if shared is not None:
+            grad_shared = grad_shared * LN2
         pairs = [] if shared is None else [(i, shared[i], grad_shared[i]) for i in range(len(x))]
         if symmetric:
             pairs = [(i, C[i + 1 :], (g + grad_shared[:, i])[i + 1 :]) for i, C, g in pairs]
@@ -175,11 +190,11 @@ class _Relations(torch.autograd.Function):
         for _, bank in _tiles(queue, x):
             keys = ctx.arrange(bank)
             r = _similarities(x, keys)
-            r_anchors = r if symmetric else anchors @ bank.mT
-            weights = (r * ctx.scale).sub_(own.unsqueeze(-1)).exp_().mul_(grad_own)
+            r_anchors = r if symmetric else _similarities(anchors, bank)
+            weights = (r * ctx.root).sub_(own.unsqueeze(-1)).exp2_().mul_(grad_own)
             for i, C, g in pairs:
                 others = r[i + 1 :] if symmetric else r_anchors
-                products = (r[i] * others).sub_(C.unsqueeze(-1)).exp_().mul_(g.unsqueeze(-1))
+                products = (r[i] * others).sub_(C.unsqueeze(-1)).exp2_().mul_(g.unsqueeze(-1))
                 if symmetric:
                     weights[i + 1 :].addcmul_(products, r[i])
                 weights[i] += products.mul_(others).sum(0)
@@ -212,22 +227,22 @@ class _MinedSimilarities(torch.autograd.Function):
 
 
 class _LogSumExp:
-    """log Σ e^x over all that is added and a first term, for each row; no x too large or too small."""
+    """log₂ Σ 2^x over all that is added and a first term, for each row; no x too large or too small."""
 
     def __init__(self, first):
         self.maximum, self.sum = first, torch.isfinite(first).to(first.dtype)
 
     def add(self, x):
-        """Add x (…,T), which is overwritten by e^(x − maximum); returns it, and by how much a weighted sum
+        """Add x (…,T), which is overwritten by 2^(x − maximum); returns it, and by how much a weighted sum
         of earlier terms has to shrink."""
         maximum = torch.maximum(self.maximum, x.amax(-1))
-        decay = (self.maximum - maximum).exp_()
-        x.sub_(maximum.unsqueeze(-1)).exp_()
+        decay = (self.maximum - maximum).exp2_()
+        x.sub_(maximum.unsqueeze(-1)).exp2_()
         self.maximum, self.sum = maximum, self.sum.mul_(decay).add_(x.sum(-1))
         return x, decay
 
     def result(self):
-        return self.maximum + self.sum.log()
+        return self.maximum + self.sum.log2()
 
 
 class _NearestKeys:
@@ -266,13 +281,21 @@ def _side_by_side(keys):
 
 def _similarities(x, keys):
     """x (A,N,·) with keys (A or 1,T,·) → (A,N,T)."""
-    return (x.view(len(keys), -1, x.shape[-1]) @ keys.mT).view(*x.shape[:-1], -1)
+    return _products(x.view(len(keys), -1, x.shape[-1]), keys).view(*x.shape[:-1], -1)
 
 
 def _weighted_keys(weights, keys):
     """weights (A,N,T) and keys (A or 1,T,·) → (A,N,·)."""
     A, N, T = weights.shape
-    return (weights.view(len(keys), -1, T) @ keys).view(A, N, -1)
+    return _products(weights.view(len(keys), -1, T), keys.mT).view(A, N, -1)
+
+
+def _products(rows, keys):
+    """rows (B,M,W) with keys (B,T,W), strided as they may be → (B,M,T): all dot products."""
+    if _onednn_linear is None:
+        return rows @ keys.mT
+    products = [_onednn_linear(*pair, None, "none", [], "") for pair in zip(rows, keys, strict=True)]
+    return torch.stack(products) if len(products) > 1 else products[0].unsqueeze(0)
 
 
 def _gather(queue, mined):

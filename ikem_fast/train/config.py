@@ -27,6 +27,7 @@ class ModelConfig:
         strategy: how the encoder's graph is partitioned.
         exchange_key_updates: modalities whose key encoders are updated in phase 2.
         initialisation: torch's own, with keys as copies; or as published, with keys drawn apart.
+        impl: auto takes kernels where they serve; fused wants them; reference computes in plain torch.
     """
 
     feature_dim: int = 128
@@ -42,6 +43,7 @@ class ModelConfig:
     strategy: Literal["spatial", "distance"] = "spatial"
     exchange_key_updates: tuple[str, ...] = ("motion", "acceleration", "angular_velocity")
     initialisation: Literal["default", "published"] = "default"
+    impl: Literal["auto", "fused", "reference"] = "auto"
 
 
 @dataclass(kw_only=True)

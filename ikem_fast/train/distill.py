@@ -75,6 +75,7 @@ def build_distiller(config, layout, students, *, temperature=0.07, teacher_mode=
         modalities=config.modalities,
         students=students,
         strategy=config.strategy,
+        impl=config.impl,
         teacher_mode=teacher_mode,
         teacher=ikem,
     )

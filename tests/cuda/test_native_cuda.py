@@ -1,4 +1,4 @@
-"""derive_modalities on a GPU: launch, streams, dtypes, CUDA graphs, large tensors, odd alignments.
+"""derive_modalities and preprocess_clips on a GPU: launch, streams, dtypes, graphs, large tensors, alignment.
 
 The arithmetic is tested without one (tests/ops/test_cuda_kernel.py). Skipped where there is no GPU.
 """
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ikem_fast import augment
-from ikem_fast.ops import derive_modalities, native
+from ikem_fast.ops import derive_modalities, native, preprocess_clips
 from ikem_fast.skeleton import MODALITIES, Layout, get_layout, layout_names
 
 pytestmark = [
@@ -164,3 +164,39 @@ def test_gradient_is_the_reference_s():
         derive_modalities(leaf, **options, impl=impl).sum().backward()
         gradients.append(leaf.grad)
     torch.testing.assert_close(*gradients)
+
+
+def raw_batch(*lengths, dtype=torch.float32):
+    raw = torch.randn(3, sum(lengths), 25, 2, device="cuda", dtype=dtype) + 2
+    return raw, torch.tensor(lengths, device="cuda")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_preprocessing_is_the_reference_on_the_cpu(dtype):
+    raw, lengths = raw_batch(1, 0, 300, 90, 17, 8, dtype=dtype)
+    raw[:, 100:150, :, 0] = 0
+    raw[2, -1, 24, 1] = float("nan")
+    clips, true_frames = preprocess_clips(raw, lengths, impl="fused")
+    want, counts = preprocess_clips(raw.cpu(), lengths.cpu(), impl="reference")
+    assert torch.equal(true_frames.cpu(), counts) and counts[-1] == -1
+    assert (clips.cpu() - want).abs().max().item() <= 1e-6 * want.abs().max().item()
+
+
+def test_preprocessing_replays_in_a_cuda_graph():
+    raw, lengths = raw_batch(40, 90, 7)
+    preprocess_clips(raw, lengths, impl="fused")
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        clips, true_frames = preprocess_clips(raw, lengths, impl="fused")
+    fresh = raw_batch(40, 90, 7)[0]
+    raw.copy_(fresh)
+    graph.replay()
+    want = preprocess_clips(fresh, lengths, impl="fused")
+    assert torch.equal(clips, want[0]) and torch.equal(true_frames, want[1])
+
+
+def test_lengths_that_are_wrong_read_the_batch_alone():
+    raw, _ = raw_batch(9, 30)
+    wild = torch.tensor([2**40, 1], device="cuda")
+    assert preprocess_clips(raw, wild, impl="fused")[1].tolist() == [39, 0]

@@ -1,12 +1,16 @@
 """Preprocessing: the published numbers, what it keeps invariant, and what it refuses."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ikem_fast.data import preprocess_clip, valid_frames
+from ikem_fast.data import preprocess, preprocess_clip, preprocess_clips
 from ikem_fast.skeleton import get_layout, layout_names
 
 
@@ -107,17 +111,17 @@ def test_frames_without_body_0_do_not_count():
     raw = raw_clip(12)
     gaps = raw.copy()
     gaps[:, [0, 5, 11], :, 0] = 0
-    valid = valid_frames(gaps)
-    assert valid.sum() == 9
-    np.testing.assert_array_equal(preprocess_clip(gaps), preprocess_clip(raw[:, valid]))
+    ((clip, true_frames),) = preprocess_clips([gaps])
+    assert true_frames == 9
+    np.testing.assert_array_equal(clip, preprocess_clip(np.delete(raw, [0, 5, 11], axis=1)))
 
 
 def test_coordinates_centred_on_the_first_joint_count():
     raw = raw_clip(12)
     raw -= raw[:, :, :1]
     raw[:, 3] = 0
-    assert valid_frames(raw).sum() == 11
-    assert preprocess_clip(raw).any()
+    ((clip, true_frames),) = preprocess_clips([raw])
+    assert true_frames == 11 and clip.any()
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e30])
@@ -140,6 +144,84 @@ def test_no_body():
 def test_wrong_shapes(shape):
     with pytest.raises(ValueError, match=r"expected shape \(3, F, 25, M\)"):
         preprocess_clip(np.ones(shape))
+
+
+def ragged():
+    """Usable clips of several lengths, dtypes and bodies, and what is not usable in between."""
+    gaps, dirty = raw_clip(30), raw_clip(8)
+    gaps[:, 3:9, :, 0] = 0
+    dirty[2, 5, 24, 1] = np.nan
+    return [
+        raw_clip(1), raw_clip(90, seed=1), raw_clip(40).astype(np.float64), np.zeros((3, 9, 25, 2)), gaps,
+        np.ones((3, 9, 20, 2)), raw_clip(5, bodies=1), dirty, raw_clip(12).transpose(0, 1, 2, 3)[..., ::-1],
+    ]  # fmt: skip
+
+
+def test_a_batch_is_its_clips_one_by_one():
+    raws = ragged()
+    results = preprocess_clips(raws, frames=17)
+    assert len(results) == len(raws)
+    for raw, result in zip(raws, results, strict=True):
+        if isinstance(result, ValueError):
+            with pytest.raises(ValueError) as alone:
+                preprocess_clip(raw, frames=17)
+            assert str(alone.value) == str(result)
+        else:
+            clip, true_frames = result
+            np.testing.assert_array_equal(clip, preprocess_clip(raw, frames=17))
+            assert true_frames == raw[:, :, 0, 0].any(0).sum()
+    assert [isinstance(result, ValueError) for result in results] == [
+        False, False, False, True, False, True, False, True, False,
+    ]  # fmt: skip
+    assert preprocess_clips([]) == []
+
+
+def test_without_the_extension_torch_computes_the_same(monkeypatch):
+    if preprocess._skeleton_io is None:
+        pytest.skip("the extension is not built")
+    fast = preprocess_clips(ragged())
+    monkeypatch.setattr(preprocess, "_skeleton_io", None)
+    for ours, theirs in zip(preprocess_clips(ragged()), fast, strict=True):
+        if isinstance(ours, ValueError):
+            assert str(ours) == str(theirs)
+        else:
+            np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-6, atol=1e-6)
+            assert ours[1] == theirs[1]
+
+
+def test_the_extension_leaves_torch_alone():
+    """A process that prepares clips is small because it has no torch in it."""
+    if preprocess._skeleton_io is None:
+        pytest.skip("the extension is not built")
+    script = """
+import sys
+import numpy as np
+from ikem_fast.data import pipeline
+assert len(list(pipeline.preprocess([np.ones((3, 4, 25, 1))], "ntu-rgb+d"))) == 1
+sys.exit("torch" in sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], check=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([], 50, 0, 1, 2), "at least one array"),
+        (([np.ones((3, 4, 25))], 50, 0, 1, 2), "at least one array"),
+        (([np.ones((3, 4, 25, 1)), np.ones((3, 4, 25, 2))], 50, 0, 1, 2), "all of the same V, M and dtype"),
+        (([np.ones((3, 4, 25, 1)), np.ones((3, 4, 25, 1), "f4")], 50, 0, 1, 2), "V, M and dtype"),
+        (([np.ones((2, 4, 25, 1))], 50, 0, 1, 2), "V, M and dtype"),
+        (([np.ones((3, 4, 25, 1), ">f4")], 50, 0, 1, 2), "V, M and dtype"),
+        (([np.ones((3, 4, 25, 1))], 0, 0, 1, 2), "frame"),
+        (([np.ones((3, 4, 25, 1))], 50, 0, 1, 25), "expected joints"),
+        (([np.ones((3, 4, 25, 1))], 50, -1, 1, 2), "expected joints"),
+    ],
+)
+def test_the_extension_itself_refuses_what_would_read_out_of_bounds(arguments, message):
+    if preprocess._skeleton_io is None:
+        pytest.skip("the extension is not built")
+    with pytest.raises(ValueError, match=message):
+        preprocess._skeleton_io.preprocess(*arguments)
 
 
 def test_wrong_settings():

@@ -1,8 +1,9 @@
-"""The CUDA kernel without a GPU: it compiles for every architecture, and its body runs on CPU threads.
+"""The CUDA kernels without a GPU: they compile for every architecture, and their bodies run on CPU threads.
 
 What is left to a GPU (launch, streams, graphs, large tensors) is in tests/cuda/test_native_cuda.py.
 """
 
+import functools
 import os
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ import torch
 from torch.utils import cpp_extension
 
 from ikem_fast import augment
-from ikem_fast.ops import derive_modalities
+from ikem_fast.ops import derive_modalities, preprocess_clips
 from ikem_fast.skeleton import MODALITIES, Layout, get_layout
 
 ROOT = Path(__file__).parents[2]
@@ -28,12 +29,13 @@ def nvcc():
 
 
 @pytest.mark.skipif(nvcc() is None, reason="nvcc is not installed")
-def test_compiles_without_a_gpu_or_a_warning(tmp_path):
+@pytest.mark.parametrize("source", sorted((ROOT / "csrc").glob("*.cu")), ids=lambda source: source.name)
+def test_compiles_without_a_gpu_or_a_warning(source, tmp_path):
     known = subprocess.run([nvcc(), "--list-gpu-arch"], capture_output=True, text=True, check=True).stdout
     architectures = [a for a in ("80", "90", "100") if f"compute_{a}\n" in known]
     assert "90" in architectures
     command = [
-        nvcc(), "-c", ROOT / "csrc" / "modalities_cuda.cu", "-o", tmp_path / "kernel.o",
+        nvcc(), "-c", source, "-o", tmp_path / "kernel.o",
         "-O3", "-std=c++20", "-fmad=false", "-Werror", "all-warnings",
         "-DUSE_CUDA", "-DTORCH_TARGET_VERSION=0x020b000000000000",
         *cpp_extension.COMMON_NVCC_FLAGS,
@@ -46,19 +48,24 @@ def test_compiles_without_a_gpu_or_a_warning(tmp_path):
 
 @pytest.fixture(scope="module", params=["thread", "address,alignment"])
 def emulator(request, tmp_path_factory):
-    """Runs the kernel's body on CPU threads, as a program that aborts at what its sanitizer finds."""
+    """Builds a program that runs a kernel's body on CPU threads and aborts at what its sanitizer finds."""
+    build = lambda source: build_emulator(source, request.param, tmp_path_factory.mktemp("emulator"))  # noqa: E731
+    return functools.cache(build)
+
+
+def build_emulator(source, sanitizer, folder):
     compiler = shutil.which(os.environ.get("CXX", "c++"))
     if compiler is None:
         pytest.skip("no C++ compiler")
-    program = tmp_path_factory.mktemp("emulator") / "emulate_kernel"
+    program = folder / "emulator"
     command = [
-        compiler, Path(__file__).with_name("emulate_kernel.cpp"), "-o", program, "-O1", "-g", "-std=c++20",
-        "-ffp-contract=off", "-pthread", f"-fsanitize={request.param}", "-fno-sanitize-recover=all",
+        compiler, Path(__file__).with_name(source), "-o", program, "-O1", "-g", "-std=c++20",
+        "-ffp-contract=off", "-pthread", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all",
         "-DTORCH_TARGET_VERSION=0x020b000000000000", *INCLUDES,
     ]  # fmt: skip
     built = subprocess.run(command, capture_output=True, text=True)
     if "cannot find" in built.stderr:
-        pytest.skip(f"no -fsanitize={request.param} here: {built.stderr.splitlines()[-1]}")
+        pytest.skip(f"no -fsanitize={sanitizer} here: {built.stderr.splitlines()[-1]}")
     assert built.returncode == 0, built.stderr
     return program
 
@@ -111,7 +118,7 @@ def test_body_of_the_kernel_is_the_reference(emulator, tmp_path, N, T, M, layout
     frames = torch.randint(1, 100, (N,))
     shear, start = augment.draw_shear(N), augment.draw_crop_start(N, T)
     options = {"modalities": MODALITIES, "layout": layout, "out_dtype": out_dtype} | options
-    got = emulate(emulator, tmp_path, x, frames, shear, start, **options)
+    got = emulate(emulator("emulate_kernel.cpp"), tmp_path, x, frames, shear, start, **options)
     want = derive_modalities(
         x, frames, modalities=options["modalities"], layout=layout, shear=shear, crop_start=start,
         impl="reference",
@@ -120,3 +127,26 @@ def test_body_of_the_kernel_is_the_reference(emulator, tmp_path, N, T, M, layout
     for name, ours, theirs in zip(options["modalities"], got.float(), want, strict=True):
         scale = max(theirs.abs().max().item(), T / frames.min().item() if name == "angular_velocity" else 0)
         assert (ours - theirs).abs().max().item() <= (1e-6 + rounding) * scale, name
+
+
+@pytest.mark.parametrize("threads", [1, 5, 64])
+def test_body_of_preprocessing_is_the_reference(emulator, tmp_path, threads):
+    layout = get_layout("kinect-v1")
+    lengths = torch.tensor([7, 0, 40, 1, 5, 9])
+    raw = torch.randn(3, int(lengths.sum()), layout.num_joints, 2)
+    raw[:, 10:20, :, 0] = 0
+    raw[:, 48:53] -= raw[:, 48:53, :1].clone()  # centred on the first joint
+    raw[1, 55, 3, 1] = float("nan")
+    numbers = [len(lengths), raw.shape[1], 12, layout.num_joints, 2, layout.root, *layout.shoulders]
+    numbers += [*(lengths.cumsum(0) - lengths).tolist(), *lengths.tolist()]
+    source, result = tmp_path / "in", tmp_path / "out"
+    source.write_bytes(np.array(numbers, np.int64).tobytes() + raw.numpy().tobytes())
+    program = emulator("emulate_preprocessing.cpp")
+    done = subprocess.run([program, source, result, str(threads)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    content = result.read_bytes()
+    want, true_frames = preprocess_clips(raw, lengths, frames=12, layout=layout, impl="reference")
+    assert np.frombuffer(content[-8 * len(lengths) :], np.int64).tolist() == true_frames.tolist()
+    assert true_frames.tolist() == [7, 0, 30, 1, 5, -1]
+    got = torch.frombuffer(bytearray(content[: -8 * len(lengths)]), dtype=torch.float32).view(want.shape)
+    assert (got - want).abs().max().item() <= 1e-6 * want.abs().max().item()

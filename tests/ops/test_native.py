@@ -1,5 +1,7 @@
 """The compiled op library: what torch checks about an op, what is said when it is missing, memory safety."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -113,6 +115,24 @@ def test_a_crop_start_out_of_range_reads_the_clip_alone():
     )
     want = augment.temporal_crop(frames, torch.tensor([0, 4]), padding=2)
     assert torch.equal(got[0], want)
+
+
+def grants_huge_pages():
+    setting = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    return setting.exists() and "[never]" not in setting.read_text()
+
+
+@needs_kernel
+@pytest.mark.skipif(not grants_huge_pages(), reason="the system grants no huge pages")
+def test_memory_for_a_large_result_comes_in_huge_pages():
+    import resource
+
+    x = torch.randn(512, 3, 50, 25, 2)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    out = derive_modalities(x, impl="fused")
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    pages = out.numel() * out.element_size() // resource.getpagesize()
+    assert faults < pages / 4, "most of the result was handed over in small pages"
 
 
 def test_a_missing_library_is_reported_with_what_the_build_said(tmp_path, monkeypatch):

@@ -1,9 +1,14 @@
 """The tiled losses of CPU tensors, over several tiles and at their edges."""
 
+import functools
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._dynamo.testing import CompileCounterWithBackend
 
+from benchmarks import harness
 from ikem_fast import ops
 from ikem_fast.ops import reference, tiled
 
@@ -113,3 +118,73 @@ def test_a_loss_near_zero_keeps_its_digits(name):
     exact = gradient(name, {n: t.double() for n, t in arguments.items()}, "reference", temperature=0.1)[0]
     assert exact.max() < 2e-3
     assert relative(loss, exact) < 1e-4
+
+
+@each_loss
+def test_without_onednn_the_same(small_tiles, name, monkeypatch):
+    """The products of processors that oneDNN is not taken on."""
+    arguments = draw()
+    with_it = gradient(name, arguments)
+    monkeypatch.setattr(tiled, "_onednn_linear", None)
+    without = gradient(name, arguments)
+    assert all(relative(a, b) < 2e-6 for a, b in zip(with_it, without, strict=True))
+
+
+@pytest.mark.parametrize("B", [1, 3])
+@pytest.mark.parametrize(("M", "T", "W"), [(5, 7, 11), (1, 1, 1), (1, 9, 4), (6, 1, 3), (3, 4, 1)])
+def test_products_of_any_strides(B, M, T, W):
+    rows, keys = torch.randn(B, M, W), torch.randn(B, T, W)
+    expected = (rows.double() @ keys.double().mT).float()
+    larger = torch.full((B, 2 * T, W + 3), torch.nan)
+    larger[:, ::2, :W] = keys
+    for r in (rows, rows.mT.contiguous().mT):
+        for k in (keys, keys.mT.contiguous().mT, larger[:, ::2, :W]):
+            torch.testing.assert_close(tiled._products(r, k), expected)
+
+
+@each_loss
+def test_compiles_whole_and_once(small_tiles, name):
+    """fullgraph, forward and backward, dynamic batch size; one graph serves every batch."""
+    torch._dynamo.reset()
+    backend = CompileCounterWithBackend("aot_eager")
+    loss_of = functools.partial(getattr(ops, name), impl="fused")
+    compiled = torch.compile(loss_of, fullgraph=True, dynamic=True, backend=backend)
+    compilations = []
+    for N in (5, 7, 4):  # other numbers than the other sizes, which the compiler would take for the same
+        arguments = draw(N=N, K=10)
+        others = [arguments[other] for other in LOSSES[name][1:]]
+        leaves = [arguments[LOSSES[name][0]].clone().requires_grad_() for _ in range(2)]
+        for op, leaf in zip((compiled, loss_of), leaves, strict=True):
+            op(leaf, *others).sum().backward()
+        torch.testing.assert_close(leaves[0].grad, leaves[1].grad)
+        compilations.append(backend.frame_count)
+    assert len(set(compilations)) == 1
+
+
+@each_loss
+def test_same_bits_every_run_in_deterministic_mode(small_tiles, name):
+    """The mode also fills what `torch.empty` returns with NaN: nothing may go unwritten."""
+    arguments = draw()
+    torch.use_deterministic_algorithms(True)
+    try:
+        first, again = gradient(name, arguments), gradient(name, arguments)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert all(torch.equal(a, b) and a.isfinite().all() for a, b in zip(first, again, strict=True))
+
+
+@each_loss
+def test_bank_beyond_32_bits(name):
+    """Banks that lie more than 2³¹ numbers apart (address space that is never touched costs nothing)."""
+    arguments = {n: t.bfloat16() for n, t in draw(P=2, N=2, K=18).items()}
+    far = torch.empty(2**31 + 1024, dtype=torch.bfloat16).as_strided((2, 18, 16), (2**31 + 64, 16, 1))
+    far.copy_(arguments["queue"])
+    near, distant = gradient(name, arguments), gradient(name, arguments | {"queue": far})
+    assert all(torch.equal(a, b) for a, b in zip(near, distant, strict=True))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of a process from Linux")
+def test_memory_at_the_size_of_the_method():
+    """Cross and exchange, forward and backward: at most half a gigabyte above the inputs."""
+    names = ("cross_modal_contrast", "implicit_exchange")
+    assert harness.peak_memory("fused", names, 128, 32768, "cpu", torch.float32) <= 0.5e9

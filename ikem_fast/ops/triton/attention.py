@@ -10,20 +10,22 @@ a row puts the splits together in order, adds the positive, and leads the gradie
 
 # ruff: noqa: RUF005 (Triton tuples grow by +, it has no unpacking)
 
+import functools
 import math
 
 import torch
 import triton
 import triton.language as tl
 
+from ikem_fast.ops.triton import tuning
 from ikem_fast.ops.triton.launch import (
     LOG2E,
     MAX_SPLITS,
     block,
+    candidates,
     capability,
     on_device,
     operand_dtype,
-    pinned,
     readable,
     split_bank,
     unit_rows,
@@ -179,10 +181,10 @@ def attention(x, y, queue, temperature, wide, with_direction):
 
     x (P,N,D), or (P,N,P·D) if `wide`; y (P,N,D); queue (P,K,D).
     """
-    P, K, D = queue.shape
-    problems, rows, chunks = (1, P * x.shape[1], P) if wide else (P, x.shape[1], 1)
-    choice = pinned(
-        "wide_attention" if wide else "attention",
+    P, _, D = queue.shape
+    kernel, chunks = ("wide_attention", P) if wide else ("attention", 1)
+    choices = candidates(
+        kernel,
         operand_dtype(x),
         D,
         capability(x.device),
@@ -191,6 +193,13 @@ def attention(x, y, queue, temperature, wide, with_direction):
         outputs=chunks if with_direction else 0,
     )
     x, y, queue = x.contiguous(), y.contiguous(), readable(queue)
+    run = functools.partial(_attention, x, y, queue, temperature, wide, with_direction)
+    return tuning.launch(kernel, choices, x, queue, run, (with_direction,))
+
+
+def _attention(x, y, queue, temperature, wide, with_direction, choice):
+    P, K, D = queue.shape
+    problems, rows, chunks = (1, P * x.shape[1], P) if wide else (P, x.shape[1], 1)
     scale = LOG2E / (temperature * math.sqrt(chunks))
     groups = triton.cdiv(chunks, choice.output_chunks) if with_direction else 1
     row_blocks = triton.cdiv(rows, choice.rows)

@@ -1,6 +1,7 @@
 """How the bank kernels are launched: tile sizes for each GPU architecture, and the split of the bank.
 
-One pinned choice for each architecture, dtype and shape; nothing is tuned behind the caller's back.
+One pinned choice for each architecture, dtype and shape: the first of a table that fits. `tuning` takes the
+fastest instead where the user asked for that.
 """
 
 import contextlib
@@ -69,21 +70,31 @@ _TILES = {
     "distill_backward": [(64, 16, 8, 1, True), (32, 16, 4, 1, False)],
     "nearest": [(128, 128, 8, 3, True), (64, 64, 4, 2, True), (32, 16, 4, 1, True)],
 }  # fmt: skip
+# Ampere's matrix instructions (and Ada's) take their factors from registers alone: tiles that do not spill.
+_TILES_AMPERE = _TILES | {
+    "cross": [(64, 16, 8, 2, True), (32, 16, 4, 1, False)],
+    "cross_backward_narrowing": [(64, 16, 8, 1, True), (32, 16, 4, 1, False)],
+    "distill": [(16, 32, 4, 2, False), (16, 16, 4, 1, False)],
+    "distill_backward": [(16, 16, 4, 1, False)],
+}
 # Float32 factors are multiplied in three parts, which takes registers: these spill.
 _TILES_FLOAT32 = {kernel: [(64, 16, 8, 1, False), (32, 16, 4, 1, False)] for kernel in _TILES}
 _TILES_FLOAT32["nearest"] = [(64, 64, 4, 2, True), (32, 16, 4, 1, True)]
+_TILES_AMPERE_FLOAT32 = {kernel: [(16, 16, 4, 1, False)] for kernel in _TILES}
+_TILES_AMPERE_FLOAT32["nearest"] = [(32, 16, 4, 1, True)]
 # Accumulators (rows × features of the output) of one program: 96 registers of each of 256 threads.
 _ACCUMULATORS = 96 * 256
 _INTERPRETED_TILE = (16, 32, 4, 1, True)
 
 
-def pinned(kernel, operand, dim, capability, features=1, tiles=1, outputs=0):
-    """The launch of a kernel (a name in `_TILES`) on a GPU of this compute capability.
+def candidates(kernel, operand, dim, capability, features=1, tiles=1, outputs=0):
+    """The launches of a kernel (a name in `_TILES`) that fit a GPU of this compute capability, pinned first.
 
     features: chunks (rows, BLOCK_D) that a program multiplies; tiles: chunks (keys, BLOCK_D) of one step
     over the bank; outputs: chunks of gradient.
     """
-    chunk = block(dim) * operand.itemsize
+    # Float32 factors lie in shared memory twice: their large and their small part.
+    chunk = block(dim) * operand.itemsize * (2 if operand == torch.float32 else 1)
 
     def fits(rows, keys, stages, resident):
         kept = features * rows if resident else rows
@@ -91,12 +102,18 @@ def pinned(kernel, operand, dim, capability, features=1, tiles=1, outputs=0):
         accumulated = rows * block(dim) if outputs else 0
         return shared <= shared_memory(capability) and accumulated <= _ACCUMULATORS
 
-    tiles_of = _TILES_FLOAT32 if operand == torch.float32 else _TILES
-    candidates = [_INTERPRETED_TILE] if INTERPRETED else tiles_of[kernel]
-    chosen = (tile for tile in candidates if fits(tile[0], tile[1], tile[3], tile[4]))
-    rows, keys, warps, stages, resident = next(chosen, candidates[-1])
-    output_chunks = min(outputs, max(1, _ACCUMULATORS // (rows * block(dim))))
-    return Choice(rows, keys, warps, stages, resident, output_chunks, operand)
+    table = [_INTERPRETED_TILE] if INTERPRETED else _tiles(operand, capability)[kernel]
+    fitting = [tile for tile in table if fits(tile[0], tile[1], tile[3], tile[4])] or table[-1:]
+    return [
+        Choice(*tile, min(outputs, max(1, _ACCUMULATORS // (tile[0] * block(dim)))), operand)
+        for tile in fitting
+    ]
+
+
+def _tiles(operand, capability):
+    if capability[0] in (9, 10):
+        return _TILES_FLOAT32 if operand == torch.float32 else _TILES
+    return _TILES_AMPERE_FLOAT32 if operand == torch.float32 else _TILES_AMPERE
 
 
 def shared_memory(capability):

@@ -3,16 +3,19 @@
 Equal similarities are taken in the order of the bank, so the same bits come out of every run.
 """
 
+import functools
+
 import torch
 import triton
 import triton.language as tl
 
+from ikem_fast.ops.triton import tuning
 from ikem_fast.ops.triton.launch import (
     MAX_SPLITS,
+    candidates,
     capability,
     on_device,
     operand_dtype,
-    pinned,
     readable,
     split_bank,
     unit_rows,
@@ -110,10 +113,14 @@ def nearest_combine_kernel(
 
 def nearest(q, queue, topk):
     """Launch both kernels: values (P,N,topk) float32, indices (P,N,topk) int64, most similar first."""
+    q, queue = q.contiguous(), readable(queue)
+    choices = candidates("nearest", operand_dtype(q), queue.shape[-1], capability(q.device))
+    return tuning.launch("nearest", choices, q, queue, functools.partial(_nearest, q, queue, topk), (topk,))
+
+
+def _nearest(q, queue, topk, choice):
     P, K, D = queue.shape
-    queue = readable(queue)
     rows, TOPK = q.shape[1], triton.next_power_of_2(topk)
-    choice = pinned("nearest", operand_dtype(q), D, capability(q.device))
     row_blocks = triton.cdiv(rows, choice.rows)
     splits, keys_per_split = split_bank(K, choice, row_blocks * P, q.device)
 
@@ -122,7 +129,7 @@ def nearest(q, queue, topk):
     values = q.new_empty((P, rows, topk), dtype=torch.float32)
     indices = q.new_empty((P, rows, topk), dtype=torch.int64)
     with on_device(q):
-        unit = unit_rows(q.contiguous(), D, 1.0, choice.operand)
+        unit = unit_rows(q, D, 1.0, choice.operand)
         nearest_kernel[(row_blocks, splits, P)](
             unit, queue, part_values, part_indices, rows, K, keys_per_split, queue.stride(0), queue.stride(1),
             topk, D=D, TOPK=TOPK, **choice.tile(D),

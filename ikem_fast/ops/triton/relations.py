@@ -20,14 +20,15 @@ import torch
 import triton
 import triton.language as tl
 
+from ikem_fast.ops.triton import tuning
 from ikem_fast.ops.triton.launch import (
     LOG2E,
     MAX_SPLITS,
     block,
+    candidates,
     capability,
     on_device,
     operand_dtype,
-    pinned,
     readable,
     split_bank,
     unit_rows,
@@ -35,11 +36,11 @@ from ikem_fast.ops.triton.launch import (
 from ikem_fast.ops.triton.neighbors import nearest
 from ikem_fast.ops.triton.tiles import (
     LN2,
+    add_log_sum_exp,
     bank_tile,
     combine_splits,
     load_chunk,
     load_chunks,
-    log_add_exp,
     log_sum_exp_step,
     matmul,
     unit_keys,
@@ -233,25 +234,26 @@ def relations_combine_kernel(
 
     positive = scale * root * tl.sum(x * y)
     maximum, total = combine_splits(own_maximum_ptr + row, own_total_ptr + row, splits, rows, MAX_SPLITS)
-    own = log_add_exp(positive, maximum + tl.log2(total))
+    own_maximum, own_total = add_log_sum_exp(maximum, total, positive, 1.0)
     positives = 1 + topk if SLOTS == 0 else 1 + 2 * topk
     terms = anchors - 1 if SYMMETRIC else anchors
     loss = 0.0
     for term in range(terms):
         anchor = (feature + 1 + term) % anchors if SYMMETRIC else term
-        partition = own
+        maximum = own_maximum
+        total = own_total
         if SLOTS > 0:
             # A pair of features is in the slots of the one that the other follows within half a turn.
             swapped = (term >= SLOTS) if SYMMETRIC else (term < 0)
             owner = tl.where(swapped, anchor, feature)
             slot = tl.where(swapped, anchors - 2 - term, term)
             offset = (owner * SLOTS + slot) * clips + clip
-            maximum, total = combine_splits(
+            pair_maximum, pair_total = combine_splits(
                 pair_maximum_ptr + offset, pair_total_ptr + offset, splits, rows * SLOTS, MAX_SPLITS
             )
-            partition = log_add_exp(own, maximum + tl.log2(total))
+            maximum, total = add_log_sum_exp(own_maximum, own_total, pair_maximum, pair_total)
         pair = (feature * anchors + anchor) * clips + clip
-        tl.store(partition_ptr + pair, partition)
+        tl.store(partition_ptr + pair, maximum + tl.log2(total))
 
         mined = 0.0
         for t in range(topk):
@@ -263,7 +265,8 @@ def relations_combine_kernel(
             score = scale / root * tl.sum(x * keys)
             tl.store(scores_ptr + pair * topk + t, score)
             mined += score * (1.0 + tl.load(nearest_ptr + at)) if SLOTS > 0 else score
-        loss += partition - (positive + mined * root * root) / positives
+        # In this order, the difference of two large numbers loses few digits.
+        loss += (maximum - (positive + mined * root * root) / positives) + tl.log2(total)
     tl.store(loss_ptr + row, loss * LN2 / terms)
     if SYMMETRIC:
         # What a feature would be to itself: never read, and defined all the same.
@@ -280,24 +283,34 @@ def relations(x, y, queue, temperature, wide, topk, context):
     y (P,N,D) the keys; queue (P,K,D). Also returned, as `relations_backward` takes them: partition (A,B,N),
     scores (A,B,N,topk), mined (B,N,topk) and nearest (B,N,topk).
     """
-    _, K, D = queue.shape
     x, y, queue = x.contiguous(), y.contiguous(), readable(queue)
-    symmetric, chunks = not wide, x.shape[-1] // D
-    features, clips, _ = x.shape
-    anchors = y if wide else x
-    B = len(anchors)
-    slots = (B // 2 if symmetric else B) if context else 0
-    root = math.sqrt(LOG2E / temperature)
-    scale = root / math.sqrt(chunks)
-    operand = operand_dtype(x)
-    choice = pinned(
-        "cross" if symmetric else "distill",
-        operand,
+    D = queue.shape[-1]
+    kernel, chunks, slots = "distill" if wide else "cross", x.shape[-1] // D, _slots(queue, wide, context)
+    choices = candidates(
+        kernel,
+        operand_dtype(x),
         D,
         capability(x.device),
         features=chunks + slots,
-        tiles=chunks + slots if symmetric else chunks,
+        tiles=chunks if wide else chunks + slots,
     )
+    values, mined = nearest(y if wide else x, queue, topk)
+    run = functools.partial(_relations, x, y, queue, mined, values, temperature, wide, topk, context)
+    return *tuning.launch(kernel, choices, x, queue, run, (context,)), mined, values
+
+
+def _slots(queue, wide, context):
+    """How many anchors a program takes beside its feature: all, or of those that are features half."""
+    return (len(queue) if wide else len(queue) // 2) if context else 0
+
+
+def _relations(x, y, queue, mined, values, temperature, wide, topk, context, choice):
+    B, K, D = queue.shape
+    symmetric, slots = not wide, _slots(queue, wide, context)
+    features, clips, chunks = *x.shape[:2], x.shape[-1] // D
+    anchors = y if wide else x
+    root = math.sqrt(LOG2E / temperature)
+    scale = root / math.sqrt(chunks)
     row_blocks = triton.cdiv(clips, choice.rows)
     splits, keys_per_split = split_bank(K, choice, row_blocks * features, x.device)
 
@@ -309,11 +322,10 @@ def relations(x, y, queue, temperature, wide, topk, context):
         new((features, B, clips)),
         new((features, B, clips, topk)),
     )
-    values, mined = nearest(anchors, queue, topk)
     strides = queue.stride(0), queue.stride(1)
     with on_device(x):
-        unit = unit_rows(x, D, scale, operand)
-        unit_anchors = unit if symmetric else unit_rows(anchors, D, root, operand)
+        unit = unit_rows(x, D, scale, choice.operand)
+        unit_anchors = unit if symmetric else unit_rows(anchors, D, root, choice.operand)
         relations_kernel[(row_blocks, splits, features)](
             unit, unit_anchors, queue, own_maximum, own_total, pair_maximum, pair_total,
             clips, K, keys_per_split, *strides, B, root,
@@ -325,4 +337,4 @@ def relations(x, y, queue, temperature, wide, topk, context):
             D=D, BLOCK_D=block(D), CHUNKS=chunks, BLOCK_CHUNKS=triton.next_power_of_2(chunks),
             SLOTS=slots, SYMMETRIC=symmetric, MAX_SPLITS=MAX_SPLITS,
         )  # fmt: skip
-    return loss, partition, scores, mined, values
+    return loss, partition, scores

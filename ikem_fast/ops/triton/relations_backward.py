@@ -11,19 +11,21 @@ few keys that were mined, the positive and the normalisation follow in a second 
 
 # ruff: noqa: RUF005 (Triton tuples grow by +, it has no unpacking)
 
+import functools
 import math
 
 import torch
 import triton
 import triton.language as tl
 
+from ikem_fast.ops.triton import tuning
 from ikem_fast.ops.triton.launch import (
     LOG2E,
     block,
+    candidates,
     capability,
     on_device,
     operand_dtype,
-    pinned,
     readable,
     split_bank,
     unit_rows,
@@ -260,26 +262,40 @@ def relations_backward(grad, x, y, queue, partition, scores, mined, values, temp
 
     grad (A,N); the other arguments as `relations` took and returned them.
     """
-    _, K, D = queue.shape
     x, y, queue, grad = x.contiguous(), y.contiguous(), readable(queue), grad.float().contiguous()
-    symmetric, chunks = not wide, x.shape[-1] // D
-    features, clips, _ = x.shape
-    anchors = y if wide else x
-    B = len(anchors)
-    terms = B - 1 if symmetric else B
-    slots = terms if context else 0
-    root = math.sqrt(LOG2E / temperature)
-    scale = root / math.sqrt(chunks)
-    operand = operand_dtype(x)
-    choice = pinned(
-        backward_tiles(symmetric, queue.dtype, operand),
+    D, operand = queue.shape[-1], operand_dtype(x)
+    chunks, slots = x.shape[-1] // D, _terms(queue, wide) if context else 0
+    kernel = backward_tiles(not wide, queue.dtype, operand)
+    choices = candidates(
+        kernel,
         operand,
         D,
         capability(x.device),
         features=chunks + slots,
-        tiles=chunks + slots if symmetric else chunks,
+        tiles=chunks if wide else chunks + slots,
         outputs=chunks,
     )
+    run = functools.partial(
+        _relations_backward, grad, x, y, queue, partition, scores, mined, values, temperature, wide, topk,
+        context,
+    )  # fmt: skip
+    return tuning.launch(kernel, choices, x, queue, run, (context,))
+
+
+def _terms(queue, wide):
+    """How many anchors guide a feature: all, or where features are anchors all others."""
+    return len(queue) if wide else len(queue) - 1
+
+
+def _relations_backward(
+    grad, x, y, queue, partition, scores, mined, values, temperature, wide, topk, context, choice
+):
+    B, K, D = queue.shape
+    symmetric, terms = not wide, _terms(queue, wide)
+    features, clips, chunks = *x.shape[:2], x.shape[-1] // D
+    anchors = y if wide else x
+    root = math.sqrt(LOG2E / temperature)
+    scale = root / math.sqrt(chunks)
     groups = triton.cdiv(chunks, choice.output_chunks)
     row_blocks = triton.cdiv(clips, choice.rows)
     splits, keys_per_split = split_bank(K, choice, row_blocks * features * groups, x.device)
@@ -288,8 +304,8 @@ def relations_backward(grad, x, y, queue, partition, scores, mined, values, temp
     gradient = torch.empty_like(x)
     strides = queue.stride(0), queue.stride(1)
     with on_device(x):
-        unit = unit_rows(x, D, scale, operand)
-        unit_anchors = unit if symmetric else unit_rows(anchors, D, root, operand)
+        unit = unit_rows(x, D, scale, choice.operand)
+        unit_anchors = unit if symmetric else unit_rows(anchors, D, root, choice.operand)
         relations_backward_kernel[(row_blocks, splits, features * groups)](
             unit, unit_anchors, queue, grad, partition, output, clips, K, keys_per_split, *strides, B, root,
             D=D, CHUNKS=chunks, OUTPUT_CHUNKS=choice.output_chunks, TERMS=terms, CONTEXT=context,

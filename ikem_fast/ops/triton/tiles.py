@@ -88,10 +88,10 @@ def combine_splits(maximum_ptr, total_ptr, splits, stride, MAX_SPLITS: tl.conste
 
 
 @triton.jit
-def log_add_exp(a, b):
-    """log₂(2^a + 2^b) of finite a, and b finite or −∞."""
-    high = tl.maximum(a, b)
-    return high + tl.log2(tl.exp2(a - high) + tl.exp2(b - high))
+def add_log_sum_exp(maximum, total, other_maximum, other_total):
+    """The running pair of two log₂ Σ 2^x = maximum + log₂ total together; one maximum must be finite."""
+    high = tl.maximum(maximum, other_maximum)
+    return high, total * tl.exp2(maximum - high) + other_total * tl.exp2(other_maximum - high)
 
 
 @triton.jit

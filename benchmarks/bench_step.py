@@ -1,0 +1,286 @@
+"""A whole training step of each phase, against the published formulation of the same step.
+
+`python -m pytest --benchmark benchmarks/bench_step.py` times each by itself, on small batches.
+
+usage: python -m benchmarks.bench_step [--device cpu|cuda] [--rounds N] [--quick] [--publish]
+                                       [--out benchmarks/results]
+
+checks that losses and updated weights agree, times the steps at the method's size (128 clips, bank of 32768,
+full width) in turn, with peak memory and the share of each part; then, unless --quick, this package's step
+over batch, bank and modalities. Writes step-DEVICE.json and step-DEVICE.png; --publish puts table and plot
+into docs/performance.md.
+"""
+
+import argparse
+import functools
+import multiprocessing
+import time
+from collections import defaultdict
+from pathlib import Path
+from statistics import median
+
+import pytest
+import torch
+
+from benchmarks import harness
+from benchmarks.publish import publish, where
+from benchmarks.published_step import PublishedStep
+from ikem_fast import MODALITIES, augment
+from ikem_fast.nn import IKEM, RelationalDistiller
+from ikem_fast.train.config import PretrainConfig
+from ikem_fast.train.distributed import Processes
+from ikem_fast.train.step import Step
+
+PUBLISHED = "published"
+PHASES = ("contrast", "exchange", "distillation")
+PARTS = ("augment+derive", "query", "key", "loss", "backward", "optimiser")
+# Of one encoder and one clip (3,50,25,2), forward; a backward pass is two forward passes (see roofline.py).
+FLOP_PER_CLIP = 1.2e9
+
+
+def make_model(phase, K, modalities=MODALITIES, dropout=0.5, impl="auto", device="cpu", **width):
+    torch.manual_seed(0)
+    teacher = IKEM(queue_size=K, modalities=modalities, dropout=dropout, impl=impl, **width)
+    if phase != "distillation":
+        return teacher.to(device)
+    options = {"queue_size": K, "modalities": modalities, "dropout": dropout, "impl": impl}
+    return RelationalDistiller(teacher=teacher, **options, **width).to(device)
+
+
+def make_batch(N, device="cpu"):
+    """Clips, frame counts, and the parameters of two views."""
+    generator = torch.Generator().manual_seed(1)
+    clips = torch.randn(N, 3, 50, 25, 2, generator=generator)
+    clips[::2, ..., 1] = 0
+    frames = torch.randint(20, 200, (N,), generator=generator)
+    views = [
+        {
+            "shear": augment.draw_shear(N, generator=generator).to(device),
+            "crop_start": augment.draw_crop_start(N, 50, generator=generator).to(device),
+        }
+        for _ in range(2)
+    ]
+    return clips.to(device), frames.to(device), views
+
+
+def ours(model, N, device="cpu", *, amp=True, lr=0.1, **speed):
+    """The trainer's own step: call(clips, frames, views, phase) → losses."""
+    config = PretrainConfig(data=Path(), out=Path(), batch_size=N, amp=amp, lr=lr, **speed)
+    alone = Processes(0, 1, torch.device(device))
+
+    def forward(clips, frames, first, second, phase):
+        if phase == "distillation":
+            return model(clips, clips, frames, augment_teacher=first, augment_student=second)
+        return model(clips, clips, frames, exchange=phase == "exchange", augment_q=first, augment_k=second)
+
+    step = Step(model, forward, config, alone)
+    return lambda clips, frames, views, phase: step(clips, frames, views, len(clips), phase)
+
+
+def ways(phase, N, K, device, only=None, **options):
+    """Name → step, each on a model of its own with the same weights."""
+
+    def make(name, speed):
+        model = make_model(
+            phase, K, impl="reference" if name == PUBLISHED else "auto", device=device, **options
+        )
+        return PublishedStep(model) if name == PUBLISHED else ours(model, N, device, **speed)
+
+    speeds = {
+        PUBLISHED: None,
+        "this package, float32": {"amp": False},
+        "this package, bfloat16": {},
+    }
+    if device == "cuda":
+        speeds |= {
+            "this package, bfloat16, compiled": {"compile": "max"},
+            "this package, bfloat16, CUDA graph": {"cuda_graph": True},
+            "this package, bfloat16, compiled, CUDA graph": {"compile": "max", "cuda_graph": True},
+        }
+    return {name: make(name, speed) for name, speed in speeds.items() if only in (None, name)}
+
+
+def check_agreement(phase, device="cpu", N=16, K=64):
+    """Without dropout, two steps give the published losses: the second with weights that the first moved."""
+    batch = make_batch(N, device)
+    options = {"K": K, "dropout": 0.0, "device": device, "hidden_channels": 4, "hidden_dim": 32}
+    steps = {
+        "published": PublishedStep(make_model(phase, impl="reference", **options), lr=0.01),
+        "float32": ours(make_model(phase, **options), N, device, amp=False, lr=0.01),
+        "bfloat16": ours(make_model(phase, **options), N, device, lr=0.01),
+    }
+    for _ in range(2):
+        losses = {name: step(*batch, phase).float() for name, step in steps.items()}
+        for name, tolerance in (("float32", 1e-3), ("bfloat16", 0.05)):
+            off = ((losses[name] - losses["published"]).abs() / losses["published"].abs()).max().item()
+            if not off < tolerance:
+                raise AssertionError(f"{phase}: {name} losses are {off:.1e} away from the published step's")
+
+
+def timed(call, device):
+    start = time.perf_counter()
+    call()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def peak_memory(phase, way, N, K, device):
+    """Bytes at the highest point of a few steps: of a process of their own on a CPU, of torch on a GPU."""
+    if device == "cuda":
+        return _peak(phase, way, N, K, device)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_peak, (phase, way, N, K, device))
+
+
+def _peak(phase, way, N, K, device):
+    batch, step = make_batch(N, device), ways(phase, N, K, device, only=way)[way]
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    # The allocator keeps some of what a step freed, so that later ones take more. Published ones are slow.
+    for _ in range(1 if way == PUBLISHED else 3):
+        step(*batch, phase)
+    return torch.cuda.max_memory_allocated() if device == "cuda" else harness.resident("VmHWM")
+
+
+def parts_of(call):
+    """Seconds in each named part of one call; deriving is taken out of the part it happens in."""
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities) as profile:
+        call()
+    seconds = defaultdict(float)
+    for event in profile.events():
+        if event.name in PARTS:
+            seconds[event.name] += event.cpu_time_total / 1e6
+            parent = event.cpu_parent
+            while parent is not None and parent.name not in PARTS:
+                parent = parent.cpu_parent
+            if parent is not None:
+                seconds[parent.name] -= event.cpu_time_total / 1e6
+    return dict(seconds)
+
+
+def measure(phase, N, K, device, rounds):
+    """Rows of results, the steps timed in turn."""
+    batch = make_batch(N, device)
+    calls = {n: functools.partial(step, *batch, phase) for n, step in ways(phase, N, K, device).items()}
+    for name, call in calls.items():
+        if device == "cuda" or name != PUBLISHED:  # which is its own warm-up: seconds of plain torch
+            call()
+    seconds = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            seconds[name].append(timed(call, device))
+    rows = []
+    for name, call in calls.items():
+        row = {"phase": phase, "way": name, "N": N, "K": K, **harness.summary(seconds[name])}
+        row["clips_per_s"] = N / row["median_s"]
+        if device == "cpu":
+            row["parts_s"] = parts_of(call)
+        rows.append(row)
+    del calls, call
+    for row in rows:
+        row["peak_bytes"] = peak_memory(phase, row["way"], N, K, device)
+    return rows
+
+
+def sweep(device, rounds=3):
+    """This package's step of phase 2 over batch, bank and number of modalities."""
+    largest = 4096 if device == "cuda" else 256
+    points = [(N, 32768, 6) for N in (16, 64, 128, 256, 512, 4096) if largest >= N]
+    points += [(128, K, 6) for K in (4096, 131072)] + [(128, 32768, P) for P in (2, 3, 4)]
+    rows = []
+    for N, K, P in points:
+        batch, model = make_batch(N, device), make_model("exchange", K, MODALITIES[:P], device=device)
+        call = functools.partial(ours(model, N, device), *batch, "exchange")
+        seconds = [timed(call, device) for _ in range(rounds + 1)][1:]
+        rows.append({"N": N, "K": K, "P": P, "median_s": median(seconds), "clips_per_s": N / median(seconds)})
+        print(rows[-1], flush=True)
+    return rows
+
+
+def table(results):
+    lines = [
+        where(results["machine"]),
+        "",
+        "| phase | step | time, s (p10–p90) | clips/s | against published | peak, GB |",
+        "| --- | --- | --: | --: | --: | --: |",
+    ]
+    published = {r["phase"]: r["median_s"] for r in results["rows"] if r["way"] == PUBLISHED}
+    for row in results["rows"]:
+        spread = f"{row['median_s']:.3g} ({row['p10_s']:.3g}–{row['p90_s']:.3g})"
+        ratio = published[row["phase"]] / row["median_s"]
+        lines.append(
+            f"| {row['phase']} | {row['way']} | {spread} | {row['clips_per_s']:.3g} | {ratio:.1f}× | "
+            f"{row['peak_bytes'] / 1e9:.2f} |"
+        )
+    if any("parts_s" in row for row in results["rows"]):
+        lines += ["", "Where the time goes, seconds:", "", "| phase | step | " + " | ".join(PARTS) + " |"]
+        lines.append("| --- | --- |" + " --: |" * len(PARTS))
+        for row in results["rows"]:
+            cells = (f"{row['parts_s'].get(part, 0):.2f}" for part in PARTS)
+            lines.append(f"| {row['phase']} | {row['way']} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def plot(results, path):
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    axes = figure.subplots(1, 3, sharey=True)
+    rows = results["sweep"]
+    for axis, (name, label) in zip(
+        axes, {"N": "clips in a batch", "K": "keys in a bank", "P": "modalities"}.items(), strict=True
+    ):
+        usual = {"N": 128, "K": 32768, "P": 6}
+        points = sorted(
+            (row[name], row["median_s"])
+            for row in rows
+            if all(row[other] == usual[other] for other in usual if other != name)
+        )
+        axis.plot(*zip(*points, strict=True), marker="o")
+        axis.set(xlabel=label, yscale="log", xscale="linear" if name == "P" else "log")
+        axis.grid(alpha=0.3, which="both")
+    axes[0].set_ylabel("a step of phase 2, s")
+    axes[0].set_title(f"{results['machine']['gpu'] or results['machine']['cpu']}, bfloat16")
+    figure.savefig(path, dpi=120)
+
+
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("way", [PUBLISHED, "this package, float32", "this package, bfloat16"])
+def test_step_of_16_clips(benchmark, phase, way):
+    check_agreement(phase)
+    batch, step = make_batch(16), ways(phase, 16, 4096, "cpu", only=way)[way]
+    benchmark.group = f"{phase}, a step of 16 clips"
+    benchmark.pedantic(step, args=(*batch, phase), rounds=3, warmup_rounds=1)
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--quick", action="store_true", help="the method's size alone")
+    parser.add_argument("--publish", action="store_true", help="put the figures into docs/performance.md")
+    parser.add_argument("--out", type=Path, default=harness.ROOT / "benchmarks" / "results")
+    arguments = parser.parse_args()
+    device = arguments.device
+
+    for phase in PHASES:
+        check_agreement(phase, device)
+    results = {"machine": harness.machine(device), "rows": [], "sweep": []}
+    for phase in PHASES:
+        results["rows"] += measure(phase, 128, 32768, device, arguments.rounds)
+        harness.write_json(arguments.out / f"step-{device}.json", results)
+        print("\n".join(table(results)), flush=True)
+    if not arguments.quick:
+        results["sweep"] = sweep(device)
+        harness.write_json(arguments.out / f"step-{device}.json", results)
+        plot(results, arguments.out / f"step-{device}.png")
+    if arguments.publish:
+        publish("step", table(results), sorted(arguments.out.glob(f"step-{device}.png")))
+
+
+if __name__ == "__main__":
+    main()
