@@ -153,7 +153,7 @@ def synchronise_normalisation(model, processes):
 
 
 class SynchronisedBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """Batch normalisation over the batches of all processes, on any backend; on one it is torch's.
+    """Batch normalisation over the batches of all processes, on any backend.
 
     torch's own SyncBatchNorm refuses CPUs. Takes the place of `original` with its parameters and buffers.
     """
