@@ -54,6 +54,7 @@ def _fused():
     return [
         ("derive_modalities, preprocess_clips on the CPU", status["cpu"]),
         ("derive_modalities, preprocess_clips on a GPU", status["cuda"]),
+        ("blocks of the encoder on the CPU", status["cpu"]),
         ("bank losses on the CPU", "ok"),
         ("bank losses on a GPU", _importable("ikem_fast.ops.triton", "plain torch in their place")),
         ("autotuning of the bank losses", _autotuning()),

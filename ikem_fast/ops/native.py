@@ -16,6 +16,7 @@ from ikem_fast.skeleton import MODALITIES
 _PACKAGE = Path(__file__).resolve().parents[1]
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _CUDA_JOINTS = 512  # kMaxJoints in csrc/modalities_kernel.cuh
+_OPS = ("derive_modalities", "preprocess_clips", "block_output")  # one of each file that registers ops
 
 
 def _recorded(part):
@@ -36,6 +37,9 @@ def _load():
     except OSError as e:
         reason = e.__cause__ or e  # torch names the file, the cause says what is wrong with it
         return None, f"{library} cannot be loaded: {reason}"
+    missing = [name for name in _OPS if not hasattr(torch.ops.ikem_fast, name)]
+    if missing:
+        return None, f"{library} is of another version, without {', '.join(missing)}: build the package again"
     return library, None
 
 

@@ -150,6 +150,13 @@ def test_a_broken_library_is_reported_with_the_loader_s_words(tmp_path, monkeypa
     assert library is None and "cannot be loaded" in problem and "invalid ELF header" in problem
 
 
+@needs_kernel
+def test_a_library_of_another_version_is_reported_and_left_alone(monkeypatch):
+    monkeypatch.setattr(native, "_OPS", (*native._OPS, "an_op_to_come"))
+    library, problem = native._load()
+    assert library is None and "without an_op_to_come: build the package again" in problem
+
+
 def test_without_a_library_auto_works_and_fused_says_why(monkeypatch):
     x = torch.randn(2, 3, 6, 25, 2)
     want = derive_modalities(x, impl="reference")
