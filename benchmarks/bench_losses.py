@@ -28,6 +28,7 @@ import torch
 
 from benchmarks import harness, roofline
 from benchmarks.harness import LOSSES, NEAREST, WAYS, D, P, S
+from benchmarks.publish import publish, where
 from ikem_fast import ops
 
 SETTING = {"N": 128, "K": 32768}
@@ -259,13 +260,10 @@ def left_out(results):
 
 def table(results):
     """The figures as Markdown: all there is of the method's size, then times over the grid of sizes."""
-    machine, ceilings = results["machine"], results["ceilings"]
-    commit = (machine["commit"] or "unknown")[:10]
-    where = machine["gpu"] or f"{machine['cpu']}, {machine['threads']} of {machine['cores']} cores"
+    ceilings = results["ceilings"]
     lines = [
-        f"{where}; torch {machine['torch']}; {results['dtype'].removeprefix('torch.')}; load before"
-        f" {machine['load']:.1f}; commit {commit}. Ceilings measured beside them:"
-        f" {ceilings['operations_per_s'] / 1e9:.0f} GFLOP/s, {ceilings['bytes_per_s'] / 1e9:.1f} GB/s.",
+        f"{where(results['machine'])} In {results['dtype'].removeprefix('torch.')}. Ceilings measured beside"
+        f" them: {ceilings['operations_per_s'] / 1e9:.0f} GFLOP/s, {ceilings['bytes_per_s'] / 1e9:.1f} GB/s.",
         "",
         ratios(results["rows"]),
         "",
@@ -305,25 +303,11 @@ def table(results):
                 cells.append(" / ".join("–" if t is None else f"{t * 1e3:.3g}" for t in three))
             passes = _passes({"backward": backward})
             lines.append(f"| {losses.replace('+', ' + ')} | {passes} | {N} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return lines
 
 
 def _passes(row):
     return "forward + backward" if row["backward"] else "forward"
-
-
-def publish(results, device, out):
-    """Put the table and the plots between their two marks in docs/performance.md."""
-    page = harness.ROOT / "docs" / "performance.md"
-    start, end = (
-        f"<!-- losses-{device}: written by benchmarks/bench_losses.py -->",
-        f"<!-- losses-{device}: end -->",
-    )
-    text = page.read_text()
-    before, after = text.split(start)[0], text.split(end)[1]
-    plots = sorted(out.resolve().glob(f"losses-{device}-*.png"))
-    images = [f"![{plot.stem}]({os.path.relpath(plot, page.parent)})" for plot in plots]
-    page.write_text("\n".join([before + start, table(results), "", *images, end + after]))
 
 
 def main():
@@ -373,7 +357,8 @@ def main():
                 run(names, N, K, backward, memory, rounds=3)
     plot(rows, device, arguments.out)
     if arguments.publish:
-        publish(json.loads((arguments.out / f"losses-{device}.json").read_text()), device, arguments.out)
+        results = json.loads((arguments.out / f"losses-{device}.json").read_text())
+        publish(f"losses-{device}", table(results), sorted(arguments.out.glob(f"losses-{device}-*.png")))
 
 
 if __name__ == "__main__":
