@@ -77,27 +77,23 @@ def ours(model, N, device="cpu", *, amp=True, lr=0.1, **speed):
     return lambda clips, frames, views, phase: step(clips, frames, views, len(clips), phase)
 
 
-def ways(phase, N, K, device, only=None, **options):
-    """Name → step, each on a model of its own with the same weights."""
-
-    def make(name, speed):
-        model = make_model(
-            phase, K, impl="reference" if name == PUBLISHED else "auto", device=device, **options
-        )
-        return PublishedStep(model) if name == PUBLISHED else ours(model, N, device, **speed)
-
-    speeds = {
-        PUBLISHED: None,
-        "this package, float32": {"amp": False},
-        "this package, bfloat16": {},
-    }
+def speeds(device):
+    """Name of a way → its settings of `ours`; None for the published step."""
+    known = {PUBLISHED: None, "this package, float32": {"amp": False}, "this package, bfloat16": {}}
     if device == "cuda":
-        speeds |= {
+        known |= {
             "this package, bfloat16, compiled": {"compile": "max"},
             "this package, bfloat16, CUDA graph": {"cuda_graph": True},
             "this package, bfloat16, compiled, CUDA graph": {"compile": "max", "cuda_graph": True},
         }
-    return {name: make(name, speed) for name, speed in speeds.items() if only in (None, name)}
+    return known
+
+
+def make_step(way, phase, N, K, device):
+    """call(clips, frames, views, phase) → losses, on a model of its own; all ways' have the same weights."""
+    if way == PUBLISHED:
+        return PublishedStep(make_model(phase, K, impl="reference", device=device))
+    return ours(make_model(phase, K, device=device), N, device, **speeds(device)[way])
 
 
 def check_agreement(phase, device="cpu", N=16, K=64):
@@ -134,7 +130,7 @@ def peak_memory(phase, way, N, K, device):
 
 
 def _peak(phase, way, N, K, device):
-    batch, step = make_batch(N, device), ways(phase, N, K, device, only=way)[way]
+    batch, step = make_batch(N, device), make_step(way, phase, N, K, device)
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     # The allocator keeps some of what a step freed, so that later ones take more. Published ones are slow.
@@ -160,10 +156,12 @@ def parts_of(call):
     return dict(seconds)
 
 
-def measure(phase, N, K, device, rounds):
-    """Rows of results, the steps timed in turn."""
+def measure(phase, N, K, device, rounds, peaks):
+    """Rows of results, the steps timed in turn. peaks: {(phase, way): bytes}."""
     batch = make_batch(N, device)
-    calls = {n: functools.partial(step, *batch, phase) for n, step in ways(phase, N, K, device).items()}
+    calls = {
+        way: functools.partial(make_step(way, phase, N, K, device), *batch, phase) for way in speeds(device)
+    }
     for name, call in calls.items():
         if device == "cuda" or name != PUBLISHED:  # which is its own warm-up: seconds of plain torch
             call()
@@ -174,13 +172,10 @@ def measure(phase, N, K, device, rounds):
     rows = []
     for name, call in calls.items():
         row = {"phase": phase, "way": name, "N": N, "K": K, **harness.summary(seconds[name])}
-        row["clips_per_s"] = N / row["median_s"]
+        row |= {"clips_per_s": N / row["median_s"], "peak_bytes": peaks[phase, name]}
         if device == "cpu":
             row["parts_s"] = parts_of(call)
         rows.append(row)
-    del calls, call
-    for row in rows:
-        row["peak_bytes"] = peak_memory(phase, row["way"], N, K, device)
     return rows
 
 
@@ -250,7 +245,7 @@ def plot(results, path):
 @pytest.mark.parametrize("way", [PUBLISHED, "this package, float32", "this package, bfloat16"])
 def test_step_of_16_clips(benchmark, phase, way):
     check_agreement(phase)
-    batch, step = make_batch(16), ways(phase, 16, 4096, "cpu", only=way)[way]
+    batch, step = make_batch(16), make_step(way, phase, 16, 4096, "cpu")
     benchmark.group = f"{phase}, a step of 16 clips"
     benchmark.pedantic(step, args=(*batch, phase), rounds=3, warmup_rounds=1)
 
@@ -270,8 +265,11 @@ def main():
     for phase in PHASES:
         check_agreement(phase, device)
     results = {"machine": harness.machine(device), "rows": [], "sweep": []}
+    size = (128, 32768, device)
+    # Peaks first: timing leaves this process with more than it lets others take.
+    peaks = {(phase, way): peak_memory(phase, way, *size) for phase in PHASES for way in speeds(device)}
     for phase in PHASES:
-        results["rows"] += measure(phase, 128, 32768, device, arguments.rounds)
+        results["rows"] += measure(phase, *size, arguments.rounds, peaks)
         harness.write_json(arguments.out / f"step-{device}.json", results)
         print("\n".join(table(results)), flush=True)
     if not arguments.quick:
