@@ -12,6 +12,7 @@ into docs/performance.md.
 """
 
 import argparse
+import ctypes
 import functools
 import multiprocessing
 import time
@@ -113,7 +114,14 @@ def check_agreement(phase, device="cpu", N=16, K=64):
                 raise AssertionError(f"{phase}: {name} losses are {off:.1e} away from the published step's")
 
 
+def give_back(device):
+    """Return what past steps took and freed, or it would be missing to the next."""
+    if device == "cpu":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def timed(call, device):
+    give_back(device)
     start = time.perf_counter()
     call()
     if device == "cuda":
@@ -121,15 +129,16 @@ def timed(call, device):
     return time.perf_counter() - start
 
 
-def peak_memory(phase, way, N, K, device):
-    """Bytes at the highest point of a few steps: of a process of their own on a CPU, of torch on a GPU."""
+def apart(device, function, *arguments):
+    """function(*arguments) in a process of its own on a CPU, where none gives back all that it took."""
     if device == "cuda":
-        return _peak(phase, way, N, K, device)
+        return function(*arguments)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_peak, (phase, way, N, K, device))
+        return pool.apply(function, arguments)
 
 
-def _peak(phase, way, N, K, device):
+def peak_memory(phase, way, N, K, device):
+    """Bytes at the highest point of a few steps: of this process on a CPU, of torch on a GPU."""
     batch, step = make_batch(N, device), make_step(way, phase, N, K, device)
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -157,7 +166,7 @@ def parts_of(call):
 
 
 def measure(phase, N, K, device, rounds, peaks):
-    """Rows of results, the steps timed in turn. peaks: {(phase, way): bytes}."""
+    """Rows of results, the steps timed in turn. peaks: {way: bytes}."""
     batch = make_batch(N, device)
     calls = {
         way: functools.partial(make_step(way, phase, N, K, device), *batch, phase) for way in speeds(device)
@@ -172,8 +181,9 @@ def measure(phase, N, K, device, rounds, peaks):
     rows = []
     for name, call in calls.items():
         row = {"phase": phase, "way": name, "N": N, "K": K, **harness.summary(seconds[name])}
-        row |= {"clips_per_s": N / row["median_s"], "peak_bytes": peaks[phase, name]}
+        row |= {"clips_per_s": N / row["median_s"], "peak_bytes": peaks[name]}
         if device == "cpu":
+            give_back(device)
             row["parts_s"] = parts_of(call)
         rows.append(row)
     return rows
@@ -266,10 +276,9 @@ def main():
         check_agreement(phase, device)
     results = {"machine": harness.machine(device), "rows": [], "sweep": []}
     size = (128, 32768, device)
-    # Peaks first: timing leaves this process with more than it lets others take.
-    peaks = {(phase, way): peak_memory(phase, way, *size) for phase in PHASES for way in speeds(device)}
     for phase in PHASES:
-        results["rows"] += measure(phase, *size, arguments.rounds, peaks)
+        peaks = {way: apart(device, peak_memory, phase, way, *size) for way in speeds(device)}
+        results["rows"] += apart(device, measure, phase, *size, arguments.rounds, peaks)
         harness.write_json(arguments.out / f"step-{device}.json", results)
         print("\n".join(table(results)), flush=True)
     if not arguments.quick:
