@@ -281,16 +281,16 @@ def _side_by_side(keys):
 
 def _similarities(x, keys):
     """x (A,N,·) with keys (A or 1,T,·) → (A,N,T)."""
-    return _products(x.view(len(keys), -1, x.shape[-1]), keys).view(*x.shape[:-1], -1)
+    return products(x.view(len(keys), -1, x.shape[-1]), keys).view(*x.shape[:-1], -1)
 
 
 def _weighted_keys(weights, keys):
     """weights (A,N,T) and keys (A or 1,T,·) → (A,N,·)."""
     A, N, T = weights.shape
-    return _products(weights.view(len(keys), -1, T), keys.mT).view(A, N, -1)
+    return products(weights.view(len(keys), -1, T), keys.mT).view(A, N, -1)
 
 
-def _products(rows, keys):
+def products(rows, keys):
     """rows (B,M,W) with keys (B,T,W), strided as they may be → (B,M,T): all dot products."""
     if _onednn_linear is None:
         return rows @ keys.mT

@@ -139,7 +139,7 @@ def test_products_of_any_strides(B, M, T, W):
     larger[:, ::2, :W] = keys
     for r in (rows, rows.mT.contiguous().mT):
         for k in (keys, keys.mT.contiguous().mT, larger[:, ::2, :W]):
-            torch.testing.assert_close(tiled._products(r, k), expected)
+            torch.testing.assert_close(tiled.products(r, k), expected)
 
 
 @each_loss
