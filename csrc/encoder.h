@@ -69,19 +69,19 @@ struct Branch {
     const float *scale, *shift;
 };
 
-// out = max(0, dropout(main) + residual); a residual whose y is null is 0. first_frame: of y in the whole.
+// out = max(0, dropout(main) + residual); a residual whose y is null is 0.
 template <typename T>
-void block_output(Matrix m, Branch<T> main, Branch<T> residual, Dropout dropout, int64_t first_frame, T* out);
+void block_output(Matrix m, Branch<T> main, Branch<T> residual, Dropout dropout, T* out);
 
 // d = grad · (output > 0), e = d through dropout: sums (2 or 4, columns) += Σ e, Σ e·y and, if a residual y
 // is given, Σ d, Σ d·residual.
 template <typename T>
 void block_output_sums(Matrix m, const T* grad, const T* output, const T* y, const T* residual,
-                       Dropout dropout, int64_t first_frame, double* sums);
+                       Dropout dropout, double* sums);
 
 // With the same d and e: grad_y = a·e + b·y + c.
 template <typename T>
 void block_output_backward(Matrix m, const T* grad, const T* output, const T* y, const float* a,
-                           const float* b, const float* c, Dropout dropout, int64_t first_frame, T* grad_y);
+                           const float* b, const float* c, Dropout dropout, T* grad_y);
 
 }  // namespace ikem

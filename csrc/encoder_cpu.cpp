@@ -340,14 +340,13 @@ void normalise_relu_backward(Matrix m, const T* grad, const T* y, const float* s
 }
 
 template <typename T>
-void block_output(Matrix m, Branch<T> main, Branch<T> residual, Dropout dropout, int64_t first_frame,
-                  T* out) {
+void block_output(Matrix m, Branch<T> main, Branch<T> residual, Dropout dropout, T* out) {
     const auto run = [&](auto kind, auto drops) {
         over_frames(m.frames, m.columns, [&](int64_t first, int64_t frames) {
             const int64_t at = first * m.columns;
             const Branch<T> y{main.y + at, main.scale, main.shift};
             const Branch<T> r{residual.y ? residual.y + at : nullptr, residual.scale, residual.shift};
-            output_frames<T, kind, drops>(y, r, dropout, first_frame + first, out + at, frames, m.columns);
+            output_frames<T, kind, drops>(y, r, dropout, first, out + at, frames, m.columns);
         });
     };
     with_flag(dropout.active, [&](auto drops) {
@@ -363,15 +362,15 @@ void block_output(Matrix m, Branch<T> main, Branch<T> residual, Dropout dropout,
 
 template <typename T>
 void block_output_sums(Matrix m, const T* grad, const T* output, const T* y, const T* residual,
-                       Dropout dropout, int64_t first_frame, double* sums) {
+                       Dropout dropout, double* sums) {
     with_flag(dropout.active, [&](auto drops) {
         with_flag(residual != nullptr, [&](auto has_residual) {
             const int64_t size = (has_residual ? 4 : 2) * m.columns;
             sum_over_frames(m.frames, size, sums, [&](int64_t first, int64_t frames, float* partial) {
                 const int64_t at = first * m.columns;
                 output_sum_frames<T, has_residual, drops>(grad + at, output + at, y + at,
-                                                          residual ? residual + at : nullptr, dropout,
-                                                          first_frame + first, frames, m.columns, partial);
+                                                          residual ? residual + at : nullptr, dropout, first,
+                                                          frames, m.columns, partial);
             });
         });
     });
@@ -379,12 +378,12 @@ void block_output_sums(Matrix m, const T* grad, const T* output, const T* y, con
 
 template <typename T>
 void block_output_backward(Matrix m, const T* grad, const T* output, const T* y, const float* a,
-                           const float* b, const float* c, Dropout dropout, int64_t first_frame, T* grad_y) {
+                           const float* b, const float* c, Dropout dropout, T* grad_y) {
     with_flag(dropout.active, [&](auto drops) {
         over_frames(m.frames, m.columns, [&](int64_t first, int64_t frames) {
             const int64_t at = first * m.columns;
-            output_backward_frames<T, drops>(grad + at, output + at, y + at, a, b, c, dropout,
-                                             first_frame + first, grad_y + at, frames, m.columns);
+            output_backward_frames<T, drops>(grad + at, output + at, y + at, a, b, c, dropout, first,
+                                             grad_y + at, frames, m.columns);
         });
     });
 }
@@ -397,11 +396,10 @@ void block_output_backward(Matrix m, const T* grad, const T* output, const T* y,
     template void normalise_relu_sums(Matrix, const T*, const T*, const float*, const float*, double*);   \
     template void normalise_relu_backward(Matrix, const T*, const T*, const float*, const float*,         \
                                           const float*, const float*, const float*, T*);                  \
-    template void block_output(Matrix, Branch<T>, Branch<T>, Dropout, int64_t, T*);                       \
-    template void block_output_sums(Matrix, const T*, const T*, const T*, const T*, Dropout, int64_t,     \
-                                    double*);                                                             \
+    template void block_output(Matrix, Branch<T>, Branch<T>, Dropout, T*);                                \
+    template void block_output_sums(Matrix, const T*, const T*, const T*, const T*, Dropout, double*);    \
     template void block_output_backward(Matrix, const T*, const T*, const T*, const float*, const float*, \
-                                        const float*, Dropout, int64_t, T*);
+                                        const float*, Dropout, T*);
 IKEM_INSTANTIATE(float)
 IKEM_INSTANTIATE(uint16_t)
 

@@ -149,8 +149,7 @@ void normalise_relu_backward_op(const Tensor& grad, const Tensor& y, const Tenso
 
 void block_output_op(const Tensor& y, const Tensor& scale, const Tensor& shift,
                      std::optional<Tensor> residual, std::optional<Tensor> residual_scale,
-                     std::optional<Tensor> residual_shift, double dropout, int64_t seed, int64_t first_frame,
-                     Tensor out) {
+                     std::optional<Tensor> residual_shift, double dropout, int64_t seed, Tensor out) {
     const Matrix m = matrix(y, scale);
     check(scale, "scale", ScalarType::Float, m.columns), check(shift, "shift", ScalarType::Float, m.columns);
     STD_TORCH_CHECK(residual_scale.has_value() == residual_shift.has_value(),
@@ -165,13 +164,12 @@ void block_output_op(const Tensor& y, const Tensor& scale, const Tensor& shift,
         using T = decltype(t);
         const Branch<T> main{read<T>(y), read<float>(scale), read<float>(shift)};
         const Branch<T> past{read<T>(residual), read<float>(residual_scale), read<float>(residual_shift)};
-        block_output(m, main, past, dropout_of(dropout, seed), first_frame, write<T>(out));
+        block_output(m, main, past, dropout_of(dropout, seed), write<T>(out));
     });
 }
 
 void block_output_sums_op(const Tensor& grad, const Tensor& output, const Tensor& y,
-                          std::optional<Tensor> residual, double dropout, int64_t seed, int64_t first_frame,
-                          Tensor sums) {
+                          std::optional<Tensor> residual, double dropout, int64_t seed, Tensor sums) {
     const Matrix m = matrix(y, sums, residual ? 4 : 2);
     check(sums, "sums", ScalarType::Double, (residual ? 4 : 2) * m.columns);
     check_like(grad, "grad", y), check_like(output, "output", y);
@@ -179,13 +177,12 @@ void block_output_sums_op(const Tensor& grad, const Tensor& output, const Tensor
     with_type(y, [&](auto t) {
         using T = decltype(t);
         block_output_sums(m, read<T>(grad), read<T>(output), read<T>(y), read<T>(residual),
-                          dropout_of(dropout, seed), first_frame, write<double>(sums));
+                          dropout_of(dropout, seed), write<double>(sums));
     });
 }
 
 void block_output_backward_op(const Tensor& grad, const Tensor& output, const Tensor& y,
-                              const Tensor& coefficients, double dropout, int64_t seed, int64_t first_frame,
-                              Tensor grad_y) {
+                              const Tensor& coefficients, double dropout, int64_t seed, Tensor grad_y) {
     const Matrix m = matrix(y, coefficients, 3);
     check(coefficients, "coefficients", ScalarType::Float, 3 * m.columns);
     check_like(grad, "grad", y), check_like(output, "output", y), check_like(grad_y, "grad_y", y);
@@ -193,7 +190,7 @@ void block_output_backward_op(const Tensor& grad, const Tensor& output, const Te
     with_type(y, [&](auto t) {
         using T = decltype(t);
         block_output_backward(m, read<T>(grad), read<T>(output), read<T>(y), abc, abc + m.columns,
-                              abc + 2 * m.columns, dropout_of(dropout, seed), first_frame, write<T>(grad_y));
+                              abc + 2 * m.columns, dropout_of(dropout, seed), write<T>(grad_y));
     });
 }
 
@@ -216,13 +213,13 @@ STABLE_TORCH_LIBRARY_FRAGMENT(ikem_fast, m) {
         "Tensor(a!) grad_y) -> ()");
     m.def(
         "block_output(Tensor y, Tensor scale, Tensor shift, Tensor? residual, Tensor? residual_scale, "
-        "Tensor? residual_shift, float dropout, int seed, int first_frame, Tensor(a!) out) -> ()");
+        "Tensor? residual_shift, float dropout, int seed, Tensor(a!) out) -> ()");
     m.def(
         "block_output_sums(Tensor grad, Tensor output, Tensor y, Tensor? residual, float dropout, int seed, "
-        "int first_frame, Tensor(a!) sums) -> ()");
+        "Tensor(a!) sums) -> ()");
     m.def(
         "block_output_backward(Tensor grad, Tensor output, Tensor y, Tensor coefficients, float dropout, "
-        "int seed, int first_frame, Tensor(a!) grad_y) -> ()");
+        "int seed, Tensor(a!) grad_y) -> ()");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(ikem_fast, CPU, m) {

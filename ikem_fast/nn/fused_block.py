@@ -136,7 +136,7 @@ class _Block(torch.autograd.Function):
             norm_r = _Normalisation.of(plan.norms[2], yr, bias_r, gamma_r, beta_r)
         out = torch.empty_like(y2)
         scale_r, shift_r = (norm_r.scale, norm_r.shift) if norm_r else (None, None)
-        _ops.block_output(y2, norm2.scale, norm2.shift, yr, scale_r, shift_r, plan.dropout, plan.seed, 0, out)
+        _ops.block_output(y2, norm2.scale, norm2.shift, yr, scale_r, shift_r, plan.dropout, plan.seed, out)
         ctx.plan, ctx.norms = plan, (norm1, norm2, norm_r)
         ctx.save_for_backward(x, weight, y1, y2, yr, out, W1, W2, Wr)
         return out
@@ -147,7 +147,7 @@ class _Block(torch.autograd.Function):
         x, weight, y1, y2, yr, out, W1, W2, Wr = ctx.saved_tensors
         plan, (norm1, norm2, norm_r) = ctx.plan, ctx.norms
         grad = grad.contiguous()
-        drop = plan.dropout, plan.seed, 0
+        drop = plan.dropout, plan.seed
 
         sums = torch.zeros(4 if norm_r else 2, y2.shape[-2] * y2.shape[-1], dtype=torch.float64)
         _ops.block_output_sums(grad, out, y2, yr if norm_r else None, *drop, sums)
@@ -158,7 +158,7 @@ class _Block(torch.autograd.Function):
         if norm_r:
             coefficients, *residual_parameters = norm_r.backward(sums[2:])
             grad_yr = torch.empty_like(yr)
-            _ops.block_output_backward(grad, out, yr, coefficients, 0.0, 0, 0, grad_yr)
+            _ops.block_output_backward(grad, out, yr, coefficients, 0.0, 0, grad_yr)
             grad_past, grad_Wr = _convolve_backward(grad_yr, x, Wr, plan.stride)
             grad_Wr = (grad_Wr,)
             del grad_yr
