@@ -6,13 +6,13 @@ usage: python -m benchmarks.bench_step [--device cpu|cuda] [--rounds N] [--quick
                                        [--out benchmarks/results]
 
 checks that losses and updated weights agree, times the steps at the method's size (128 clips, bank of 32768,
-full width) in turn, with peak memory and the share of each part; then, unless --quick, this package's step
-over batch, bank and modalities. Writes step-DEVICE.json and step-DEVICE.png; --publish puts table and plot
-into docs/performance.md.
+full width), with peak memory and the share of each part; then, unless --quick, this package's step over
+batch, bank and modalities. On a CPU every way takes its turn in a new process each round: how a process came
+by its memory is up to half of what a large step costs. Writes step-DEVICE.json and step-DEVICE.png; --publish
+puts table and plot into docs/performance.md.
 """
 
 import argparse
-import ctypes
 import functools
 import multiprocessing
 import time
@@ -29,14 +29,18 @@ from benchmarks.published_step import PublishedStep
 from ikem_fast import MODALITIES, augment
 from ikem_fast.nn import IKEM, RelationalDistiller
 from ikem_fast.train.config import PretrainConfig
+from ikem_fast.train.device import choose_device
 from ikem_fast.train.distributed import Processes
 from ikem_fast.train.step import Step
 
 PUBLISHED = "published"
 PHASES = ("contrast", "exchange", "distillation")
 PARTS = ("augment+derive", "query", "key", "loss", "backward", "optimiser")
-# Of one encoder and one clip (3,50,25,2), forward; a backward pass is two forward passes (see roofline.py).
+# Steps ahead of the first that is timed: a process has then allocated what it will, a GPU captured its graph.
+WARM_UP = {"cpu": 1, "cuda": 5}
+# Of one encoder and one clip (3,50,25,2), forward; a backward pass is two forward passes.
 FLOP_PER_CLIP = 1.2e9
+FORWARD_PASSES = {"contrast": 6 * 3 + 6, "exchange": 6 * 3 + 6, "distillation": 3 * 3 + 6}
 
 
 def make_model(phase, K, modalities=MODALITIES, dropout=0.5, impl="auto", device="cpu", **width):
@@ -67,7 +71,7 @@ def make_batch(N, device="cpu"):
 def ours(model, N, device="cpu", *, amp=True, lr=0.1, **speed):
     """The trainer's own step: call(clips, frames, views, phase) → losses."""
     config = PretrainConfig(data=Path(), out=Path(), batch_size=N, amp=amp, lr=lr, **speed)
-    alone = Processes(0, 1, torch.device(device))
+    alone = Processes(0, 1, choose_device(device))
 
     def forward(clips, frames, first, second, phase):
         if phase == "distillation":
@@ -90,11 +94,11 @@ def speeds(device):
     return known
 
 
-def make_step(way, phase, N, K, device):
+def make_step(way, phase, N, K, device, modalities=MODALITIES):
     """call(clips, frames, views, phase) → losses, on a model of its own; all ways' have the same weights."""
     if way == PUBLISHED:
-        return PublishedStep(make_model(phase, K, impl="reference", device=device))
-    return ours(make_model(phase, K, device=device), N, device, **speeds(device)[way])
+        return PublishedStep(make_model(phase, K, modalities, impl="reference", device=device))
+    return ours(make_model(phase, K, modalities, device=device), N, device, **speeds(device)[way])
 
 
 def check_agreement(phase, device="cpu", N=16, K=64):
@@ -114,38 +118,12 @@ def check_agreement(phase, device="cpu", N=16, K=64):
                 raise AssertionError(f"{phase}: {name} losses are {off:.1e} away from the published step's")
 
 
-def give_back(device):
-    """Return what past steps took and freed, or it would be missing to the next."""
-    if device == "cpu":
-        ctypes.CDLL(None).malloc_trim(0)
-
-
 def timed(call, device):
-    give_back(device)
     start = time.perf_counter()
     call()
     if device == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - start
-
-
-def apart(device, function, *arguments):
-    """function(*arguments) in a process of its own on a CPU, where none gives back all that it took."""
-    if device == "cuda":
-        return function(*arguments)
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(function, arguments)
-
-
-def peak_memory(phase, way, N, K, device):
-    """Bytes at the highest point of a few steps: of this process on a CPU, of torch on a GPU."""
-    batch, step = make_batch(N, device), make_step(way, phase, N, K, device)
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    # The allocator keeps some of what a step freed, so that later ones take more. Published ones are slow.
-    for _ in range(1 if way == PUBLISHED else 3):
-        step(*batch, phase)
-    return torch.cuda.max_memory_allocated() if device == "cuda" else harness.resident("VmHWM")
 
 
 def parts_of(call):
@@ -165,41 +143,56 @@ def parts_of(call):
     return dict(seconds)
 
 
-def measure(phase, N, K, device, rounds, peaks):
-    """Rows of results, the steps timed in turn. peaks: {way: bytes}."""
+def sample(phase, way, N, K, device, steps, modalities=MODALITIES, parts=False):
+    """{"seconds": of each of `steps` steps, "peak_bytes", "parts_s"} of a step that starts from nothing."""
     batch = make_batch(N, device)
-    calls = {
-        way: functools.partial(make_step(way, phase, N, K, device), *batch, phase) for way in speeds(device)
-    }
-    for name, call in calls.items():
-        if device == "cuda" or name != PUBLISHED:  # which is its own warm-up: seconds of plain torch
-            call()
-    seconds = {name: [] for name in calls}
-    for _ in range(rounds):
-        for name, call in calls.items():
-            seconds[name].append(timed(call, device))
+    call = functools.partial(make_step(way, phase, N, K, device, modalities), *batch, phase)
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    for _ in range(WARM_UP[device]):
+        call()
+    seconds = [timed(call, device) for _ in range(steps)]
+    peak = torch.cuda.max_memory_allocated() if device == "cuda" else harness.resident("VmHWM")
+    return {"seconds": seconds, "peak_bytes": peak} | ({"parts_s": parts_of(call)} if parts else {})
+
+
+def apart(device, function, *arguments, **options):
+    """The call in a process of its own on a CPU, where none gives back all that it took."""
+    if device == "cuda":
+        return function(*arguments, **options)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, arguments, options)
+
+
+def measure(phase, N, K, device, rounds):
+    """Rows of results. A GPU's steps follow each other; a CPU's ways take turns."""
+    turns, steps = (1, rounds) if device == "cuda" else (rounds, 1)
+    taken = {way: [] for way in speeds(device)}
+    for turn in range(turns):
+        for way, samples in taken.items():
+            parts = device == "cpu" and turn == 0
+            samples.append(apart(device, sample, phase, way, N, K, device, steps, parts=parts))
     rows = []
-    for name, call in calls.items():
-        row = {"phase": phase, "way": name, "N": N, "K": K, **harness.summary(seconds[name])}
-        row |= {"clips_per_s": N / row["median_s"], "peak_bytes": peaks[name]}
-        if device == "cpu":
-            give_back(device)
-            row["parts_s"] = parts_of(call)
-        rows.append(row)
+    for way, samples in taken.items():
+        seconds = [s for one in samples for s in one["seconds"]]
+        row = {"phase": phase, "way": way, "N": N, "K": K, **harness.summary(seconds)}
+        row |= {"clips_per_s": N / row["median_s"], "peak_bytes": max(one["peak_bytes"] for one in samples)}
+        row["operations_per_s"] = row["clips_per_s"] * FLOP_PER_CLIP * FORWARD_PASSES[phase]
+        rows.append(row | {name: samples[0][name] for name in ("parts_s",) if name in samples[0]})
     return rows
 
 
-def sweep(device, rounds=3):
+def sweep(device, steps=3):
     """This package's step of phase 2 over batch, bank and number of modalities."""
     largest = 4096 if device == "cuda" else 256
     points = [(N, 32768, 6) for N in (16, 64, 128, 256, 512, 4096) if largest >= N]
     points += [(128, K, 6) for K in (4096, 131072)] + [(128, 32768, P) for P in (2, 3, 4)]
     rows = []
     for N, K, P in points:
-        batch, model = make_batch(N, device), make_model("exchange", K, MODALITIES[:P], device=device)
-        call = functools.partial(ours(model, N, device), *batch, "exchange")
-        seconds = [timed(call, device) for _ in range(rounds + 1)][1:]
-        rows.append({"N": N, "K": K, "P": P, "median_s": median(seconds), "clips_per_s": N / median(seconds)})
+        way = "this package, bfloat16"
+        taken = apart(device, sample, "exchange", way, N, K, device, steps, modalities=MODALITIES[:P])
+        time_taken = median(taken["seconds"])
+        rows.append({"N": N, "K": K, "P": P, "median_s": time_taken, "clips_per_s": N / time_taken})
         print(rows[-1], flush=True)
     return rows
 
@@ -208,16 +201,16 @@ def table(results):
     lines = [
         where(results["machine"]),
         "",
-        "| phase | step | time, s (p10–p90) | clips/s | against published | peak, GB |",
-        "| --- | --- | --: | --: | --: | --: |",
+        "| phase | step | time, s (p10–p90) | clips/s | TFLOP/s | against published | peak, GB |",
+        "| --- | --- | --: | --: | --: | --: | --: |",
     ]
     published = {r["phase"]: r["median_s"] for r in results["rows"] if r["way"] == PUBLISHED}
     for row in results["rows"]:
         spread = f"{row['median_s']:.3g} ({row['p10_s']:.3g}–{row['p90_s']:.3g})"
         ratio = published[row["phase"]] / row["median_s"]
         lines.append(
-            f"| {row['phase']} | {row['way']} | {spread} | {row['clips_per_s']:.3g} | {ratio:.1f}× | "
-            f"{row['peak_bytes'] / 1e9:.2f} |"
+            f"| {row['phase']} | {row['way']} | {spread} | {row['clips_per_s']:.3g} | "
+            f"{row['operations_per_s'] / 1e12:.2f} | {ratio:.1f}× | {row['peak_bytes'] / 1e9:.2f} |"
         )
     if any("parts_s" in row for row in results["rows"]):
         lines += ["", "Where the time goes, seconds:", "", "| phase | step | " + " | ".join(PARTS) + " |"]
@@ -277,8 +270,7 @@ def main():
     results = {"machine": harness.machine(device), "rows": [], "sweep": []}
     size = (128, 32768, device)
     for phase in PHASES:
-        peaks = {way: apart(device, peak_memory, phase, way, *size) for way in speeds(device)}
-        results["rows"] += apart(device, measure, phase, *size, arguments.rounds, peaks)
+        results["rows"] += measure(phase, *size, arguments.rounds)
         harness.write_json(arguments.out / f"step-{device}.json", results)
         print("\n".join(table(results)), flush=True)
     if not arguments.quick:
