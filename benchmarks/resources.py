@@ -39,42 +39,46 @@ class Resources:
     serialized: bool
 
 
-def kernels(features, bank, capability, P=P, D=D):
-    """(name, kernel, constants and launch options) of every kernel for these dtypes of features and bank."""
+def kernels(features, bank, capability, P=P, D=D, every=False):
+    """(name, kernel, constants and launch options) of every kernel for these dtypes of features and bank.
+
+    every: with all tiles that tuning may take, not the pinned one alone.
+    """
     operand = launch.operand_dtype(torch.empty(0, dtype=features))
 
     def tiled(kernel, **sizes):
-        choice = launch.candidates(kernel, operand, D, capability, **sizes)[0]
-        return {**choice.tile(D), "RESIDENT": choice.resident, "OUTPUT_CHUNKS": choice.output_chunks, "D": D}
+        for choice in launch.candidates(kernel, operand, D, capability, **sizes)[: None if every else 1]:
+            chosen = {"RESIDENT": choice.resident, "OUTPUT_CHUNKS": choice.output_chunks, "D": D}
+            yield choice.tile(D) | chosen
 
     for grad in (True, False):
         for name, kernel, chunks in (
             ("info_nce", "attention", 1),
             ("implicit_exchange", "wide_attention", P),
         ):
-            tile = tiled(kernel, features=chunks, tiles=chunks, outputs=chunks if grad else 0)
             label = f"{name}, {'loss and gradient' if grad else 'loss alone'}"
-            yield label, attention.attention_kernel, tile | {"CHUNKS": chunks}
+            for tile in tiled(kernel, features=chunks, tiles=chunks, outputs=chunks if grad else 0):
+                yield label, attention.attention_kernel, tile | {"CHUNKS": chunks}
     for name, kernel, symmetric in (
         ("cross_modal_contrast", "cross", True),
         ("relational_distillation", "distill", False),
     ):
         chunks, slots = (1, P // 2) if symmetric else (P, P)
-        tile = tiled(kernel, features=chunks + slots, tiles=chunks + slots if symmetric else chunks)
         constants = {"CHUNKS": chunks, "SLOTS": slots, "SYMMETRIC": symmetric}
-        yield f"{name}, forward", relations.relations_kernel, tile | constants
+        for tile in tiled(kernel, features=chunks + slots, tiles=chunks + slots if symmetric else chunks):
+            yield f"{name}, forward", relations.relations_kernel, tile | constants
         terms = P - 1 if symmetric else P
-        tile = tiled(
+        constants = {"CHUNKS": chunks, "TERMS": terms, "CONTEXT": True, "SYMMETRIC": symmetric}
+        for tile in tiled(
             relations_backward.backward_tiles(symmetric, bank, operand),
             features=chunks + terms,
             tiles=chunks + terms if symmetric else chunks,
             outputs=chunks,
-        )
-        constants = {"CHUNKS": chunks, "TERMS": terms, "CONTEXT": True, "SYMMETRIC": symmetric}
-        yield f"{name}, backward", relations_backward.relations_backward_kernel, tile | constants
+        ):
+            yield f"{name}, backward", relations_backward.relations_backward_kernel, tile | constants
     for topk in (1, 16):
-        tile = tiled("nearest")
-        yield f"nearest_neighbors, topk {topk}", neighbors.nearest_kernel, tile | {"TOPK": topk}
+        for tile in tiled("nearest"):
+            yield f"nearest_neighbors, topk {topk}", neighbors.nearest_kernel, tile | {"TOPK": topk}
     padded = {"D": D, "BLOCK_D": launch.block(D), "MAX_SPLITS": launch.MAX_SPLITS, "TOPK": 1}
     for chunks in (1, P):
         symmetric = chunks == 1
@@ -143,18 +147,18 @@ def assembled(compiled, arch):
     )
 
 
-def compiled(features, bank, arch, P=P, D=D):
+def compiled(features, bank, arch, P=P, D=D, every=False):
     """Rows of (name, tile, compiled kernel) for one pair of dtypes."""
-    for name, kernel, constants in kernels(features, bank, divmod(arch, 10), P, D):
+    for name, kernel, constants in kernels(features, bank, divmod(arch, 10), P, D, every):
         tile = A_ROW if "ROWS" not in constants else "{ROWS}×{KEYS}".format(**constants)
         if "ROWS" in constants:
             tile += f", {constants['num_warps']} warps, {constants['num_stages']} stages"
         yield name, tile, compile_kernel(kernel, constants, features, bank, arch)
 
 
-def table(features, bank, arch):
+def table(features, bank, arch, every=False):
     """Rows of (name, tile, Resources) for one pair of dtypes."""
-    for name, tile, kernel in compiled(features, bank, arch):
+    for name, tile, kernel in compiled(features, bank, arch, every=every):
         yield name, tile, assembled(kernel, arch)
 
 
@@ -163,11 +167,14 @@ if __name__ == "__main__":
     parser.add_argument("--arch", type=int, default=90)
     parser.add_argument("--features", default="bfloat16", choices=("bfloat16", "float16", "float32"))
     parser.add_argument("--bank", default="bfloat16", choices=("bfloat16", "float16", "float32"))
+    parser.add_argument(
+        "--every", action="store_true", help="tiles that tuning may take, besides pinned ones"
+    )
     arguments = parser.parse_args()
     print("| kernel | tile | registers | shared, KB | spilled, B | wgmma |")
     print("| --- " * 2 + "| --: " * 3 + "| --- |")
     dtypes = getattr(torch, arguments.features), getattr(torch, arguments.bank)
-    for name, tile, used in table(*dtypes, arguments.arch):
+    for name, tile, used in table(*dtypes, arguments.arch, arguments.every):
         wgmma = "–" if not used.wgmma else "serialised" if used.serialized else "pipelined"
         print(
             f"| {name} | {tile} | {used.registers} | {used.shared / 1024:.0f} | {used.spilled} | {wgmma} |",

@@ -32,6 +32,7 @@ from ikem_fast.ops.triton.launch import (
 )
 from ikem_fast.ops.triton.tiles import (
     LN2,
+    add_similarities,
     bank_tile,
     combine_splits,
     load_chunk,
@@ -60,6 +61,7 @@ def attention_kernel(
     BLOCK_D: tl.constexpr,
     CHUNKS: tl.constexpr,
     OUTPUT_CHUNKS: tl.constexpr,
+    PIECE: tl.constexpr,
     OPERAND: tl.constexpr,
     PRECISION: tl.constexpr,
     WIDEN: tl.constexpr,
@@ -101,18 +103,28 @@ def attention_kernel(
         tiles = ()
         for c in tl.static_range(CHUNKS):
             chunk = (first + c) % CHUNKS
-            tile = bank_tile(
-                bank_ptr + chunk * bank_stride, key, end - key, key_stride, D, BLOCK_D, OPERAND, KEYS
-            )
-            x_chunk = x[c] if RESIDENT else load_chunk(x_ptr, rows, num_rows, chunk, BLOCK_D, CHUNKS)
-            scores = matmul(x_chunk, tile.T, scores, PRECISION, WIDEN)
-            tiles = tiles + (tile,)
+            chunk_ptr = bank_ptr + chunk * bank_stride
+            if PIECE < BLOCK_D:
+                scores = add_similarities(
+                    scores, x_ptr, rows, num_rows, chunk, chunk_ptr, key, end - key, key_stride,
+                    D, BLOCK_D, CHUNKS, PIECE, PRECISION, WIDEN, KEYS,
+                )  # fmt: skip
+            else:
+                tile = bank_tile(chunk_ptr, key, end - key, key_stride, D, BLOCK_D, OPERAND, KEYS)
+                x_chunk = x[c] if RESIDENT else load_chunk(x_ptr, rows, num_rows, chunk, BLOCK_D, CHUNKS)
+                scores = matmul(x_chunk, tile.T, scores, PRECISION, WIDEN)
+                tiles = tiles + (tile,)
         scores = tl.where(tl.arange(0, KEYS)[None, :] < end - key, scores, float("-inf"))
         maximum, total, weights, decay = log_sum_exp_step(maximum, total, scores)
         weights = weights.to(OPERAND)
         updated = ()
         for c in tl.static_range(OUTPUT_CHUNKS):
-            summed = matmul(weights, tiles[c], output[c] * decay[:, None], PRECISION, WIDEN)
+            if PIECE < BLOCK_D:
+                chunk_ptr = bank_ptr + ((first + c) % CHUNKS) * bank_stride
+                tile = bank_tile(chunk_ptr, key, end - key, key_stride, D, BLOCK_D, OPERAND, KEYS)
+            else:
+                tile = tiles[c]
+            summed = matmul(weights, tile, output[c] * decay[:, None], PRECISION, WIDEN)
             updated = updated + (summed,)
         output = updated
 

@@ -8,6 +8,7 @@ import contextlib
 import functools
 import math
 import os
+from collections import defaultdict
 from dataclasses import dataclass
 
 import torch
@@ -26,27 +27,36 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 _OPERANDS = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
 
 
+# How a program comes by the factors of its products: rows resident in shared memory beside each tile of keys;
+# rows read again for every tile; or both read in pieces, a few numbers of a feature at a time.
+RESIDENT, AGAIN, PIECES = "rows kept", "rows read again", "in pieces"
+
+
 @dataclass(frozen=True)
 class Choice:
     """A tile of rows × keys, the warps that work on it, and how many tiles are in flight.
 
-    resident: whether a program keeps its rows in shared memory or reads them again for every tile.
-    output_chunks: modalities whose gradient one program accumulates in registers. operand: dtype of the
-    factors of matrix products; sums are float32.
+    factors: RESIDENT, AGAIN or PIECES. output_chunks: modalities whose gradient one program accumulates in
+    registers. operand: dtype of the factors of matrix products; sums are float32.
     """
 
     rows: int
     keys: int
     warps: int
     stages: int
-    resident: bool
+    factors: str
     output_chunks: int
     operand: torch.dtype
+
+    @property
+    def resident(self):
+        return self.factors == RESIDENT
 
     def tile(self, dim):
         """The keyword arguments that every tiled kernel takes."""
         return {
             "BLOCK_D": block(dim),
+            "PIECE": _piece(self.factors, dim),
             "OPERAND": _OPERANDS[self.operand],
             "PRECISION": "tf32x3" if torch.get_float32_matmul_precision() == "highest" else "tf32",
             "WIDEN": INTERPRETED and self.operand == torch.bfloat16,
@@ -57,34 +67,48 @@ class Choice:
         }
 
 
-# (rows, keys, warps, stages, resident) of each kernel, from the largest tile that compiles for sm_90 without
-# spilling at P = 6, D = 128 and 16-bit factors down to one that fits anywhere; the first that fits is taken.
+# (rows, keys, warps, stages, factors) of each kernel, from the largest tile that compiles without spilling at
+# P = 6 and D = 128 down to one that fits anywhere; the first that fits is taken.
 _TILES = {
-    "attention": [(128, 64, 8, 3, True), (64, 64, 8, 2, True), (64, 32, 4, 2, True), (32, 16, 4, 1, False)],
-    "wide_attention": [(64, 32, 8, 2, True), (64, 16, 8, 1, True), (32, 16, 4, 1, False)],
-    "cross": [(64, 64, 8, 2, True), (64, 32, 8, 2, True), (32, 16, 4, 1, False)],
-    "cross_backward": [(64, 32, 8, 2, True), (64, 16, 8, 1, True), (32, 16, 4, 1, False)],
+    "attention": [(128, 64, 8, 3, RESIDENT), (64, 64, 8, 2, RESIDENT), (32, 16, 4, 1, AGAIN)],
+    "wide_attention": [(64, 32, 8, 2, RESIDENT), (64, 16, 8, 1, RESIDENT), (16, 16, 4, 2, PIECES)],
+    "cross": [(64, 64, 8, 2, RESIDENT), (64, 32, 8, 2, RESIDENT), (32, 16, 4, 1, AGAIN)],
+    "cross_backward": [(64, 32, 8, 2, RESIDENT), (64, 16, 8, 1, RESIDENT), (32, 16, 4, 1, AGAIN)],
     # A bank that is wider than the factors takes registers on its way into them.
-    "cross_backward_narrowing": [(64, 16, 8, 2, True), (32, 16, 4, 1, False)],
-    "distill": [(64, 64, 8, 1, False), (64, 16, 8, 1, False), (32, 16, 4, 1, False)],
-    "distill_backward": [(64, 16, 8, 1, True), (32, 16, 4, 1, False)],
-    "nearest": [(128, 128, 8, 3, True), (64, 64, 4, 2, True), (32, 16, 4, 1, True)],
+    "cross_backward_narrowing": [(64, 16, 8, 2, RESIDENT), (32, 16, 4, 1, AGAIN)],
+    "distill": [(64, 64, 8, 1, AGAIN), (64, 16, 8, 1, AGAIN), (16, 16, 4, 2, PIECES)],
+    "distill_backward": [(64, 16, 8, 1, RESIDENT), (16, 16, 4, 2, PIECES)],
+    "nearest": [(128, 128, 8, 3, RESIDENT), (64, 64, 4, 2, RESIDENT), (32, 16, 4, 1, RESIDENT)],
 }  # fmt: skip
-# Ampere's matrix instructions (and Ada's) take their factors from registers alone: tiles that do not spill.
+# Ampere's matrix instructions (and Ada's) take their factors from registers alone.
 _TILES_AMPERE = _TILES | {
-    "cross": [(64, 16, 8, 2, True), (32, 16, 4, 1, False)],
-    "cross_backward_narrowing": [(64, 16, 8, 1, True), (32, 16, 4, 1, False)],
-    "distill": [(16, 32, 4, 2, False), (16, 16, 4, 1, False)],
-    "distill_backward": [(16, 16, 4, 1, False)],
+    "cross": [(64, 16, 8, 2, RESIDENT), (32, 16, 4, 1, AGAIN)],
+    "cross_backward": [(64, 32, 8, 2, RESIDENT), (64, 16, 8, 1, RESIDENT), (16, 64, 8, 2, PIECES)],
+    "cross_backward_narrowing": [(32, 64, 8, 2, PIECES), (16, 64, 8, 2, PIECES)],
+    "distill": [(16, 32, 4, 2, AGAIN), (16, 16, 4, 2, PIECES)],
+    "distill_backward": [(32, 64, 8, 2, PIECES), (16, 16, 4, 2, PIECES)],
 }
-# Float32 factors are multiplied in three parts, which takes registers: these spill.
-_TILES_FLOAT32 = {kernel: [(64, 16, 8, 1, False), (32, 16, 4, 1, False)] for kernel in _TILES}
-_TILES_FLOAT32["nearest"] = [(64, 64, 4, 2, True), (32, 16, 4, 1, True)]
-_TILES_AMPERE_FLOAT32 = {kernel: [(16, 16, 4, 1, False)] for kernel in _TILES}
-_TILES_AMPERE_FLOAT32["nearest"] = [(32, 16, 4, 1, True)]
-# Accumulators (rows × features of the output) of one program: 96 registers of each of 256 threads.
-_ACCUMULATORS = 96 * 256
-_INTERPRETED_TILE = (16, 32, 4, 1, True)
+# Float32 factors are multiplied in three parts, for which there is room in pieces only.
+_TILES_FLOAT32 = {
+    "attention": [(64, 64, 8, 2, PIECES), (64, 32, 8, 2, PIECES), (16, 16, 4, 2, PIECES)],
+    "wide_attention": [(64, 32, 8, 2, PIECES), (64, 16, 8, 2, PIECES), (16, 16, 4, 2, PIECES)],
+    "cross": [(64, 64, 8, 2, PIECES), (64, 32, 8, 2, PIECES), (16, 32, 4, 2, PIECES)],
+    "cross_backward": [(64, 32, 8, 1, PIECES), (64, 16, 8, 2, PIECES), (16, 16, 4, 2, PIECES)],
+    "distill": [(64, 64, 8, 2, PIECES), (64, 32, 8, 2, PIECES), (16, 16, 4, 2, PIECES)],
+    "distill_backward": [(64, 32, 8, 2, PIECES), (64, 16, 8, 2, PIECES), (16, 16, 4, 2, PIECES)],
+    "nearest": [(64, 64, 8, 2, PIECES), (16, 16, 4, 2, PIECES)],
+}
+_TILES_AMPERE_FLOAT32 = {
+    "attention": [(64, 32, 8, 2, PIECES), (32, 32, 8, 2, PIECES), (16, 16, 4, 2, PIECES)],
+    "wide_attention": [(32, 32, 8, 2, PIECES), (16, 16, 4, 2, PIECES)],
+    "cross": [(64, 32, 8, 2, PIECES), (32, 32, 8, 2, PIECES), (16, 16, 4, 2, PIECES)],
+    "cross_backward": [(32, 64, 8, 2, PIECES), (16, 64, 8, 2, PIECES), (16, 16, 4, 2, PIECES)],
+    "distill": [(32, 64, 8, 2, PIECES), (32, 32, 8, 2, PIECES), (16, 16, 4, 2, PIECES)],
+    "distill_backward": [(32, 64, 8, 2, PIECES), (16, 64, 8, 2, PIECES), (16, 16, 4, 2, PIECES)],
+    "nearest": [(64, 32, 8, 2, PIECES), (16, 16, 4, 2, PIECES)],
+}
+_TILES_INTERPRETED = defaultdict(lambda: [(16, 32, 4, 1, RESIDENT)])
+_TILES_INTERPRETED_FLOAT32 = defaultdict(lambda: [(16, 32, 4, 1, PIECES)])
 
 
 def candidates(kernel, operand, dim, capability, features=1, tiles=1, outputs=0):
@@ -93,27 +117,43 @@ def candidates(kernel, operand, dim, capability, features=1, tiles=1, outputs=0)
     features: chunks (rows, BLOCK_D) that a program multiplies; tiles: chunks (keys, BLOCK_D) of one step
     over the bank; outputs: chunks of gradient.
     """
-    # Float32 factors lie in shared memory twice: their large and their small part.
-    chunk = block(dim) * operand.itemsize * (2 if operand == torch.float32 else 1)
+    width, wide_operand = block(dim), operand == torch.float32
 
-    def fits(rows, keys, stages, resident):
-        kept = features * rows if resident else rows
-        shared = chunk * (kept + stages * tiles * keys) + rows * keys * operand.itemsize
-        accumulated = rows * block(dim) if outputs else 0
-        return shared <= shared_memory(capability) and accumulated <= _ACCUMULATORS
+    def shared(rows, keys, _warps, stages, factors):
+        if factors == PIECES:  # and keys that are summed up; float32 twice, as a large and a small part
+            numbers = stages * (rows + keys) * _piece(factors, dim) + (keys * width if outputs else 0)
+            return numbers * operand.itemsize * (2 if wide_operand else 1)
+        kept = features * rows if factors == RESIDENT else rows
+        return operand.itemsize * ((kept + stages * tiles * keys) * width + rows * keys)
 
-    table = [_INTERPRETED_TILE] if INTERPRETED else _tiles(operand, capability)[kernel]
-    fitting = [tile for tile in table if fits(tile[0], tile[1], tile[3], tile[4])] or table[-1:]
+    def output_chunks(rows, factors):
+        """Chunks of gradient that a program has registers for: so many of each of 256 threads."""
+        chunks = (64 if factors == PIECES else 96) * 256 // (rows * width)
+        # The backward pass of the distillation has numbers of all anchors to keep besides.
+        return min(chunks, 1) if factors == PIECES and kernel == "distill_backward" else chunks
+
+    def fits(tile):
+        room = output_chunks(tile[0], tile[-1]) > 0 or not outputs
+        return room and shared(*tile) <= shared_memory(capability)
+
+    table = _tiles(wide_operand, capability)[kernel]
+    fitting = [tile for tile in table if fits(tile)] or table[-1:]
     return [
-        Choice(*tile, min(outputs, max(1, _ACCUMULATORS // (tile[0] * block(dim)))), operand)
-        for tile in fitting
+        Choice(*tile, min(outputs, max(1, output_chunks(tile[0], tile[-1]))), operand) for tile in fitting
     ]
 
 
-def _tiles(operand, capability):
+def _tiles(wide_operand, capability):
+    if INTERPRETED:
+        return _TILES_INTERPRETED_FLOAT32 if wide_operand else _TILES_INTERPRETED
     if capability[0] in (9, 10):
-        return _TILES_FLOAT32 if operand == torch.float32 else _TILES
-    return _TILES_AMPERE_FLOAT32 if operand == torch.float32 else _TILES_AMPERE
+        return _TILES_FLOAT32 if wide_operand else _TILES
+    return _TILES_AMPERE_FLOAT32 if wide_operand else _TILES_AMPERE
+
+
+def _piece(factors, dim):
+    """How many of a feature's numbers are multiplied at a time."""
+    return min(block(dim), 16 if INTERPRETED else 32) if factors == PIECES else block(dim)
 
 
 def shared_memory(capability):

@@ -20,7 +20,7 @@ from ikem_fast.ops.triton.launch import (
     split_bank,
     unit_rows,
 )
-from ikem_fast.ops.triton.tiles import bank_tile, load_chunk, matmul
+from ikem_fast.ops.triton.tiles import add_similarities, bank_tile, load_chunk, matmul
 
 
 @triton.jit(do_not_specialize=["num_rows", "num_keys", "keys_per_split", "topk"])
@@ -38,6 +38,7 @@ def nearest_kernel(
     D: tl.constexpr,
     BLOCK_D: tl.constexpr,
     TOPK: tl.constexpr,
+    PIECE: tl.constexpr,
     OPERAND: tl.constexpr,
     PRECISION: tl.constexpr,
     WIDEN: tl.constexpr,
@@ -52,7 +53,8 @@ def nearest_kernel(
     split, modality = tl.program_id(1), tl.program_id(2)
     bank_ptr = queue_ptr + modality * tl.cast(bank_stride, tl.int64)
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    q = load_chunk(q_ptr + tl.cast(modality, tl.int64) * num_rows * BLOCK_D, rows, num_rows, 0, BLOCK_D, 1)
+    q_ptr += tl.cast(modality, tl.int64) * num_rows * BLOCK_D
+    q = load_chunk(q_ptr, rows, num_rows, 0, BLOCK_D, 1)
 
     slots = tl.arange(0, TOPK)[None, :]
     # Slots beyond topk hold +∞ and so are never the smallest, the one to be replaced.
@@ -63,8 +65,15 @@ def nearest_kernel(
     start = split * keys_per_split
     end = tl.minimum(start + keys_per_split, num_keys)
     for key in range(start, end, KEYS):
-        tile = bank_tile(bank_ptr, key, end - key, key_stride, D, BLOCK_D, OPERAND, KEYS)
-        s = matmul(q, tile.T, tl.zeros((ROWS, KEYS), tl.float32), PRECISION, WIDEN)
+        s = tl.zeros((ROWS, KEYS), tl.float32)
+        if PIECE < BLOCK_D:
+            s = add_similarities(
+                s, q_ptr, rows, num_rows, 0, bank_ptr, key, end - key, key_stride,
+                D, BLOCK_D, 1, PIECE, PRECISION, WIDEN, KEYS,
+            )  # fmt: skip
+        else:
+            tile = bank_tile(bank_ptr, key, end - key, key_stride, D, BLOCK_D, OPERAND, KEYS)
+            s = matmul(q, tile.T, s, PRECISION, WIDEN)
         s = tl.where(columns < end - key, s, float("-inf"))
         best, column = tl.max(s, 1, return_indices=True)
         smallest, slot = tl.min(values, 1, return_indices=True)

@@ -37,6 +37,7 @@ from ikem_fast.ops.triton.neighbors import nearest
 from ikem_fast.ops.triton.tiles import (
     LN2,
     add_log_sum_exp,
+    add_similarities,
     bank_tile,
     combine_splits,
     load_chunk,
@@ -97,6 +98,7 @@ def relations_kernel(
     CHUNKS: tl.constexpr,
     SLOTS: tl.constexpr,
     SYMMETRIC: tl.constexpr,
+    PIECE: tl.constexpr,
     OPERAND: tl.constexpr,
     PRECISION: tl.constexpr,
     WIDEN: tl.constexpr,
@@ -132,25 +134,38 @@ def relations_kernel(
         r = tl.zeros((ROWS, KEYS), tl.float32)
         tiles = ()
         for c in tl.static_range(CHUNKS):
-            tile = bank_tile(
-                own_bank_ptr + c * bank_stride, key, end - key, key_stride, D, BLOCK_D, OPERAND, KEYS
-            )
-            x_chunk = x[c] if RESIDENT else load_chunk(x_ptr, rows, num_rows, c, BLOCK_D, CHUNKS)
-            r = matmul(x_chunk, tile.T, r, PRECISION, WIDEN)
-            tiles = tiles + (tile,)
+            chunk_ptr = own_bank_ptr + c * bank_stride
+            if PIECE < BLOCK_D:
+                r = add_similarities(
+                    r, x_ptr, rows, num_rows, c, chunk_ptr, key, end - key, key_stride,
+                    D, BLOCK_D, CHUNKS, PIECE, PRECISION, WIDEN, KEYS,
+                )  # fmt: skip
+            else:
+                tile = bank_tile(chunk_ptr, key, end - key, key_stride, D, BLOCK_D, OPERAND, KEYS)
+                x_chunk = x[c] if RESIDENT else load_chunk(x_ptr, rows, num_rows, c, BLOCK_D, CHUNKS)
+                r = matmul(x_chunk, tile.T, r, PRECISION, WIDEN)
+                tiles = tiles + (tile,)
         exponents = tl.where(inside, r * root, float("-inf"))
         own_maximum, own_total, _terms, _decay = log_sum_exp_step(own_maximum, own_total, exponents)
         new_maxima = ()
         new_totals = ()
         for j in tl.static_range(SLOTS):
             b = (feature + 1 + j) % anchors if SYMMETRIC else j
-            anchor = others[j] if RESIDENT else load_anchor(anchors_ptr, b, rows, num_rows, BLOCK_D)
-            if SYMMETRIC:
-                bank_ptr = queue_ptr + b * bank_stride
-                tile = bank_tile(bank_ptr, key, end - key, key_stride, D, BLOCK_D, OPERAND, KEYS)
+            bank_ptr = queue_ptr + b * bank_stride
+            r_anchor = tl.zeros((ROWS, KEYS), tl.float32)
+            if PIECE < BLOCK_D:
+                anchor_ptr = anchors_ptr + tl.cast(b, tl.int64) * num_rows * BLOCK_D
+                r_anchor = add_similarities(
+                    r_anchor, anchor_ptr, rows, num_rows, 0, bank_ptr, key, end - key, key_stride,
+                    D, BLOCK_D, 1, PIECE, PRECISION, WIDEN, KEYS,
+                )  # fmt: skip
             else:
-                tile = tiles[j]
-            r_anchor = matmul(anchor, tile.T, tl.zeros((ROWS, KEYS), tl.float32), PRECISION, WIDEN)
+                anchor = others[j] if RESIDENT else load_anchor(anchors_ptr, b, rows, num_rows, BLOCK_D)
+                if SYMMETRIC:
+                    tile = bank_tile(bank_ptr, key, end - key, key_stride, D, BLOCK_D, OPERAND, KEYS)
+                else:
+                    tile = tiles[j]
+                r_anchor = matmul(anchor, tile.T, r_anchor, PRECISION, WIDEN)
             exponents = tl.where(inside, r * r_anchor, float("-inf"))
             maximum, total, _terms, _decay = log_sum_exp_step(maxima[j], totals[j], exponents)
             new_maxima = new_maxima + (maximum,)

@@ -33,6 +33,7 @@ from ikem_fast.ops.triton.launch import (
 from ikem_fast.ops.triton.relations import HEADROOM, bank_row, load_anchor, load_anchors
 from ikem_fast.ops.triton.tiles import (
     LN2,
+    add_similarities,
     bank_tile,
     load_chunk,
     load_chunks,
@@ -71,6 +72,7 @@ def relations_backward_kernel(
     TERMS: tl.constexpr,
     CONTEXT: tl.constexpr,
     SYMMETRIC: tl.constexpr,
+    PIECE: tl.constexpr,
     OPERAND: tl.constexpr,
     PRECISION: tl.constexpr,
     WIDEN: tl.constexpr,
@@ -124,6 +126,7 @@ def relations_backward_kernel(
         largest = tl.maximum(largest, tl.abs(weights[j]))
     to_operand = HEADROOM / tl.where(largest > 0.0, largest, float("inf"))
 
+    inverse_root = 1.0 / root
     output = ()
     for _chunk in tl.static_range(OUTPUT_CHUNKS):
         output = output + (tl.zeros((ROWS, BLOCK_D), tl.float32),)
@@ -134,25 +137,43 @@ def relations_backward_kernel(
         tiles = ()
         for c in tl.static_range(CHUNKS):
             chunk = (first + c) % CHUNKS
-            tile = bank_tile(
-                own_bank_ptr + chunk * bank_stride, key, end - key, key_stride, D, BLOCK_D, OPERAND, KEYS
-            )
-            x_chunk = x[c] if RESIDENT else load_chunk(x_ptr, rows, num_rows, chunk, BLOCK_D, CHUNKS)
-            r = matmul(x_chunk, tile.T, r, PRECISION, WIDEN)
-            tiles = tiles + (tile,)
+            chunk_ptr = own_bank_ptr + chunk * bank_stride
+            if PIECE < BLOCK_D:
+                r = add_similarities(
+                    r, x_ptr, rows, num_rows, chunk, chunk_ptr, key, end - key, key_stride,
+                    D, BLOCK_D, CHUNKS, PIECE, PRECISION, WIDEN, KEYS,
+                )  # fmt: skip
+            else:
+                tile = bank_tile(chunk_ptr, key, end - key, key_stride, D, BLOCK_D, OPERAND, KEYS)
+                x_chunk = x[c] if RESIDENT else load_chunk(x_ptr, rows, num_rows, chunk, BLOCK_D, CHUNKS)
+                r = matmul(x_chunk, tile.T, r, PRECISION, WIDEN)
+                tiles = tiles + (tile,)
         s_grad = tl.exp2(r * root - own_level[:, None]) * (own_weight * to_operand)[:, None]
         for j in tl.static_range(SLOTS):
             b = (feature + 1 + j) % anchors if SYMMETRIC else j
-            anchor = others[j] if RESIDENT else load_anchor(anchors_ptr, b, rows, num_rows, BLOCK_D)
             bank_ptr = queue_ptr + b * bank_stride
-            tile = bank_tile(bank_ptr, key, end - key, key_stride, D, BLOCK_D, OPERAND, KEYS)
-            r_anchor = matmul(anchor, tile.T, tl.zeros((ROWS, KEYS), tl.float32), PRECISION, WIDEN)
+            r_anchor = tl.zeros((ROWS, KEYS), tl.float32)
+            if PIECE < BLOCK_D:
+                anchor_ptr = anchors_ptr + tl.cast(b, tl.int64) * num_rows * BLOCK_D
+                r_anchor = add_similarities(
+                    r_anchor, anchor_ptr, rows, num_rows, 0, bank_ptr, key, end - key, key_stride,
+                    D, BLOCK_D, 1, PIECE, PRECISION, WIDEN, KEYS,
+                )  # fmt: skip
+            else:
+                anchor = others[j] if RESIDENT else load_anchor(anchors_ptr, b, rows, num_rows, BLOCK_D)
+                tile = bank_tile(bank_ptr, key, end - key, key_stride, D, BLOCK_D, OPERAND, KEYS)
+                r_anchor = matmul(anchor, tile.T, r_anchor, PRECISION, WIDEN)
             product = tl.exp2(r * r_anchor - levels[j][:, None]) * (weights[j] * to_operand)[:, None]
-            s_grad += product * (r_anchor / root)
+            s_grad += product * (r_anchor * inverse_root)
         s_grad = tl.where(tl.arange(0, KEYS)[None, :] < end - key, s_grad, 0.0).to(OPERAND)
         updated = ()
         for c in tl.static_range(OUTPUT_CHUNKS):
-            updated = updated + (matmul(s_grad, tiles[c], output[c], PRECISION, WIDEN),)
+            if PIECE < BLOCK_D:
+                chunk_ptr = own_bank_ptr + ((first + c) % CHUNKS) * bank_stride
+                tile = bank_tile(chunk_ptr, key, end - key, key_stride, D, BLOCK_D, OPERAND, KEYS)
+            else:
+                tile = tiles[c]
+            updated = updated + (matmul(s_grad, tile, output[c], PRECISION, WIDEN),)
         output = updated
 
     columns = tl.arange(0, BLOCK_D)
@@ -208,14 +229,14 @@ def relations_gradient_kernel(
         part_ptr = output_ptr + tl.cast(split, tl.int64) * rows * (CHUNKS * D)
         gradient += tl.load(part_ptr + offsets, mask=inside, other=0.0)
 
-    positives = 1 + 2 * topk if CONTEXT else 1 + topk
+    share = 1.0 / (1 + 2 * topk if CONTEXT else 1 + topk)
     terms = anchors - 1 if SYMMETRIC else anchors
     grad = tl.load(grad_ptr + row) / terms
     positive = scale * root * tl.sum(x * y)
     for term in range(terms):
         anchor = (feature + 1 + term) % anchors if SYMMETRIC else term
         pair = (feature * anchors + anchor) * clips + clip
-        gradient += grad * (tl.exp2(positive - tl.load(partition_ptr + pair)) - 1.0 / positives) * y
+        gradient += grad * (tl.exp2(positive - tl.load(partition_ptr + pair)) - share) * y
         for t in range(topk):
             at = (anchor * clips + clip) * topk + t
             key = tl.load(mined_ptr + at)
@@ -231,7 +252,7 @@ def relations_gradient_kernel(
                 BLOCK_CHUNKS,
             )
             pull = 1.0 + tl.load(nearest_ptr + at) if CONTEXT else 1.0
-            gradient -= (grad * pull / positives) * keys
+            gradient -= (grad * pull * share) * keys
     if SYMMETRIC and CONTEXT:
         # The feature is an anchor too: c_ba at its own nearest keys.
         for t in range(topk):
@@ -244,7 +265,7 @@ def relations_gradient_kernel(
             keys = bank_row(
                 queue_ptr, key, feature, bank_stride, key_stride, D, BLOCK_D, CHUNKS, BLOCK_CHUNKS
             )
-            gradient -= (pull / positives) * keys
+            gradient -= (pull * share) * keys
 
     gradient = through_normalisation(gradient * (scale * root * LN2), x, inverse)
     tl.store(gradient_ptr + offsets, gradient, mask=inside)

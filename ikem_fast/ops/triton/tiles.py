@@ -64,6 +64,41 @@ def matmul(a, b, accumulator, PRECISION: tl.constexpr, WIDEN: tl.constexpr):
 
 
 @triton.jit
+def add_similarities(
+    similarities,
+    x_ptr,
+    rows,
+    num_rows,
+    chunk,
+    bank_ptr,
+    key,
+    remaining,
+    stride,
+    D: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    CHUNKS: tl.constexpr,
+    PIECE: tl.constexpr,
+    PRECISION: tl.constexpr,
+    WIDEN: tl.constexpr,
+    KEYS: tl.constexpr,
+):
+    """similarities (ROWS, KEYS) + one chunk of rows · keys of the bank, PIECE numbers of both at a time.
+
+    For float32: a product in three parts holds its factors in registers, and there is room for a piece only.
+    """
+    index = tl.arange(0, KEYS)[:, None]
+    columns = tl.arange(0, PIECE)[None, :]
+    x_offsets = (rows[:, None].to(tl.int64) * CHUNKS + chunk) * BLOCK_D + columns
+    tile_ptr = bank_ptr + tl.cast(key, tl.int64) * stride
+    for first in tl.range(0, BLOCK_D, PIECE):
+        x = tl.load(x_ptr + first + x_offsets, mask=rows[:, None] < num_rows, other=0.0)
+        mask = (index < remaining) & (first + columns < D)
+        tile = tl.load(tile_ptr + (index * stride + first + columns), mask=mask, other=0.0)
+        similarities = matmul(x, tile.to(x.dtype).T, similarities, PRECISION, WIDEN)
+    return similarities
+
+
+@triton.jit
 def log_sum_exp_step(maximum, total, exponents):
     """Take a tile of exponents (ROWS, KEYS) into a running log₂ Σ 2^x = maximum + log₂ total.
 

@@ -73,8 +73,7 @@ def _milliseconds(call):
 
 
 def _written(choice):
-    kept = "kept" if choice.resident else "read again"
-    return f"{choice.rows}x{choice.keys}, {choice.warps} warps, {choice.stages} stages, rows {kept}"
+    return f"{choice.rows}x{choice.keys}, {choice.warps} warps, {choice.stages} stages, {choice.factors}"
 
 
 _read = {}
