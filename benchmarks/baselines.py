@@ -78,6 +78,7 @@ def closed_form(name, features, keys, queue):
 
 @functools.cache
 def _compiled(name):
+    torch._dynamo.config.recompile_limit = 64  # all losses and passes go through one function
     return torch.compile(functools.partial(closed_form, name))
 
 
