@@ -32,10 +32,9 @@ from ikem_fast.ops.triton.launch import (
 )
 from ikem_fast.ops.triton.tiles import (
     LN2,
-    add_similarities,
     bank_tile,
+    chunk_similarities,
     combine_splits,
-    load_chunk,
     load_chunks,
     log_sum_exp_step,
     matmul,
@@ -99,21 +98,10 @@ def attention_kernel(
     end = tl.minimum(start + keys_per_split, num_keys)
     # Hoisting the shared-memory descriptors of every chunk out of the loop would spill registers.
     for key in tl.range(start, end, KEYS, disable_licm=CHUNKS > 1):
-        scores = tl.zeros((ROWS, KEYS), tl.float32)
-        tiles = ()
-        for c in tl.static_range(CHUNKS):
-            chunk = (first + c) % CHUNKS
-            chunk_ptr = bank_ptr + chunk * bank_stride
-            if PIECE < BLOCK_D:
-                scores = add_similarities(
-                    scores, x_ptr, rows, num_rows, chunk, chunk_ptr, key, end - key, key_stride,
-                    D, BLOCK_D, CHUNKS, PIECE, PRECISION, WIDEN, KEYS,
-                )  # fmt: skip
-            else:
-                tile = bank_tile(chunk_ptr, key, end - key, key_stride, D, BLOCK_D, OPERAND, KEYS)
-                x_chunk = x[c] if RESIDENT else load_chunk(x_ptr, rows, num_rows, chunk, BLOCK_D, CHUNKS)
-                scores = matmul(x_chunk, tile.T, scores, PRECISION, WIDEN)
-                tiles = tiles + (tile,)
+        scores, tiles = chunk_similarities(
+            x, x_ptr, rows, num_rows, first, bank_ptr, bank_stride, key, end - key, key_stride,
+            D, BLOCK_D, CHUNKS, PIECE, OPERAND, PRECISION, WIDEN, RESIDENT, ROWS, KEYS,
+        )  # fmt: skip
         scores = tl.where(tl.arange(0, KEYS)[None, :] < end - key, scores, float("-inf"))
         maximum, total, weights, decay = log_sum_exp_step(maximum, total, scores)
         weights = weights.to(OPERAND)

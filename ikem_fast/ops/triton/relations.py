@@ -39,6 +39,7 @@ from ikem_fast.ops.triton.tiles import (
     add_log_sum_exp,
     add_similarities,
     bank_tile,
+    chunk_similarities,
     combine_splits,
     load_chunk,
     load_chunks,
@@ -131,20 +132,10 @@ def relations_kernel(
     end = tl.minimum(start + keys_per_split, num_keys)
     for key in tl.range(start, end, KEYS, disable_licm=True):
         inside = tl.arange(0, KEYS)[None, :] < end - key
-        r = tl.zeros((ROWS, KEYS), tl.float32)
-        tiles = ()
-        for c in tl.static_range(CHUNKS):
-            chunk_ptr = own_bank_ptr + c * bank_stride
-            if PIECE < BLOCK_D:
-                r = add_similarities(
-                    r, x_ptr, rows, num_rows, c, chunk_ptr, key, end - key, key_stride,
-                    D, BLOCK_D, CHUNKS, PIECE, PRECISION, WIDEN, KEYS,
-                )  # fmt: skip
-            else:
-                tile = bank_tile(chunk_ptr, key, end - key, key_stride, D, BLOCK_D, OPERAND, KEYS)
-                x_chunk = x[c] if RESIDENT else load_chunk(x_ptr, rows, num_rows, c, BLOCK_D, CHUNKS)
-                r = matmul(x_chunk, tile.T, r, PRECISION, WIDEN)
-                tiles = tiles + (tile,)
+        r, tiles = chunk_similarities(
+            x, x_ptr, rows, num_rows, 0, own_bank_ptr, bank_stride, key, end - key, key_stride,
+            D, BLOCK_D, CHUNKS, PIECE, OPERAND, PRECISION, WIDEN, RESIDENT, ROWS, KEYS,
+        )  # fmt: skip
         exponents = tl.where(inside, r * root, float("-inf"))
         own_maximum, own_total, _terms, _decay = log_sum_exp_step(own_maximum, own_total, exponents)
         new_maxima = ()

@@ -35,7 +35,7 @@ from ikem_fast.ops.triton.tiles import (
     LN2,
     add_similarities,
     bank_tile,
-    load_chunk,
+    chunk_similarities,
     load_chunks,
     matmul,
     through_normalisation,
@@ -133,21 +133,10 @@ def relations_backward_kernel(
     start = split * keys_per_split
     end = tl.minimum(start + keys_per_split, num_keys)
     for key in tl.range(start, end, KEYS, disable_licm=True):
-        r = tl.zeros((ROWS, KEYS), tl.float32)
-        tiles = ()
-        for c in tl.static_range(CHUNKS):
-            chunk = (first + c) % CHUNKS
-            chunk_ptr = own_bank_ptr + chunk * bank_stride
-            if PIECE < BLOCK_D:
-                r = add_similarities(
-                    r, x_ptr, rows, num_rows, chunk, chunk_ptr, key, end - key, key_stride,
-                    D, BLOCK_D, CHUNKS, PIECE, PRECISION, WIDEN, KEYS,
-                )  # fmt: skip
-            else:
-                tile = bank_tile(chunk_ptr, key, end - key, key_stride, D, BLOCK_D, OPERAND, KEYS)
-                x_chunk = x[c] if RESIDENT else load_chunk(x_ptr, rows, num_rows, chunk, BLOCK_D, CHUNKS)
-                r = matmul(x_chunk, tile.T, r, PRECISION, WIDEN)
-                tiles = tiles + (tile,)
+        r, tiles = chunk_similarities(
+            x, x_ptr, rows, num_rows, first, own_bank_ptr, bank_stride, key, end - key, key_stride,
+            D, BLOCK_D, CHUNKS, PIECE, OPERAND, PRECISION, WIDEN, RESIDENT, ROWS, KEYS,
+        )  # fmt: skip
         s_grad = tl.exp2(r * root - own_level[:, None]) * (own_weight * to_operand)[:, None]
         for j in tl.static_range(SLOTS):
             b = (feature + 1 + j) % anchors if SYMMETRIC else j

@@ -99,6 +99,52 @@ def add_similarities(
 
 
 @triton.jit
+def chunk_similarities(
+    x,
+    x_ptr,
+    rows,
+    num_rows,
+    first,
+    bank_ptr,
+    bank_stride,
+    key,
+    remaining,
+    key_stride,
+    D: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    CHUNKS: tl.constexpr,
+    PIECE: tl.constexpr,
+    OPERAND: tl.constexpr,
+    PRECISION: tl.constexpr,
+    WIDEN: tl.constexpr,
+    RESIDENT: tl.constexpr,
+    ROWS: tl.constexpr,
+    KEYS: tl.constexpr,
+):
+    """Similarities (ROWS, KEYS) of features to the banks their chunks meet, and the tiles of these banks.
+
+    Chunks are taken from `first` on, round and round. x holds the rows' chunks in that order if RESIDENT;
+    else they are read from x_ptr. In pieces no tile is kept: there are none to return.
+    """
+    similarities = tl.zeros((ROWS, KEYS), tl.float32)
+    tiles = ()
+    for c in tl.static_range(CHUNKS):
+        chunk = (first + c) % CHUNKS
+        chunk_ptr = bank_ptr + chunk * bank_stride
+        if PIECE < BLOCK_D:
+            similarities = add_similarities(
+                similarities, x_ptr, rows, num_rows, chunk, chunk_ptr, key, remaining, key_stride,
+                D, BLOCK_D, CHUNKS, PIECE, PRECISION, WIDEN, KEYS,
+            )  # fmt: skip
+        else:
+            tile = bank_tile(chunk_ptr, key, remaining, key_stride, D, BLOCK_D, OPERAND, KEYS)
+            x_chunk = x[c] if RESIDENT else load_chunk(x_ptr, rows, num_rows, chunk, BLOCK_D, CHUNKS)
+            similarities = matmul(x_chunk, tile.T, similarities, PRECISION, WIDEN)
+            tiles = tiles + (tile,)
+    return similarities, tiles
+
+
+@triton.jit
 def log_sum_exp_step(maximum, total, exponents):
     """Take a tile of exponents (ROWS, KEYS) into a running log₂ Σ 2^x = maximum + log₂ total.
 
