@@ -103,7 +103,7 @@ def plan_for(device):
         compiles = lambda names, N, K, backward: at_setting(N, K) or (backward and set(names) <= set(PHASE_2))  # noqa: E731
         return Plan(bytes=60 << 30, seconds=math.inf, minutes=4, compiles=compiles)
     compiler = shutil.which(os.environ.get("CXX", "g++")) is not None
-    return Plan(bytes=4 << 30, seconds=1.0, minutes=14, compiles=lambda *_: compiler)
+    return Plan(bytes=4 << 30, seconds=1.0, minutes=10, compiles=lambda *_: compiler)
 
 
 def at_setting(N, K):

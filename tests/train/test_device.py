@@ -20,6 +20,7 @@ def faults_of_ten_steps():
 
 before = faults_of_ten_steps()
 choose_device("cpu")
+faults_of_ten_steps()  # until it has what it needs
 print(before, faults_of_ten_steps())
 """
 
@@ -33,4 +34,4 @@ def test_a_device_that_is_not_there_is_named():
 def test_a_process_on_a_cpu_keeps_the_memory_that_it_frees():
     done = subprocess.run([sys.executable, "-c", STEPS], capture_output=True, text=True, check=True)
     before, after = map(int, done.stdout.split())
-    assert after < before / 3, "the pages of a tensor were given back and taken anew"
+    assert after < before / 10, "the pages of a tensor were given back and taken anew"
