@@ -99,11 +99,16 @@ def ways_of(names):
 
 
 def plan_for(device):
-    if device == "cuda":  # a minute each, out of few
-        compiles = lambda names, N, K, backward: at_setting(N, K) or (backward and set(names) <= set(PHASE_2))  # noqa: E731
-        return Plan(bytes=60 << 30, seconds=math.inf, minutes=4, compiles=compiles)
     compiler = shutil.which(os.environ.get("CXX", "g++")) is not None
-    return Plan(bytes=4 << 30, seconds=1.0, minutes=10, compiles=lambda *_: compiler)
+
+    def compiles(names, N, K, backward):
+        if device == "cuda":  # a minute each, out of few
+            return at_setting(N, K) or (backward and set(names) <= set(PHASE_2))
+        return compiler
+
+    if device == "cuda":
+        return Plan(bytes=60 << 30, seconds=math.inf, minutes=4, compiles=compiles)
+    return Plan(bytes=4 << 30, seconds=1.0, minutes=10, compiles=compiles)
 
 
 def at_setting(N, K):
