@@ -108,7 +108,7 @@ def plan_for(device):
 
     if device == "cuda":
         return Plan(bytes=60 << 30, seconds=math.inf, minutes=4, compiles=compiles)
-    return Plan(bytes=4 << 30, seconds=1.0, minutes=10, compiles=compiles)
+    return Plan(bytes=4 << 30, seconds=1.0, minutes=20, compiles=compiles)
 
 
 def at_setting(N, K):
