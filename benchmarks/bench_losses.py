@@ -36,8 +36,8 @@ BATCHES = (64, 128, 512, 4096)
 BANKS = (4096, 16384, 32768, 131072, 1 << 20)
 PHASE_2 = ("cross_modal_contrast", "implicit_exchange")
 AGREEMENT = {torch.float32: 1e-3, torch.bfloat16: 0.1}
-COLUMNS = ("fused", "published", "closed form")
 COMPILED = "closed form, compiled"
+COLUMNS = ("fused", "published", "closed form", COMPILED)
 
 
 def similarities(names, N, K):
@@ -297,8 +297,8 @@ def table(results):
         for N in sorted({N for N, _ in sizes}):
             cells = []
             for K in BANKS:
-                four = [medians.get((losses, backward, N, K, way)) for way in (*COLUMNS, COMPILED)]
-                cells.append(" / ".join("–" if t is None else f"{t * 1e3:.3g}" for t in four))
+                times = [medians.get((losses, backward, N, K, way)) for way in COLUMNS]
+                cells.append(" / ".join("–" if t is None else f"{t * 1e3:.3g}" for t in times))
             passes = _passes({"backward": backward})
             lines.append(f"| {losses.replace('+', ' + ')} | {passes} | {N} | {' | '.join(cells)} |")
     return lines

@@ -34,7 +34,7 @@ def _keep_freed_memory():
     """Have glibc hold on to what is freed, as torch does on a GPU.
 
     Every step allocates the same activations again. Large ones come back from the system as pages of zeros,
-    one fault each: up to two fifths of a step's time.
+    one fault each: up to half of a step's time.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -73,9 +73,9 @@ _TILES = {
     "attention": [(128, 64, 8, 3, RESIDENT), (64, 64, 8, 2, RESIDENT), (32, 16, 4, 1, AGAIN)],
     "wide_attention": [(64, 32, 8, 2, RESIDENT), (64, 16, 8, 1, RESIDENT), (16, 16, 4, 2, PIECES)],
     "cross": [(64, 64, 8, 2, RESIDENT), (64, 32, 8, 2, RESIDENT), (32, 16, 4, 1, AGAIN)],
-    "cross_backward": [(64, 32, 8, 2, RESIDENT), (64, 16, 8, 1, RESIDENT), (32, 16, 4, 1, AGAIN)],
+    "cross_backward": [(64, 32, 8, 2, RESIDENT), (64, 16, 8, 1, RESIDENT), (16, 16, 4, 2, PIECES)],
     # A bank that is wider than the factors takes registers on its way into them.
-    "cross_backward_narrowing": [(64, 16, 8, 2, RESIDENT), (32, 16, 4, 1, AGAIN)],
+    "cross_backward_narrowing": [(64, 16, 8, 2, RESIDENT), (16, 16, 4, 2, PIECES)],
     "distill": [(64, 64, 8, 1, AGAIN), (64, 16, 8, 1, AGAIN), (16, 16, 4, 2, PIECES)],
     "distill_backward": [(64, 16, 8, 1, RESIDENT), (16, 16, 4, 2, PIECES)],
     "nearest": [(128, 128, 8, 3, RESIDENT), (64, 64, 4, 2, RESIDENT), (32, 16, 4, 1, RESIDENT)],

@@ -37,8 +37,6 @@ from ikem_fast.ops.triton.neighbors import nearest
 from ikem_fast.ops.triton.tiles import (
     LN2,
     add_log_sum_exp,
-    add_similarities,
-    bank_tile,
     chunk_similarities,
     combine_splits,
     load_chunk,
@@ -143,20 +141,15 @@ def relations_kernel(
         for j in tl.static_range(SLOTS):
             b = (feature + 1 + j) % anchors if SYMMETRIC else j
             bank_ptr = queue_ptr + b * bank_stride
-            r_anchor = tl.zeros((ROWS, KEYS), tl.float32)
-            if PIECE < BLOCK_D:
+            if SYMMETRIC or PIECE < BLOCK_D:
                 anchor_ptr = anchors_ptr + tl.cast(b, tl.int64) * num_rows * BLOCK_D
-                r_anchor = add_similarities(
-                    r_anchor, anchor_ptr, rows, num_rows, 0, bank_ptr, key, end - key, key_stride,
-                    D, BLOCK_D, 1, PIECE, PRECISION, WIDEN, KEYS,
+                r_anchor, _tiles = chunk_similarities(
+                    (others[j],), anchor_ptr, rows, num_rows, 0, bank_ptr, 0, key, end - key, key_stride,
+                    D, BLOCK_D, 1, PIECE, OPERAND, PRECISION, WIDEN, RESIDENT, ROWS, KEYS,
                 )  # fmt: skip
             else:
                 anchor = others[j] if RESIDENT else load_anchor(anchors_ptr, b, rows, num_rows, BLOCK_D)
-                if SYMMETRIC:
-                    tile = bank_tile(bank_ptr, key, end - key, key_stride, D, BLOCK_D, OPERAND, KEYS)
-                else:
-                    tile = tiles[j]
-                r_anchor = matmul(anchor, tile.T, r_anchor, PRECISION, WIDEN)
+                r_anchor = matmul(anchor, tiles[j].T, tl.zeros((ROWS, KEYS), tl.float32), PRECISION, WIDEN)
             exponents = tl.where(inside, r * r_anchor, float("-inf"))
             maximum, total, _terms, _decay = log_sum_exp_step(maxima[j], totals[j], exponents)
             new_maxima = new_maxima + (maximum,)

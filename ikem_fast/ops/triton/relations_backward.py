@@ -30,10 +30,9 @@ from ikem_fast.ops.triton.launch import (
     split_bank,
     unit_rows,
 )
-from ikem_fast.ops.triton.relations import HEADROOM, bank_row, load_anchor, load_anchors
+from ikem_fast.ops.triton.relations import HEADROOM, bank_row, load_anchors
 from ikem_fast.ops.triton.tiles import (
     LN2,
-    add_similarities,
     bank_tile,
     chunk_similarities,
     load_chunks,
@@ -141,17 +140,11 @@ def relations_backward_kernel(
         for j in tl.static_range(SLOTS):
             b = (feature + 1 + j) % anchors if SYMMETRIC else j
             bank_ptr = queue_ptr + b * bank_stride
-            r_anchor = tl.zeros((ROWS, KEYS), tl.float32)
-            if PIECE < BLOCK_D:
-                anchor_ptr = anchors_ptr + tl.cast(b, tl.int64) * num_rows * BLOCK_D
-                r_anchor = add_similarities(
-                    r_anchor, anchor_ptr, rows, num_rows, 0, bank_ptr, key, end - key, key_stride,
-                    D, BLOCK_D, 1, PIECE, PRECISION, WIDEN, KEYS,
-                )  # fmt: skip
-            else:
-                anchor = others[j] if RESIDENT else load_anchor(anchors_ptr, b, rows, num_rows, BLOCK_D)
-                tile = bank_tile(bank_ptr, key, end - key, key_stride, D, BLOCK_D, OPERAND, KEYS)
-                r_anchor = matmul(anchor, tile.T, r_anchor, PRECISION, WIDEN)
+            anchor_ptr = anchors_ptr + tl.cast(b, tl.int64) * num_rows * BLOCK_D
+            r_anchor, _tiles = chunk_similarities(
+                (others[j],), anchor_ptr, rows, num_rows, 0, bank_ptr, 0, key, end - key, key_stride,
+                D, BLOCK_D, 1, PIECE, OPERAND, PRECISION, WIDEN, RESIDENT, ROWS, KEYS,
+            )  # fmt: skip
             product = tl.exp2(r * r_anchor - levels[j][:, None]) * (weights[j] * to_operand)[:, None]
             s_grad += product * (r_anchor * inverse_root)
         s_grad = tl.where(tl.arange(0, KEYS)[None, :] < end - key, s_grad, 0.0).to(OPERAND)
