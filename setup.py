@@ -32,10 +32,11 @@ except Exception as e:  # a torch that is broken is as good as none, and says wh
     TORCH_PROBLEM = f"torch cannot be imported ({e}); install it and build with --no-build-isolation"
 
 CSRC = Path("csrc")
+HEADERS = [str(header) for header in sorted(CSRC.rglob("*.*h"))]
 ARCHITECTURES = ("8.0", "8.6", "8.9", "9.0", "10.0")
 TORCH_2_11 = "0x020b000000000000"
-# Kernel and reference round alike (csrc/modalities.h), so no fused multiply-adds; errno and floating-point
-# exceptions, which nobody reads, would keep loops from being vectorised.
+# Kernel and reference round alike (csrc/modalities/modalities.h), so no fused multiply-adds; errno and
+# floating-point exceptions, which nobody reads, would keep loops from being vectorised.
 CXX_FLAGS = ["-O3", "-g0", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd"]
 NVCC_FLAGS = ["-O3", "-fmad=false", "-DUSE_CUDA"]
 
@@ -65,21 +66,21 @@ CUDA_REQUIRED, NO_CUDA = cuda_wish()
 def op_library(with_cuda):
     if TORCH_PROBLEM:
         return Extension("ikem_fast._C", [])
-    names = ("ops", "modalities_cpu", "preprocessing_ops", "encoder_ops", "encoder_cpu")
-    sources = [CSRC / f"{name}.cpp" for name in names]
+    sources = sorted(CSRC.glob("*/*_ops.cpp")) + sorted(CSRC.glob("*/*_cpu.cpp"))
     macros = [("TORCH_TARGET_VERSION", TORCH_2_11)]
     make = cpp_extension.CppExtension
     if with_cuda:
-        sources += sorted(CSRC.glob("*.cu"))
+        sources += sorted(CSRC.glob("*/*.cu"))
         macros.append(("IKEM_WITH_CUDA", None))
         make = cpp_extension.CUDAExtension
         os.environ.setdefault("TORCH_CUDA_ARCH_LIST", default_architectures())
     return make(
         "ikem_fast._C",
         [str(source) for source in sources],
+        include_dirs=[str(CSRC.resolve())],
         define_macros=macros,
         extra_compile_args={"cxx": CXX_FLAGS, "nvcc": NVCC_FLAGS},
-        depends=[str(header) for header in sorted(CSRC.glob("*.*h"))],
+        depends=HEADERS,
         py_limited_api=True,
     )
 
@@ -98,9 +99,9 @@ def skeleton_reader():
         return Extension("ikem_fast._skeleton_io", [])
     return Extension(
         "ikem_fast._skeleton_io",
-        [str(CSRC / "skeleton_io.cpp")],
-        include_dirs=[pybind11.get_include()],
-        depends=[str(CSRC / header) for header in ("skeleton_parser.h", "preprocessing.h", "modalities.h")],
+        [str(CSRC / "skeleton" / "skeleton_io.cpp")],
+        include_dirs=[str(CSRC.resolve()), pybind11.get_include()],
+        depends=HEADERS,
         extra_compile_args=["-std=c++17", "-fvisibility=hidden", *CXX_FLAGS],
         language="c++",
     )
@@ -124,8 +125,8 @@ class BuildNative(BuildExtension):
                 if CUDA_REQUIRED:
                     sys.exit(f"IKEM_BUILD_CUDA=1, but the CUDA kernels were not built: {problem}")
                 notice(f"trying without the CUDA kernels, which were not built: {problem}")
-                vars(extension).update(vars(op_library(with_cuda=False)))
-                no_cuda, problem = problem, self.attempt(extension)
+                extension, no_cuda = op_library(with_cuda=False), problem
+                problem = self.attempt(extension)
             else:
                 no_cuda = NO_CUDA
             if problem:

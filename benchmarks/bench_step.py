@@ -28,9 +28,9 @@ from benchmarks.publish import publish, where
 from benchmarks.published_step import PublishedStep
 from ikem_fast import MODALITIES, augment
 from ikem_fast.nn import IKEM, RelationalDistiller
+from ikem_fast.runtime.device import choose_device
+from ikem_fast.runtime.processes import Processes
 from ikem_fast.train.config import PretrainConfig
-from ikem_fast.train.device import choose_device
-from ikem_fast.train.distributed import Processes
 from ikem_fast.train.step import Step
 
 PUBLISHED = "published"

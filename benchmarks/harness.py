@@ -16,7 +16,7 @@ import torch.nn.functional as F
 
 from benchmarks import baselines
 from ikem_fast import ops
-from ikem_fast.ops import tiled
+from ikem_fast.ops.bank import tiled
 
 try:
     from nvtx import annotate  # names that nsys and ncu show

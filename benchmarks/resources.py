@@ -17,7 +17,7 @@ from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
 
-from ikem_fast.ops.triton import attention, launch, neighbors, relations, relations_backward, tiles
+from ikem_fast.ops.bank.triton import attention, launch, neighbors, relations, relations_backward, tiles
 
 P, D = 6, 128
 A_ROW = "a row"  # in place of a tile: kernels that finish one row, and have nothing to choose

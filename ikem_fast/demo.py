@@ -6,7 +6,8 @@ from ikem_fast.configs import read_section
 from ikem_fast.data.prepare import prepare_synthetic
 from ikem_fast.evaluate.linear import PICTURE, RESULTS, LinearConfig, evaluate_linear
 from ikem_fast.evaluate.report import set_label
-from ikem_fast.train.config import DistillConfig, ModelConfig, PretrainConfig
+from ikem_fast.nn.config import ModelConfig
+from ikem_fast.train.config import DistillConfig, PretrainConfig
 from ikem_fast.train.distill import distill
 from ikem_fast.train.log import METRICS
 from ikem_fast.train.pretrain import pretrain

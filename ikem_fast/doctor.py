@@ -48,15 +48,15 @@ def _devices():
 
 
 def _fused():
-    from ikem_fast.ops import native
+    from ikem_fast.ops import _library
 
-    status = native.status()
+    status = _library.status()
     return [
         ("derive_modalities, preprocess_clips on the CPU", status["cpu"]),
         ("derive_modalities, preprocess_clips on a GPU", status["cuda"]),
         ("blocks of the encoder on the CPU", status["cpu"]),
         ("bank losses on the CPU", "ok"),
-        ("bank losses on a GPU", _importable("ikem_fast.ops.triton", "plain torch in their place")),
+        ("bank losses on a GPU", _importable("ikem_fast.ops.bank.triton", "plain torch in their place")),
         ("autotuning of the bank losses", _autotuning()),
         (".skeleton reader", _importable("ikem_fast._skeleton_io", "Python and plain torch in its place")),
     ]
@@ -64,7 +64,7 @@ def _fused():
 
 def _autotuning():
     try:
-        from ikem_fast.ops.triton import tuning
+        from ikem_fast.ops.bank.triton import tuning
     except ImportError:
         return "off: there is nothing to tune without Triton"
     if tuning.enabled():

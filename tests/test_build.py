@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ikem_fast.ops import native
+from ikem_fast.ops import _library
 
 ROOT = Path(__file__).parents[1]
 NO_COMPILER = {"CXX": "no-such-compiler"}
@@ -120,7 +120,7 @@ def test_cuda_kernels_are_compiled_for_the_architectures_asked_for(
     done, outcomes, commands = build_with_fakes(tmp_path, environment)
     assert outcomes is not None and outcomes["cuda"] == architectures, done.stderr
     kernels = [line for line in commands.splitlines() if line.startswith(f"{tmp_path}/cuda/bin/nvcc")]
-    assert len(kernels) == len(list((ROOT / "csrc").glob("*.cu")))
+    assert len(kernels) == len(list((ROOT / "csrc").rglob("*.cu")))
     for line in kernels:
         assert all(flag in line for flag in flags), line
         assert line.count("code=sm_") == len([flag for flag in flags if flag.startswith("sm_")])
@@ -161,12 +161,12 @@ assert torch.equal(joint, x) and (motion[:, :, :3] == 3).all() and not motion[:,
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-@pytest.mark.skipif(native.LIBRARY is None, reason=str(native.PROBLEM))
+@pytest.mark.skipif(_library.LIBRARY is None, reason=str(_library.PROBLEM))
 @pytest.mark.skipif(shutil.which("nm") is None, reason="nm is not installed")
 def test_the_library_uses_torch_s_stable_interface_alone():
     """No C++ symbol of torch, which would tie the binary to one release of it."""
     listing = subprocess.run(
-        ["nm", "-D", "--undefined-only", native.LIBRARY], capture_output=True, text=True, check=True
+        ["nm", "-D", "--undefined-only", _library.LIBRARY], capture_output=True, text=True, check=True
     ).stdout
     symbols = [line.split()[-1] for line in listing.splitlines()]
     assert any(symbol.startswith("aoti_torch_") for symbol in symbols)

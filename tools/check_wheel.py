@@ -26,10 +26,10 @@ TRIAL = """
 import torch
 import ikem_fast
 from ikem_fast import augment, ops
-from ikem_fast.ops import native
+from ikem_fast.ops import _library
 from torch.library import opcheck
 
-assert native.LIBRARY, native.PROBLEM
+assert _library.LIBRARY, _library.PROBLEM
 x, frames = torch.randn(5, 3, 50, 25, 2), torch.randint(1, 200, (5,))
 options = {"shear": augment.draw_shear(5), "crop_start": augment.draw_crop_start(5, 50)}
 got, want = (ops.derive_modalities(x, frames, **options, impl=i) for i in ("fused", "reference"))

@@ -1,9 +1,9 @@
-// A libFuzzer target for csrc/skeleton_parser.h: any bytes must give either records or a SkeletonError, in
+// A libFuzzer target for csrc/skeleton/skeleton_parser.h: any bytes must give either records or a SkeletonError, in
 // memory linear in their length. tools/fuzz_skeleton_io.sh builds it with sanitizers and runs it.
 
 #include <cstdlib>
 
-#include "../csrc/skeleton_parser.h"
+#include "../csrc/skeleton/skeleton_parser.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     try {

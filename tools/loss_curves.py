@@ -13,8 +13,8 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from ikem_fast.data.prepare import prepare_npz, prepare_synthetic
+from ikem_fast.nn.config import ModelConfig
 from ikem_fast.train import PretrainConfig, pretrain
-from ikem_fast.train.config import ModelConfig
 
 SEEDS = (0, 1, 2)
 WAYS = {

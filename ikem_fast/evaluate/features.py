@@ -6,9 +6,9 @@ from torch import nn
 from ikem_fast import ops
 from ikem_fast.data.loader import BatchLoader
 from ikem_fast.errors import InputError
+from ikem_fast.nn.config import ModelConfig
 from ikem_fast.progress import progress_bar
-from ikem_fast.train.checkpoint import load_checkpoint
-from ikem_fast.train.config import ModelConfig
+from ikem_fast.runtime.checkpoint import load_checkpoint
 from ikem_fast.train.distill import build_distiller
 from ikem_fast.train.pretrain import build_model
 

@@ -9,8 +9,8 @@ import torch
 from ikem_fast.data import Dataset, open_dataset
 from ikem_fast.errors import InputError
 from ikem_fast.evaluate.features import estimate_statistics, extract_features, load_encoders
-from ikem_fast.train.checkpoint import plain
-from ikem_fast.train.device import choose_device
+from ikem_fast.runtime.checkpoint import plain
+from ikem_fast.runtime.device import choose_device
 
 TRIO = ("joint", "motion", "bone")
 

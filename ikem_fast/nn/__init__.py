@@ -1,9 +1,9 @@
 """Encoder, pretraining model, distiller, and the memory bank they contrast with."""
 
 from ikem_fast.nn.distiller import RelationalDistiller
+from ikem_fast.nn.encoders.stgcn import STGCN
 from ikem_fast.nn.ikem import IKEM
 from ikem_fast.nn.memory_bank import MemoryBank
 from ikem_fast.nn.published import load_published_state_dict
-from ikem_fast.nn.stgcn import STGCN
 
 __all__ = ["IKEM", "STGCN", "MemoryBank", "RelationalDistiller", "load_published_state_dict"]

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from ikem_fast import ops
+from ikem_fast.nn.encoders.stgcn import STGCN
 from ikem_fast.nn.ikem import encode_views, encoder_factory, two_layers
 from ikem_fast.nn.memory_bank import MemoryBank
-from ikem_fast.nn.stgcn import STGCN
 from ikem_fast.skeleton import MODALITIES
 from ikem_fast.tracing import span
 

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from ikem_fast import ops
+from ikem_fast.nn.encoders.stgcn import STGCN
 from ikem_fast.nn.memory_bank import MemoryBank
-from ikem_fast.nn.stgcn import STGCN
 from ikem_fast.skeleton import MODALITIES
 from ikem_fast.tracing import span
 

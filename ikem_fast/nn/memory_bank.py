@@ -13,7 +13,7 @@ class MemoryBank(nn.Module):
         pointer: () int64, the row that the next key replaces; lives on the device, so that no step waits.
 
     gather: turns the keys of one process into those of all; where several train together, their banks stay
-        the same (see `train.distributed`).
+        the same (see `runtime.processes`).
     """
 
     def __init__(self, num_modalities, size, dim):

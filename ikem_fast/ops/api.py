@@ -7,9 +7,8 @@ import os
 
 import torch
 
-from ikem_fast.ops import native, reference, tiled
-from ikem_fast.ops.checks import (
-    IMPLEMENTATIONS,
+from ikem_fast.ops import _library, reference
+from ikem_fast.ops._checks import (
     check_choice,
     check_modalities,
     check_per_clip,
@@ -17,10 +16,14 @@ from ikem_fast.ops.checks import (
     check_tensor,
     check_topk,
 )
+from ikem_fast.ops._support import IMPLEMENTATIONS, takes_fused
+from ikem_fast.ops.bank import tiled
+from ikem_fast.ops.modalities import native as modalities_native
+from ikem_fast.ops.preprocessing import native as preprocessing_native
 from ikem_fast.skeleton import MODALITIES, get_layout
 
 try:
-    from ikem_fast.ops import triton
+    from ikem_fast.ops.bank import triton
 except ImportError:  # Triton is made for Linux and optional there
     triton = None
 
@@ -88,10 +91,7 @@ def derive_modalities(
         check_per_clip("crop_start", crop_start, clips, like=x, low=0, high=2 * (x.shape[2] // 6))
     if out_dtype is None:
         out_dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    problem = native.problem_with(x, out_dtype)
-    if impl == "fused" and problem:
-        raise RuntimeError(f"impl='fused' is not possible here, 'auto' and 'reference' are: {problem}")
-    ops = reference if impl == "reference" or problem else native
+    ops = modalities_native if takes_fused(impl, modalities_native.support_for(x, out_dtype)) else reference
     return ops.derive_modalities(x, frames, modalities, layout, shear, crop_start, out_dtype)
 
 
@@ -142,10 +142,8 @@ def preprocess_clips(raw, lengths, *, frames=50, layout="ntu-rgb+d", impl="auto"
         raise ValueError(
             f"lengths: expected the {raw.shape[1]} frames of raw in all, found {lengths.sum().item()}"
         )
-    problem = native.problem_on(raw.device.type)
-    if impl == "fused" and problem:
-        raise RuntimeError(f"impl='fused' is not possible here, 'auto' and 'reference' are: {problem}")
-    ops = reference if impl == "reference" or problem else native
+    support = _library.support_on(raw.device.type)
+    ops = preprocessing_native if takes_fused(impl, support) else reference
     raw = raw.detach().to(torch.float64 if raw.dtype == torch.float64 else torch.float32)
     return ops.preprocess_clips(raw, lengths.cumsum(0) - lengths, lengths, frames, layout)
 

@@ -5,9 +5,9 @@ import torch
 from ikem_fast.data import open_dataset
 from ikem_fast.errors import InputError
 from ikem_fast.nn import RelationalDistiller
-from ikem_fast.train.checkpoint import load_checkpoint
-from ikem_fast.train.config import ModelConfig
-from ikem_fast.train.distributed import joined
+from ikem_fast.nn.config import ModelConfig
+from ikem_fast.runtime.checkpoint import load_checkpoint
+from ikem_fast.runtime.processes import joined
 from ikem_fast.train.loop import fit
 from ikem_fast.train.pretrain import build_model
 

@@ -8,8 +8,8 @@ import torch
 from ikem_fast import augment
 from ikem_fast.data.loader import BatchLoader
 from ikem_fast.errors import InputError
-from ikem_fast.train.checkpoint import NAME, load_checkpoint, save_checkpoint
-from ikem_fast.train.distributed import synchronise_normalisation
+from ikem_fast.runtime.checkpoint import NAME, load_checkpoint, save_checkpoint
+from ikem_fast.runtime.processes import synchronise_normalisation
 from ikem_fast.train.log import Silence, TrainingLog
 from ikem_fast.train.step import Step
 

@@ -4,7 +4,7 @@ import torch
 
 from ikem_fast.data import open_dataset
 from ikem_fast.nn import IKEM
-from ikem_fast.train.distributed import joined
+from ikem_fast.runtime.processes import joined
 from ikem_fast.train.loop import fit
 
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from ikem_fast import augment
-from ikem_fast.ops import derive_modalities, native, preprocess_clips
+from ikem_fast.ops import _library, derive_modalities, preprocess_clips
 from ikem_fast.skeleton import MODALITIES, Layout, get_layout, layout_names
 
 pytestmark = [
     pytest.mark.cuda,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
-    pytest.mark.skipif(bool(native.problem_on("cuda")), reason=str(native.problem_on("cuda"))),
+    pytest.mark.skipif(not _library.support_on("cuda"), reason=str(_library.support_on("cuda").problem)),
 ]
 
 

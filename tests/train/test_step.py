@@ -9,8 +9,8 @@ from torch import nn
 
 from ikem_fast.errors import InputError
 from ikem_fast.nn import IKEM
+from ikem_fast.runtime.processes import Processes
 from ikem_fast.train import ModelConfig, PretrainConfig, pretrain
-from ikem_fast.train.distributed import Processes
 from ikem_fast.train.step import WARM_UP, Step
 
 MODEL = ModelConfig(

@@ -1,8 +1,8 @@
 """NTU RGB+D: `.skeleton` files, their names, the choice of two bodies, the four evaluation protocols.
 
 Shahroudy et al., "NTU RGB+D: A Large Scale Dataset for 3D Human Activity Analysis" (CVPR 2016); Liu et al.,
-"NTU RGB+D 120" (TPAMI 2019). Text is parsed in C++ (`csrc/skeleton_parser.h`) where that is built, otherwise
-by the reader below: the same grammar, the same arrays, the same errors.
+"NTU RGB+D 120" (TPAMI 2019). Text is parsed in C++ (`csrc/skeleton/skeleton_parser.h`) where that is built,
+otherwise by the reader below: the same grammar, the same arrays, the same errors.
 """
 
 import re

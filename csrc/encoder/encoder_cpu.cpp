@@ -1,0 +1,406 @@
+// The kernels of encoder.h on the CPU: every loop runs over columns next to each other, which vectorises.
+//
+// Sums over frames are taken in float32 within a block of frames and in float64 over blocks, in their order:
+// the same bits for any number of threads.
+#include <torch/csrc/stable/ops.h>
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "encoder/encoder.h"
+#include "common.h"
+
+namespace ikem {
+namespace {
+
+constexpr int64_t kBlockFrames = 128;
+
+inline float load(float v) { return v; }
+
+inline float load(uint16_t v) {
+    const uint32_t bits = static_cast<uint32_t>(v) << 16;
+    float f;
+    std::memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+inline void store(float* to, float v) { *to = v; }
+
+// Rounds to the nearest bfloat16, to even halfway.
+inline void store(uint16_t* to, float v) {
+    uint32_t bits;
+    std::memcpy(&bits, &v, sizeof bits);
+    const uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    *to = v != v ? 0x7fc0 : static_cast<uint16_t>(rounded);
+}
+
+// 64 random bits for each frame (SplitMix64), from which `kept` draws 32 for each column.
+inline uint64_t frame_bits(uint64_t seed, int64_t frame) {
+    uint64_t x = seed + 0x9e3779b97f4a7c15u * static_cast<uint64_t>(frame + 1);
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+    return x ^ (x >> 31);
+}
+
+inline float kept(uint32_t low, uint32_t high, uint32_t column, uint32_t keep, float scale) {
+    uint32_t x = (column * 0x9e3779b9u) ^ low;
+    x = (x ^ (x >> 16)) * 0x7feb352du;
+    x = ((x ^ (x >> 15)) + high) * 0x846ca68bu;
+    x ^= x >> 16;
+    return x < keep ? scale : 0.0f;
+}
+
+// body(first frame, frames) for pieces of a matrix that are worth a thread.
+template <typename Body>
+void over_frames(int64_t frames, int64_t frame_size, const Body& body) {
+    const int64_t grain = std::max<int64_t>(1, 32768 / std::max<int64_t>(frame_size, 1));
+    torch::stable::parallel_for(0, frames, grain,
+                                [&](int64_t begin, int64_t end) { body(begin, end - begin); });
+}
+
+// sums (size,) += what body(first frame, frames, partial (size,)) adds up over all frames.
+template <typename Body>
+void sum_over_frames(int64_t frames, int64_t size, double* sums, const Body& body) {
+    const int64_t blocks = (frames + kBlockFrames - 1) / kBlockFrames;
+    std::vector<float> partial(blocks * size);
+    torch::stable::parallel_for(0, blocks, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t block = begin; block < end; ++block) {
+            const int64_t first = block * kBlockFrames;
+            body(first, std::min(kBlockFrames, frames - first), partial.data() + block * size);
+        }
+    });
+    torch::stable::parallel_for(0, size, 4096, [&](int64_t begin, int64_t end) {
+        for (int64_t block = 0; block < blocks; ++block) {
+            const float* part = partial.data() + block * size;
+#pragma omp simd
+            for (int64_t i = begin; i < end; ++i) sums[i] += part[i];
+        }
+    });
+}
+
+// kChannels is a constant for the usual widths, so that a joint is a few whole vectors.
+template <typename T, int64_t kChannels>
+IKEM_MULTIVERSION void gather_frames(const Graph& g, const T* x, T* out, int64_t frames, float* joints,
+                                     float* target) {
+    const int64_t C = kChannels ? kChannels : g.channels;
+    for (int64_t f = 0; f < frames; ++f, x += g.joints * C, out += g.joints * g.partitions * C) {
+#pragma omp simd
+        for (int64_t i = 0; i < g.joints * C; ++i) joints[i] = load(x[i]);
+        for (int64_t wk = 0; wk < g.joints * g.partitions; ++wk) {
+#pragma omp simd
+            for (int64_t c = 0; c < C; ++c) target[c] = 0.0f;
+            for (int64_t e = g.first[wk]; e < g.first[wk + 1]; ++e) {
+                const float* source = joints + g.source[e] * C;
+                const float weight = g.weight[e];
+#pragma omp simd
+                for (int64_t c = 0; c < C; ++c) target[c] += weight * source[c];
+            }
+#pragma omp simd
+            for (int64_t c = 0; c < C; ++c) store(out + wk * C + c, target[c]);
+        }
+    }
+}
+
+// grad_x starts as the gradient that went past the block; `products` (edges, C) sums grad · x of every edge.
+template <typename T, int64_t kChannels>
+IKEM_MULTIVERSION void scatter_frames(const Graph& g, const T* grad, const T* x, const T* residual,
+                                      const T* output, T* grad_x, int64_t frames, float* joints,
+                                      float* sources, float* target, float* products) {
+    const int64_t C = kChannels ? kChannels : g.channels, size = g.joints * C;
+    for (int64_t f = 0; f < frames; ++f, grad += g.partitions * size, x += size, grad_x += size) {
+#pragma omp simd
+        for (int64_t i = 0; i < size; ++i) joints[i] = load(x[i]);
+        if (residual == nullptr) {
+#pragma omp simd
+            for (int64_t i = 0; i < size; ++i) sources[i] = 0.0f;
+        } else {
+#pragma omp simd
+            for (int64_t i = 0; i < size; ++i) sources[i] = load(output[i]) > 0 ? load(residual[i]) : 0.0f;
+            residual += size, output += size;
+        }
+        for (int64_t wk = 0; wk < g.joints * g.partitions; ++wk) {
+#pragma omp simd
+            for (int64_t c = 0; c < C; ++c) target[c] = load(grad[wk * C + c]);
+            for (int64_t e = g.first[wk]; e < g.first[wk + 1]; ++e) {
+                float* source = sources + g.source[e] * C;
+                const float* joint = joints + g.source[e] * C;
+                float* product = products + e * C;
+                const float weight = g.weight[e];
+#pragma omp simd
+                for (int64_t c = 0; c < C; ++c) {
+                    source[c] += weight * target[c];
+                    product[c] += joint[c] * target[c];
+                }
+            }
+        }
+#pragma omp simd
+        for (int64_t i = 0; i < size; ++i) store(grad_x + i, sources[i]);
+    }
+}
+
+template <typename T>
+IKEM_MULTIVERSION void sum_frames(const T* y, int64_t frames, int64_t columns, float* sums) {
+    for (int64_t f = 0; f < frames; ++f, y += columns) {
+#pragma omp simd
+        for (int64_t i = 0; i < columns; ++i) {
+            const float v = load(y[i]);
+            sums[i] += v;
+            sums[columns + i] += v * v;
+        }
+    }
+}
+
+template <typename T>
+IKEM_MULTIVERSION void normalise_relu_frames(const T* y, const float* scale, const float* shift, T* out,
+                                             int64_t frames, int64_t columns) {
+    for (int64_t f = 0; f < frames; ++f, y += columns, out += columns) {
+#pragma omp simd
+        for (int64_t i = 0; i < columns; ++i) {
+            const float v = scale[i] * load(y[i]) + shift[i];
+            store(out + i, v > 0 ? v : 0.0f);
+        }
+    }
+}
+
+template <typename T>
+IKEM_MULTIVERSION void normalise_relu_sum_frames(const T* grad, const T* y, const float* scale,
+                                                 const float* shift, int64_t frames, int64_t columns,
+                                                 float* sums) {
+    for (int64_t f = 0; f < frames; ++f, grad += columns, y += columns) {
+#pragma omp simd
+        for (int64_t i = 0; i < columns; ++i) {
+            const float v = load(y[i]);
+            const float d = scale[i] * v + shift[i] > 0 ? load(grad[i]) : 0.0f;
+            sums[i] += d;
+            sums[columns + i] += d * v;
+        }
+    }
+}
+
+template <typename T>
+IKEM_MULTIVERSION void normalise_relu_backward_frames(const T* grad, const T* y, const float* scale,
+                                                      const float* shift, const float* a, const float* b,
+                                                      const float* c, T* grad_y, int64_t frames,
+                                                      int64_t columns) {
+    for (int64_t f = 0; f < frames; ++f, grad += columns, y += columns, grad_y += columns) {
+#pragma omp simd
+        for (int64_t i = 0; i < columns; ++i) {
+            const float v = load(y[i]);
+            const float d = scale[i] * v + shift[i] > 0 ? load(grad[i]) : 0.0f;
+            store(grad_y + i, a[i] * d + b[i] * v + c[i]);
+        }
+    }
+}
+
+enum Residual { kNone, kIdentity, kNormalised };
+
+template <typename T, Residual kResidual, bool kDropout>
+IKEM_MULTIVERSION void output_frames(Branch<T> main, Branch<T> residual, Dropout dropout, int64_t first,
+                                     T* out, int64_t frames, int64_t columns) {
+    const T *y = main.y, *r = residual.y;
+    for (int64_t f = 0; f < frames; ++f, y += columns, out += columns) {
+        const uint64_t bits = frame_bits(dropout.seed, first + f);
+        const uint32_t low = static_cast<uint32_t>(bits), high = static_cast<uint32_t>(bits >> 32);
+#pragma omp simd
+        for (int64_t i = 0; i < columns; ++i) {
+            float v = main.scale[i] * load(y[i]) + main.shift[i];
+            if (kDropout) v *= kept(low, high, static_cast<uint32_t>(i), dropout.keep, dropout.scale);
+            if (kResidual == kIdentity) v += load(r[i]);
+            if (kResidual == kNormalised) v += residual.scale[i] * load(r[i]) + residual.shift[i];
+            store(out + i, v > 0 ? v : 0.0f);
+        }
+        if (kResidual != kNone) r += columns;
+    }
+}
+
+template <typename T, bool kResidual, bool kDropout>
+IKEM_MULTIVERSION void output_sum_frames(const T* grad, const T* output, const T* y, const T* residual,
+                                         Dropout dropout, int64_t first, int64_t frames, int64_t columns,
+                                         float* sums) {
+    for (int64_t f = 0; f < frames; ++f, grad += columns, output += columns, y += columns) {
+        const uint64_t bits = frame_bits(dropout.seed, first + f);
+        const uint32_t low = static_cast<uint32_t>(bits), high = static_cast<uint32_t>(bits >> 32);
+#pragma omp simd
+        for (int64_t i = 0; i < columns; ++i) {
+            const float d = load(output[i]) > 0 ? load(grad[i]) : 0.0f;
+            float e = d;
+            if (kDropout) e *= kept(low, high, static_cast<uint32_t>(i), dropout.keep, dropout.scale);
+            sums[i] += e;
+            sums[columns + i] += e * load(y[i]);
+            if (kResidual) {
+                sums[2 * columns + i] += d;
+                sums[3 * columns + i] += d * load(residual[i]);
+            }
+        }
+        if (kResidual) residual += columns;
+    }
+}
+
+template <typename T, bool kDropout>
+IKEM_MULTIVERSION void output_backward_frames(const T* grad, const T* output, const T* y, const float* a,
+                                              const float* b, const float* c, Dropout dropout, int64_t first,
+                                              T* grad_y, int64_t frames, int64_t columns) {
+    for (int64_t f = 0; f < frames;
+         ++f, grad += columns, output += columns, y += columns, grad_y += columns) {
+        const uint64_t bits = frame_bits(dropout.seed, first + f);
+        const uint32_t low = static_cast<uint32_t>(bits), high = static_cast<uint32_t>(bits >> 32);
+#pragma omp simd
+        for (int64_t i = 0; i < columns; ++i) {
+            float e = load(output[i]) > 0 ? load(grad[i]) : 0.0f;
+            if (kDropout) e *= kept(low, high, static_cast<uint32_t>(i), dropout.keep, dropout.scale);
+            store(grad_y + i, a[i] * e + b[i] * load(y[i]) + c[i]);
+        }
+    }
+}
+
+// call(constant) with the number of channels as a constant where it is a usual one, else 0.
+template <int64_t kFirst, int64_t... kRest, typename Call>
+void with_channels(int64_t channels, const Call& call) {
+    if (channels == kFirst) return call(std::integral_constant<int64_t, kFirst>());
+    if constexpr (sizeof...(kRest) > 0) {
+        return with_channels<kRest...>(channels, call);
+    } else {
+        return call(std::integral_constant<int64_t, 0>());
+    }
+}
+
+template <typename Call>
+void with_flag(bool flag, const Call& call) {
+    flag ? call(std::true_type()) : call(std::false_type());
+}
+
+}  // namespace
+
+template <typename T>
+void graph_forward(const Graph& g, const T* x, T* out) {
+    const int64_t size = g.joints * g.channels;
+    with_channels<3, 4, 8, 16, 32, 64>(g.channels, [&](auto channels) {
+        over_frames(g.frames, size * g.partitions, [&](int64_t first, int64_t frames) {
+            std::vector<float> work(size + g.channels);
+            gather_frames<T, channels>(g, x + first * size, out + first * size * g.partitions, frames,
+                                       work.data(), work.data() + size);
+        });
+    });
+}
+
+template <typename T>
+void graph_backward(const Graph& g, const T* grad, const T* x, const T* residual, const T* output, T* grad_x,
+                    double* grad_weight) {
+    const int64_t size = g.joints * g.channels;
+    std::vector<double> products(g.edges * g.channels);
+    with_channels<3, 4, 8, 16, 32, 64>(g.channels, [&](auto channels) {
+        sum_over_frames(g.frames, g.edges * g.channels, products.data(),
+                        [&](int64_t first, int64_t frames, float* partial) {
+                            std::vector<float> work(2 * size + g.channels);
+                            const int64_t at = first * size;
+                            scatter_frames<T, channels>(
+                                g, grad + at * g.partitions, x + at, residual ? residual + at : nullptr,
+                                residual ? output + at : nullptr, grad_x + at, frames, work.data(),
+                                work.data() + size, work.data() + 2 * size, partial);
+                        });
+    });
+    for (int64_t e = 0; e < g.edges; ++e) {
+        for (int64_t c = 0; c < g.channels; ++c) grad_weight[e] += products[e * g.channels + c];
+    }
+}
+
+template <typename T>
+void column_sums(Matrix m, const T* y, double* sums) {
+    sum_over_frames(m.frames, 2 * m.columns, sums, [&](int64_t first, int64_t frames, float* partial) {
+        sum_frames(y + first * m.columns, frames, m.columns, partial);
+    });
+}
+
+template <typename T>
+void normalise_relu(Matrix m, const T* y, const float* scale, const float* shift, T* out) {
+    over_frames(m.frames, m.columns, [&](int64_t first, int64_t frames) {
+        const int64_t at = first * m.columns;
+        normalise_relu_frames(y + at, scale, shift, out + at, frames, m.columns);
+    });
+}
+
+template <typename T>
+void normalise_relu_sums(Matrix m, const T* grad, const T* y, const float* scale, const float* shift,
+                         double* sums) {
+    sum_over_frames(m.frames, 2 * m.columns, sums, [&](int64_t first, int64_t frames, float* partial) {
+        const int64_t at = first * m.columns;
+        normalise_relu_sum_frames(grad + at, y + at, scale, shift, frames, m.columns, partial);
+    });
+}
+
+template <typename T>
+void normalise_relu_backward(Matrix m, const T* grad, const T* y, const float* scale, const float* shift,
+                             const float* a, const float* b, const float* c, T* grad_y) {
+    over_frames(m.frames, m.columns, [&](int64_t first, int64_t frames) {
+        const int64_t at = first * m.columns;
+        normalise_relu_backward_frames(grad + at, y + at, scale, shift, a, b, c, grad_y + at, frames,
+                                       m.columns);
+    });
+}
+
+template <typename T>
+void block_output(Matrix m, Branch<T> main, Branch<T> residual, Dropout dropout, T* out) {
+    const auto run = [&](auto kind, auto drops) {
+        over_frames(m.frames, m.columns, [&](int64_t first, int64_t frames) {
+            const int64_t at = first * m.columns;
+            const Branch<T> y{main.y + at, main.scale, main.shift};
+            const Branch<T> r{residual.y ? residual.y + at : nullptr, residual.scale, residual.shift};
+            output_frames<T, kind, drops>(y, r, dropout, first, out + at, frames, m.columns);
+        });
+    };
+    with_flag(dropout.active, [&](auto drops) {
+        if (residual.y == nullptr) {
+            run(std::integral_constant<Residual, kNone>(), drops);
+        } else if (residual.scale == nullptr) {
+            run(std::integral_constant<Residual, kIdentity>(), drops);
+        } else {
+            run(std::integral_constant<Residual, kNormalised>(), drops);
+        }
+    });
+}
+
+template <typename T>
+void block_output_sums(Matrix m, const T* grad, const T* output, const T* y, const T* residual,
+                       Dropout dropout, double* sums) {
+    with_flag(dropout.active, [&](auto drops) {
+        with_flag(residual != nullptr, [&](auto has_residual) {
+            const int64_t size = (has_residual ? 4 : 2) * m.columns;
+            sum_over_frames(m.frames, size, sums, [&](int64_t first, int64_t frames, float* partial) {
+                const int64_t at = first * m.columns;
+                output_sum_frames<T, has_residual, drops>(grad + at, output + at, y + at,
+                                                          residual ? residual + at : nullptr, dropout, first,
+                                                          frames, m.columns, partial);
+            });
+        });
+    });
+}
+
+template <typename T>
+void block_output_backward(Matrix m, const T* grad, const T* output, const T* y, const float* a,
+                           const float* b, const float* c, Dropout dropout, T* grad_y) {
+    with_flag(dropout.active, [&](auto drops) {
+        over_frames(m.frames, m.columns, [&](int64_t first, int64_t frames) {
+            const int64_t at = first * m.columns;
+            output_backward_frames<T, drops>(grad + at, output + at, y + at, a, b, c, dropout, first,
+                                             grad_y + at, frames, m.columns);
+        });
+    });
+}
+
+#define IKEM_INSTANTIATE(T)                                                                               \
+    template void graph_forward(const Graph&, const T*, T*);                                              \
+    template void graph_backward(const Graph&, const T*, const T*, const T*, const T*, T*, double*);      \
+    template void column_sums(Matrix, const T*, double*);                                                 \
+    template void normalise_relu(Matrix, const T*, const float*, const float*, T*);                       \
+    template void normalise_relu_sums(Matrix, const T*, const T*, const float*, const float*, double*);   \
+    template void normalise_relu_backward(Matrix, const T*, const T*, const float*, const float*,         \
+                                          const float*, const float*, const float*, T*);                  \
+    template void block_output(Matrix, Branch<T>, Branch<T>, Dropout, T*);                                \
+    template void block_output_sums(Matrix, const T*, const T*, const T*, const T*, Dropout, double*);    \
+    template void block_output_backward(Matrix, const T*, const T*, const T*, const float*, const float*, \
+                                        const float*, Dropout, T*);
+IKEM_INSTANTIATE(float)
+IKEM_INSTANTIATE(uint16_t)
+
+}  // namespace ikem

@@ -1,0 +1,118 @@
+// ikem_fast._skeleton_io: from NTU RGB+D `.skeleton` text to numpy arrays, and from raw clips to preprocessed
+// ones, without holding the GIL. Knows nothing of torch, so that the processes that prepare a dataset stay
+// small.
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "preprocessing/preprocessing.h"
+#include "skeleton/skeleton_parser.h"
+
+namespace py = pybind11;
+
+namespace {
+
+// An array that takes over a vector's memory.
+template <typename T>
+py::array_t<T> to_array(std::vector<T>&& values, std::vector<py::ssize_t> shape) {
+    auto owner = std::make_unique<std::vector<T>>(std::move(values));
+    T* data = owner->data();
+    py::capsule release(owner.get(), [](void* p) { delete static_cast<std::vector<T>*>(p); });
+    owner.release();
+    return py::array_t<T>(std::move(shape), data, release);
+}
+
+py::tuple parse(const py::bytes& text) {
+    const auto view = static_cast<std::string_view>(text);
+    ikem::Skeletons out;
+    {
+        py::gil_scoped_release released;
+        out = ikem::parse_skeletons(view);
+    }
+    const auto records = static_cast<py::ssize_t>(out.frame.size());
+    return py::make_tuple(out.frames, to_array(std::move(out.frame), {records}),
+                          to_array(std::move(out.tracking_id), {records}),
+                          to_array(std::move(out.joints), {records, ikem::kJoints, 3}));
+}
+
+template <typename Real>
+std::vector<ikem::RawClip<Real>> views(const std::vector<py::array>& clips, const ikem::Preprocessing& p) {
+    std::vector<ikem::RawClip<Real>> raw;
+    for (const py::array& clip : clips) {
+        if (!clip.dtype().is(py::dtype::of<Real>()) || clip.ndim() != 4 || clip.shape(0) != 3 ||
+            clip.shape(2) != p.joints || clip.shape(3) != p.bodies) {
+            throw py::value_error("clips: expected arrays (3,F,V,M), all of the same V, M and dtype");
+        }
+        raw.push_back({static_cast<const Real*>(clip.data()), clip.shape(1), {}});
+        for (int i = 0; i < 4; ++i) {
+            raw.back().stride[i] = clip.strides(i) / static_cast<py::ssize_t>(sizeof(Real));
+        }
+    }
+    return raw;
+}
+
+template <typename Real>
+py::tuple preprocess_all(const std::vector<py::array>& clips, const ikem::Preprocessing& p) {
+    const std::vector<ikem::RawClip<Real>> raw = views<Real>(clips, p);
+    const auto count = static_cast<py::ssize_t>(raw.size());
+    py::array_t<float> out({count, py::ssize_t{3}, static_cast<py::ssize_t>(p.frames),
+                            static_cast<py::ssize_t>(p.joints), static_cast<py::ssize_t>(p.bodies)});
+    py::array_t<int64_t> true_frames(count);
+    float* to = out.mutable_data();
+    int64_t* frames_to = true_frames.mutable_data();
+    {
+        py::gil_scoped_release released;
+        std::vector<ikem::Pose<Real>> poses(static_cast<size_t>(p.frames * p.bodies));
+        std::vector<int32_t> source;
+        const auto alone = [] {};
+        for (const ikem::RawClip<Real>& clip : raw) {
+            source.resize(std::max(source.size(), static_cast<size_t>(clip.frames + 1)));
+            ikem::ClipPreprocessor<Real, decltype(alone)> preprocessor(p, clip, source.data(), poses.data(),
+                                                                       0, 1, alone);
+            *frames_to++ = preprocessor.run(to);
+            to += 3 * p.frames * p.joints * p.bodies;
+        }
+    }
+    return py::make_tuple(out, true_frames);
+}
+
+py::tuple preprocess(const std::vector<py::array>& clips, int64_t frames, int64_t root, int64_t right,
+                     int64_t left) {
+    if (clips.empty() || clips[0].ndim() != 4 || frames < 1) {
+        throw py::value_error("clips, frames: expected at least one array (3,F,V,M) and frame");
+    }
+    const ikem::Preprocessing p = {frames, clips[0].shape(2), clips[0].shape(3), root, right, left};
+    if (std::min({root, right, left}) < 0 || std::max({root, right, left}) >= p.joints) {
+        throw py::value_error("root, right, left: expected joints of the clips");
+    }
+    return clips[0].dtype().is(py::dtype::of<double>()) ? preprocess_all<double>(clips, p)
+                                                        : preprocess_all<float>(clips, p);
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_skeleton_io, module) {
+    module.doc() = "NTU RGB+D .skeleton text to numpy arrays, raw clips to preprocessed ones";
+    py::register_exception_translator([](std::exception_ptr error) {
+        try {
+            if (error) std::rethrow_exception(error);
+        } catch (const ikem::SkeletonError& malformed) {
+            py::set_error(PyExc_ValueError, malformed.what());
+        }
+    });
+    module.def(
+        "parse", &parse, py::arg("text"),
+        "(frames, frame (R,) int32, tracking_id (R,) uint64, joints (R, 25, 3) float32) of a file's bytes: "
+        "R records, one for each body of each frame. Raises ValueError naming the line that is wrong.");
+    module.def(
+        "preprocess", &preprocess, py::arg("clips"), py::arg("frames"), py::arg("root"), py::arg("right"),
+        py::arg("left"),
+        "(clips (N, 3, frames, V, M) float32, true frame counts (N,) int64) of raw clips (3, F, V, M), "
+        "all float32 or all float64: what ikem_fast.ops.preprocess_clips computes, a clip at a time.");
+}

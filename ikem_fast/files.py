@@ -1,0 +1,49 @@
+"""Writing files so that nobody ever finds half of one: the only place that replaces a file on disk."""
+
+import contextlib
+import os
+from pathlib import Path
+
+SUFFIX = ".partial"
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """Yield a path beside `path` to write to; when the block ends well, it takes the name `path` at once.
+
+    Until then, and for ever if the block raises, what was at `path` stays whole. What the block wrote is on
+    disk before it is renamed, and so is the new name when the context ends.
+
+    Example:
+        with replacing(out / "results.json") as beside:
+            beside.write_text(text, encoding="utf-8")
+
+    Raises OSError where the folder cannot be written to or the disk is full.
+    """
+    path = Path(path)
+    beside = path.with_name(path.name + SUFFIX)
+    try:
+        yield beside
+        _sync(beside)
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    _sync(path.parent)
+
+
+def write_text(path, text):
+    """Replace the file at `path` by `text` in UTF-8, whole or not at all; see `replacing`."""
+    with replacing(path) as beside:
+        beside.write_text(text, encoding="utf-8")
+
+
+def _sync(path):
+    """Have the system write a file, or a folder's names, to disk."""
+    if path.is_dir() and os.name == "nt":  # Windows has no handle for a folder
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

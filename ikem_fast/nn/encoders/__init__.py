@@ -1,0 +1,1 @@
+"""Encoders by name: (N,C,T,V,M) → (output, pooled feature)."""

@@ -1,0 +1,179 @@
+"""The encoder: ST-GCN at a quarter of the usual width, with its published parameter names.
+
+The modules here are the definition, in plain torch. On a CPU `fused_block` computes the same blocks faster.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ikem_fast.ops._checks import check_choice
+from ikem_fast.ops._support import IMPLEMENTATIONS, takes_fused
+from ikem_fast.ops.encoder import fused_block
+from ikem_fast.skeleton import get_layout
+
+TEMPORAL_KERNEL = 9
+
+
+class STGCN(nn.Module):
+    """Spatial-temporal graph convolutional network on skeleton clips.
+
+    Ten blocks of a graph convolution over joints and a convolution over time: 16×4, 32×3, 64×2 channels
+    (at hidden_channels=16; the frame rate halves where the width doubles) and a last one of `hidden_dim`.
+    Parameter names and shapes are those of ST-GCN, CrosSCLR, AimCLR and IKEM, so that their checkpoints
+    load with `load_state_dict`.
+
+    Args:
+        in_channels: C, coordinates of a joint.
+        hidden_channels: width of the first block.
+        hidden_dim: size of the pooled feature.
+        num_classes: size of the output.
+        dropout: probability, in every block but the first.
+        layout: name of a joint layout, or a `skeleton.Layout`.
+        strategy: how the graph is partitioned, see `skeleton.Layout.adjacency`.
+        edge_importance_weighting: learn a weight for each edge and block.
+        impl: "reference" computes every block in plain torch; "fused" by the kernels of `fused_block`, and
+            raises where there are none; "auto" takes them where they serve.
+
+    Raises:
+        ValueError: an argument is out of range; forward: x has another shape.
+        RuntimeError: forward: impl="fused" and there is no kernel for this device or dtype.
+
+    Source: Yan et al., Spatial Temporal Graph Convolutional Networks (2018), section 3.
+    """
+
+    def __init__(
+        self,
+        in_channels=3,
+        hidden_channels=16,
+        hidden_dim=256,
+        num_classes=128,
+        dropout=0.5,
+        layout="ntu-rgb+d",
+        strategy="spatial",
+        edge_importance_weighting=True,
+        impl="auto",
+    ):
+        super().__init__()
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout: expected a probability in [0, 1), found {dropout!r}")
+        check_choice("impl", impl, IMPLEMENTATIONS)
+        self.impl = impl
+        adjacency = torch.from_numpy(get_layout(layout).adjacency(strategy))
+        self.register_buffer("A", adjacency)
+        partitions, joints, _ = adjacency.shape
+        self.data_bn = nn.BatchNorm1d(in_channels * joints)
+
+        width = hidden_channels
+        widths = [in_channels] + [width] * 4 + [2 * width] * 3 + [4 * width] * 2 + [hidden_dim]
+        self.st_gcn_networks = nn.ModuleList(
+            Block(
+                widths[i],
+                widths[i + 1],
+                partitions,
+                stride=2 if i in (4, 7) else 1,
+                dropout=dropout if i else 0.0,
+                residual=i > 0,
+            )
+            for i in range(10)
+        )
+        if edge_importance_weighting:
+            self.edge_importance = nn.ParameterList(
+                nn.Parameter(torch.ones_like(adjacency)) for _ in self.st_gcn_networks
+            )
+        else:
+            self.edge_importance = [1.0] * len(self.st_gcn_networks)
+        self.fc = nn.Linear(hidden_dim, num_classes)
+
+    def forward(self, x):
+        """x (N,C,T,V,M) → output (N,num_classes), pooled feature (N,hidden_dim)."""
+        if x.dim() != 5 or x.shape[1] * x.shape[3] != self.data_bn.num_features:
+            joints = self.A.shape[-1]
+            raise ValueError(
+                f"x: expected shape (N, C={self.data_bn.num_features // joints}, T, V={joints}, M), "
+                f"found {tuple(x.shape)}"
+            )
+        N, C, T, V, M = x.shape
+        x = x.permute(0, 4, 3, 1, 2).reshape(N * M, V * C, T)
+        x = self.data_bn(x).view(N * M, V, C, T)
+        blocks = zip(self.st_gcn_networks, self.edge_importance, strict=True)
+        if self._fuses(x):
+            x = x.permute(0, 3, 1, 2).to(fused_block.activation_dtype(x)).contiguous()
+            edges = fused_block.Edges.of(self.A)
+            for block, importance in blocks:
+                x = fused_block.fused_block(block, x, self.A * importance, edges)
+            feature = x.view(N, -1, x.shape[-1]).mean(1)
+        else:
+            x = x.permute(0, 2, 3, 1)
+            for block, importance in blocks:
+                x = block(x, self.A * importance)
+            feature = x.mean((2, 3)).view(N, M, -1).mean(1)
+        return self.fc(feature), feature
+
+    def _fuses(self, x):
+        if self.impl == "reference":
+            return False
+        fused = takes_fused(self.impl, fused_block.support_for(x, self.st_gcn_networks))
+        return fused and (self.impl == "fused" or fused_block.pays(x))
+
+
+class Block(nn.Module):
+    """Graph convolution, temporal convolution, and a residual connection around both."""
+
+    def __init__(self, in_channels, out_channels, partitions, stride, dropout, residual):
+        super().__init__()
+        self.gcn = GraphConvolution(in_channels, out_channels, partitions)
+        padding = ((TEMPORAL_KERNEL - 1) // 2, 0)
+        self.tcn = nn.Sequential(
+            nn.BatchNorm2d(out_channels),
+            nn.ReLU(),
+            nn.Conv2d(out_channels, out_channels, (TEMPORAL_KERNEL, 1), (stride, 1), padding),
+            nn.BatchNorm2d(out_channels),
+            nn.Dropout(dropout),
+        )
+        if not residual:
+            self.residual = None
+        elif in_channels == out_channels and stride == 1:
+            self.residual = nn.Identity()
+        else:
+            self.residual = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1, (stride, 1)), nn.BatchNorm2d(out_channels)
+            )
+
+    def forward(self, x, A):
+        """x (N,C,T,V), A (3,V,V) → (N,C',T',V)."""
+        y = self.tcn(self.gcn(x, A))
+        return F.relu(y if self.residual is None else y + self.residual(x))
+
+
+class GraphConvolution(nn.Module):
+    """Σ_k (W_k x + b_k) A_k: a 1×1 convolution for each partition of the graph."""
+
+    def __init__(self, in_channels, out_channels, partitions):
+        super().__init__()
+        self.partitions = partitions
+        self.conv = nn.Conv2d(in_channels, out_channels * partitions, 1)
+
+    def forward(self, x, A):
+        """x (N,C,T,V), A (K,V,V) → (N,C',T,V).
+
+        Training in float32 keeps the published order, convolution first: gradients that are zero in exact
+        arithmetic (a bias ahead of a normalisation) are pure rounding, and come out alike only that way.
+        """
+        exact = torch.is_grad_enabled() and not torch.is_autocast_enabled(x.device.type)
+        return self._convolution_first(x, A) if exact else self._graph_first(x, A)
+
+    def _convolution_first(self, x, A):
+        N, _, T, V = x.shape
+        y = self.conv(x.contiguous()).view(N, self.partitions, -1, T, V)
+        return torch.einsum("nkctv,kvw->nctw", y, A).contiguous()
+
+    def _graph_first(self, x, A):
+        """W_k (x A_k): K·C channels through the graph, not K·C'; the bias enters as b_k Σ_v A_k[v, w]."""
+        N, C, T, V = x.shape
+        K = self.partitions
+        weight = self.conv.weight.view(K, -1, C).permute(1, 0, 2).reshape(-1, K * C, 1, 1)
+        x = x.reshape(N, C * T, V) @ A.permute(1, 0, 2).reshape(V, K * V)
+        x = x.view(N, C, T, K, V).permute(0, 3, 1, 2, 4).reshape(N, K * C, T, V)
+        bias = self.conv.bias.view(K, -1).T @ A.sum(1)
+        return F.conv2d(x, weight) + bias[:, None]

@@ -1,0 +1,38 @@
+"""Who computes a call: one answer to whether a fused implementation can, in one wording."""
+
+from dataclasses import dataclass
+
+IMPLEMENTATIONS = ("auto", "fused", "reference")
+
+
+@dataclass(frozen=True)
+class Support:
+    """Whether an implementation can compute a call: true where it can; else `problem` says why not.
+
+    The problem names what is in the way (the argument, device, dtype or missing part) and what was found.
+    """
+
+    problem: str | None = None
+
+    def __bool__(self):
+        return self.problem is None
+
+
+YES = Support()
+
+
+def takes_fused(impl, support):
+    """Decide whether the fused implementation computes a call, or the reference.
+
+    Args:
+        impl: the caller's "auto", "fused" or "reference".
+        support: `Support` of the fused implementation for this call.
+
+    Raises:
+        RuntimeError: impl="fused" and there is none; the message has the reason.
+    """
+    if impl == "fused" and not support:
+        raise RuntimeError(
+            f"impl='fused' is not possible here, 'auto' and 'reference' are: {support.problem}"
+        )
+    return impl != "reference" and bool(support)

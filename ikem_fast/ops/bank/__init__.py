@@ -1,0 +1,1 @@
+"""Losses of features against a memory bank."""

@@ -1,0 +1,1 @@
+"""The blocks of an encoder on a CPU, by kernels between convolutions."""
