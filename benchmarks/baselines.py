@@ -13,7 +13,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from ikem_fast.ops import reference
+from ikem_fast.ops.bank import reference
 
 TEMPERATURE, TOPK = 0.07, 1
 

@@ -5,15 +5,15 @@ definition in readable form. "fused" is the hand-written implementation for the 
 where there is none. "auto" takes the fused one where it exists and the reference elsewhere.
 """
 
-from ikem_fast.ops.api import (
+from ikem_fast.ops.bank.api import (
     cross_modal_contrast,
-    derive_modalities,
     implicit_exchange,
     info_nce,
     nearest_neighbors,
-    preprocess_clips,
     relational_distillation,
 )
+from ikem_fast.ops.modalities.api import derive_modalities
+from ikem_fast.ops.preprocessing.api import preprocess_clips
 
 __all__ = [
     "cross_modal_contrast",

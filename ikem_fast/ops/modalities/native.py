@@ -4,22 +4,25 @@ from types import SimpleNamespace
 
 import torch
 
-from ikem_fast.ops import _library, reference
+from ikem_fast.ops import _library
+from ikem_fast.ops._autograd import support_under_transforms
 from ikem_fast.ops._support import Support
+from ikem_fast.ops.modalities import reference
 from ikem_fast.skeleton import MODALITIES
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _CUDA_JOINTS = 512  # kMaxJoints in csrc/modalities/modalities_kernel.cuh
 
 
-def support_for(x, out_dtype):
-    """The `Support` of the kernels for clips x and a result of out_dtype."""
+def support_for(x, shear, out_dtype):
+    """The `Support` of the kernels for clips x, matrices that shear them and a result of out_dtype."""
     for name, dtype in (("x", x.dtype), ("out_dtype", out_dtype)):
         if dtype not in _DTYPES:
             return Support(f"{name}: the kernels know {', '.join(map(str, _DTYPES))}, found {dtype}")
     if x.device.type == "cuda" and x.shape[3] > _CUDA_JOINTS:
         return Support(f"x: the CUDA kernel takes up to {_CUDA_JOINTS} joints, found {x.shape[3]}")
-    return _library.support_on(x.device.type)
+    transforms = support_under_transforms(x, shear)
+    return _library.support_on(x.device.type) if transforms else transforms
 
 
 def derive_modalities(x, frames, modalities, layout, shear, crop_start, out_dtype):
@@ -58,12 +61,13 @@ def _setup_context(ctx, inputs, output):
 
 def _backward(ctx, grad):
     x, frames, shear, crop_start = ctx.saved_tensors
+    twice = torch.is_grad_enabled()  # the gradient will be differentiated: it must hang on x itself
     with torch.enable_grad():
-        x = x.detach().requires_grad_()
+        x = x if twice else x.detach().requires_grad_()
         out = reference.derive_modalities(
             x, frames, ctx.modalities, ctx.layout, shear, crop_start, ctx.out_dtype
         )
-    return torch.autograd.grad(out, x, grad)[0], *(None,) * 8
+        return torch.autograd.grad(out, x, grad, create_graph=twice)[0], *(None,) * 8
 
 
 if _library.LIBRARY is not None:

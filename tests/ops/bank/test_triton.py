@@ -26,7 +26,7 @@ def test_under_the_interpreter():
         "-q",
         "-p",
         "no:cacheprovider",
-        "tests/ops/interpreted_losses.py",
+        "tests/ops/bank/interpreted_losses.py",
     ]
     environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)}
     run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)

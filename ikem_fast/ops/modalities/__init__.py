@@ -1,0 +1,1 @@
+"""The six modalities of a clip, derived in one pass."""

@@ -1,0 +1,1 @@
+"""Raw clips centred, resampled and turned."""

@@ -1,0 +1,42 @@
+"""Preprocessing in plain torch: the definition in readable form, and the truth that kernels are held to."""
+
+import torch
+
+MAX_COORDINATE = 1e9  # of a raw clip, whatever the unit; keeps every later product finite in float32
+
+
+def preprocess_clips(raw, starts, lengths, frames, layout):
+    """raw (3,ΣF,V,M), starts and lengths (N,) → (N,3,frames,V,M) float32, true frame counts (N,) int64."""
+    N, total, device = len(lengths), raw.shape[1], raw.device
+    if not total:
+        return raw.new_zeros((N, 3, frames, *raw.shape[2:]), dtype=torch.float32), torch.zeros_like(lengths)
+    clip = torch.repeat_interleave(torch.arange(N, device=device), lengths, output_size=total)
+    count = lambda flags: torch.zeros_like(lengths).index_add_(0, clip, flags.long())  # noqa: E731
+    is_first = (raw[:, :, 0, 0] != 0).any(0)
+    is_any = (raw[..., 0] != 0).any(0).any(-1)
+    valid = torch.where((count(is_first) > 0)[clip], is_first, is_any)
+    usable = (raw.abs() < MAX_COORDINATE).all(0).flatten(1).all(1)  # NaN is not
+    true_frames = torch.where(count(~usable) > 0, -1, count(valid))
+
+    # The frames of the result lie between frames `before` and `after` of the valid ones.
+    source = torch.argsort((~valid).long(), stable=True)
+    length = count(valid)[:, None]
+    t = torch.arange(frames, device=device, dtype=torch.float64)
+    position = (t + 0.5) * (length.double() / frames) - 0.5
+    position = position.clamp(min=0).minimum(length - 1).clamp(min=0)
+    before = position.long()
+    weight = (position - before).to(raw.dtype)[..., None, None]
+    first = length.cumsum(0) - length
+    frame = lambda index: raw[:, source[(first + index).clamp(max=total - 1)]]  # noqa: E731
+    start = frame(before)  # (3,N,T,V,M)
+    x = start + (frame((before + 1).minimum(length - 1).clamp(min=0)) - start) * weight
+    x = x - x[..., layout.root, None, :]
+
+    right, left = layout.shoulders
+    across = (x[..., right, :] - x[..., left, :]).double()  # (3,N,T,M)
+    cos = across[0] / ((across[0] ** 2 + across[2] ** 2).sqrt() + 1e-4)
+    sin = (1 - cos * cos).sqrt() * torch.where(across[2].sum(1, keepdim=True) >= 0, -1, 1)
+    cos, sin = (turn.to(x.dtype)[:, :, None] for turn in (cos, sin))
+    turned = torch.stack((cos * x[0] - sin * x[2], x[1], sin * x[0] + cos * x[2]), 1)
+    there = (true_frames > 0).view(-1, 1, 1, 1, 1)
+    return torch.where(there, turned, 0).float(), true_frames
