@@ -80,9 +80,9 @@ def run_command(paths, copies):
         folder = Path(scratch) / "skeletons"
         folder.mkdir()
         for place, path in enumerate(path for _ in range(copies) for path in paths):
-            camera, name = divmod(place, 1000)
-            action = path.stem[-4:]
-            (folder / f"S001C{camera:03d}P001R{name:03d}{action}.skeleton").symlink_to(path.resolve())
+            setup, subject, repetition = place // 212 % 32 + 1, place // 2 % 106 + 1, place % 2 + 1
+            name = f"S{setup:03d}C001P{subject:03d}R{repetition:03d}{path.stem[-4:]}"  # the same action
+            (folder / f"{name}.skeleton").symlink_to(path.resolve())
         command = [sys.executable, "-c", CHILD, "prepare", "ntu", "--skeletons", folder, "--workers", "1"]
         command += ["--protocol", "ntu120-xsub", "--out", Path(scratch) / "prepared"]
         done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
