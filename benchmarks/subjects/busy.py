@@ -6,7 +6,6 @@ of this package, built there: what was, beside what is.
 """
 
 import json
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -23,7 +22,7 @@ SIZE = {"N": 128, "K": 32768}
 SPINNERS = 2
 QUIET, LOADED = "quiet", f"beside {SPINNERS} busy processes"
 BEFORE = "fused, before"
-ROUNDS, QUICK_ROUNDS = 9, 3
+ROUNDS, QUICK_ROUNDS = 9, 2
 AGREEMENT = 1e-3
 
 
@@ -83,28 +82,31 @@ def work(way, package, cores, N, K):
         print(json.dumps(time.perf_counter() - start), flush=True)
 
 
-def spin(core):
-    os.sched_setaffinity(0, {core})
-    while True:
-        pass
+SPIN = """
+import os, sys
+os.sched_setaffinity(0, {int(sys.argv[1])})
+print(flush=True)
+while True:
+    pass
+"""
 
 
 @contextmanager
 def busy(cores):
-    """Two spinning processes, pinned to the cores."""
-    context = multiprocessing.get_context("spawn")
-    spinners = [
-        context.Process(target=spin, args=(cores[i % len(cores)],), daemon=True) for i in range(SPINNERS)
-    ]
+    """Two processes that do nothing but spin, pinned to the cores."""
+    spinners = []
     try:
+        for place in range(SPINNERS):
+            command = [sys.executable, "-S", "-c", SPIN, str(cores[place % len(cores)])]
+            spinners.append(subprocess.Popen(command, stdout=subprocess.PIPE))
         for spinner in spinners:
-            spinner.start()
-        time.sleep(1.0)  # until they spin
+            spinner.stdout.readline()  # it spins now
         yield
     finally:
         for spinner in spinners:
-            spinner.terminate()
-            spinner.join()
+            spinner.kill()
+            spinner.wait()
+            spinner.stdout.close()
 
 
 def measure(run, N=SIZE["N"], K=SIZE["K"]):
