@@ -23,7 +23,8 @@ def measure(name, settings, out):
     print("\n".join([show.where(run.about), "", SUBJECTS[name].headline(run), "", *SUBJECTS[name].show(run)]))
 
 
-def main(arguments=None):
+def parse(arguments):
+    """The options of a command line, or its usage and exit status 2."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     what = f"what to measure: {', '.join(SUBJECTS)}; or `publish`: write the pages alone"
     parser.add_argument("subjects", nargs="+", choices=[*SUBJECTS, "publish"], metavar="SUBJECT", help=what)
@@ -34,9 +35,13 @@ def main(arguments=None):
     parser.add_argument("--against", type=Path, help="busy: another checkout of this package, built")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     parser.add_argument("--publish", action="store_true", help="write docs/performance afterwards")
-    given = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def main(arguments=None):
+    given = parse(arguments)
     if given.device == "cuda" and not torch.cuda.is_available():
-        parser.error("--device cuda: torch finds no GPU")
+        sys.exit("error: --device cuda: torch finds no GPU")
     settings = Settings(given.device, given.threads, given.quick, given.skeletons, given.against)
     try:
         for name in given.subjects:

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Everything that only a GPU can show, in one call: build, tests that need CUDA, all benchmarks.
-# A part that fails is reported and hides no other. Results go to $OUT if set, else to benchmarks/results.
+# A part that fails is reported and hides no other. Results go to $OUT if set, else to benchmarks/results, where
+# `python -m benchmarks publish` makes pages of them.
 # usage: bash benchmarks/run_on_gpu.sh [python]
 cd "$(dirname "$0")/.." || exit 1
 python=${1:-python3}
@@ -36,4 +37,4 @@ if [ ${#failed[@]} -gt 0 ]; then
     echo "failed: ${failed[*]} (logs in $out)"
     exit 1
 fi
-echo "all parts done (results in $out; \"$python -m benchmarks publish --out $out\" writes the pages)"
+echo "all parts done (results in $out)"

@@ -4,6 +4,7 @@ How fast anything is, they say themselves.
 """
 
 import json
+import re
 import sys
 
 import pytest
@@ -167,6 +168,18 @@ def test_wrong_arguments_are_refused(arguments, capsys):
     with pytest.raises(SystemExit) as refusal:
         command.main(arguments)
     assert refusal.value.code == 2 and "usage: python -m benchmarks" in capsys.readouterr().err
+
+
+def test_every_command_that_is_written_down_is_valid():
+    """In the pages, the guides and the script for a GPU."""
+    files = [*run.ROOT.glob("*.md"), *publish.DOCS.rglob("*.md"), run.ROOT / "benchmarks" / "run_on_gpu.sh"]
+    text = "\n".join(file.read_text(encoding="utf-8") for file in files)
+    for shell, word in (('"$python"', "python"), ('"$1"', "step"), ('"$out"', "out"), ("SUBJECT", "losses")):
+        text = text.replace(shell, word)
+    written = re.findall(r"python -m benchmarks ([^`\n;]+)", text)
+    assert len(written) > 5
+    for words in written:
+        command.parse(words.replace("NAME", "losses").split())
 
 
 def test_every_subject_has_one_page():
