@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Everything that only a GPU can show, in one call: build, tests that need CUDA, all benchmarks.
-# A part that fails is reported and hides no other. Results go to $OUT if set, else to benchmarks/results.
+# A part that fails is reported and hides no other. Results go to $OUT if set, else to benchmarks/results, where
+# `python -m benchmarks publish` makes pages of them.
 # usage: bash benchmarks/run_on_gpu.sh [python]
 cd "$(dirname "$0")/.." || exit 1
 python=${1:-python3}
@@ -19,14 +20,18 @@ part() { # name, seconds, command...
     tail -n 15 "$out/$name.log"
 }
 
+subject() { # name, seconds
+    part "$1" "$2" "$python" -m benchmarks "$1" --device cuda --out "$out"
+}
+
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv || true
 part build 300 "$python" setup.py build_ext --inplace
-part resources 240 "$python" -m benchmarks.resources
+part kernels 240 "$python" -m benchmarks kernels --quick --out "$out"
 part tests 300 "$python" -m pytest tests -m cuda -q
-part losses 330 "$python" -m benchmarks.bench_losses --device cuda --out "$out"
-part derive 120 "$python" -m benchmarks.bench_derive --out "$out"
-part step 240 "$python" -m benchmarks.bench_step --device cuda --rounds 5 --out "$out"
-part augment 120 "$python" -m pytest --benchmark benchmarks/bench_augment.py -q --benchmark-json "$out/augment-gpu.json"
+subject losses 330
+subject derivation 120
+subject step 240
+subject evaluation 120
 
 if [ ${#failed[@]} -gt 0 ]; then
     echo "failed: ${failed[*]} (logs in $out)"

@@ -1,9 +1,27 @@
-"""What the loss benchmarks compare and count; how fast anything is, they say themselves."""
+"""What the benchmarks compare and count, and that the published pages say what the results do.
+
+How fast anything is, they say themselves.
+"""
+
+import json
+import re
+import sys
 
 import pytest
 import torch
 
-from benchmarks import bench_augment, bench_derive, bench_prepare, bench_step, harness, publish, roofline
+from benchmarks import __main__ as command
+from benchmarks import harness, publish, roofline, run
+from benchmarks.subject import Settings
+from benchmarks.subjects import PAGES, SUBJECTS, augmentation, busy, derivation, losses, preparation, step
+
+
+@pytest.fixture
+def new_run(tmp_path):
+    """A run on one thread that keeps its results in a scratch folder."""
+    threads = torch.get_num_threads()
+    yield lambda **settings: run.Run(Settings(threads=1, **settings), tmp_path / "subject-cpu.jsonl")
+    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("name", harness.LOSSES)
@@ -30,72 +48,168 @@ def test_the_work_of_the_method():
     assert cross.operations == pytest.approx(6.44e9, rel=1e-3)
     assert roofline.work("implicit_exchange", **size, backward=False).operations == 6 * cross.operations
     assert cross.bytes == pytest.approx(50.3e6, rel=1e-2)
-    assert cross.floor({"bytes_per_s": 4.3e12, "operations_per_s": 790e12}) == pytest.approx(
-        11.7e-6, rel=1e-2
-    )
+    ceilings = {"bytes_per_s": 4.3e12, "operations_per_s": 790e12}
+    assert cross.floor(ceilings) == pytest.approx(11.7e-6, rel=1e-2)
 
 
 def test_in_turn_times_every_run():
     calls = []
-    seconds = harness.in_turn({name: lambda name=name: calls.append(name) for name in "ab"}, rounds=3)
+    seconds = run.in_turn({name: lambda name=name: calls.append(name) for name in "ab"}, rounds=3)
     assert calls == ["a", "b"] * 4
     assert all(len(times) == 3 for times in seconds.values())
-    assert harness.summary([0.3, 0.1, 0.2])["median_s"] == 0.2
+    assert run.summary([0.3, 0.1, 0.2])["s"][1] == 0.2
 
 
-@pytest.mark.parametrize("phase", bench_step.PHASES)
+def test_results_come_back_as_they_were_measured(new_run):
+    measured = new_run()
+    measured.note(dtype="float32")
+    measured.compare({"way": lambda: None}, rounds=2, more=lambda way: {"peak_mb": 1.23456}, N=3)
+    measured.keep()
+    read = run.read_results(measured.path)
+    assert read.about["dtype"] == "float32" and read.about["threads"] == 1
+    (row,) = read.rows
+    assert (row["way"], row["N"], row["rounds"], row["peak_mb"]) == ("way", 3, 2, 1.235)
+    assert len(row["s"]) == 3
+
+
+def test_the_plan_leaves_out_what_would_take_too_long():
+    plan = losses.Plan(bytes=1 << 30, seconds=1.0, minutes=5, compiles=lambda *size: False)
+    size = ("published", ("info_nce",), 64, 4096, losses.BOTH)
+    assert plan.obstacle(*size, minutes=0) is None
+    assert plan.obstacle(*size, minutes=6) == "no time left"
+    plan.took(*size, seconds=0.9)
+    assert plan.obstacle("published", ("info_nce",), 128, 4096, losses.BOTH, minutes=0) == "about 1.8 s"
+    assert "logits" in plan.obstacle("published", ("info_nce",), 4096, 1 << 20, losses.BOTH, minutes=0)
+    assert plan.obstacle(losses.COMPILED, *size[1:], minutes=0) == "not compiled"
+
+
+def test_a_size_of_the_losses_reads_as_a_row(new_run):
+    measured = new_run()
+    measured.note(dtype="float32", operations_per_s=1e11, bytes_per_s=1e10)
+    plan = losses.Plan(bytes=1 << 14, seconds=1.0, minutes=5, compiles=lambda *size: False)
+    losses.measure_size(measured, plan, ("info_nce",), 2, 4096, losses.FORWARD, rounds=1)
+    assert [row.get("way") for row in measured.rows] == ["fused", None]
+    assert set(measured.rows[1]["left_out"]) == {"published", "closed form"}
+    text = "\n".join(losses.grid(measured))
+    assert "| info_nce | forward | 2 |" in text and losses.left_out(measured).count("2 because") == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pins processes to cores")
+def test_losses_are_measured_beside_busy_processes(new_run):
+    """Another checkout's losses are taken from there: here from this one, under its other name."""
+    measured = new_run(quick=True, against=run.ROOT)
+    busy.measure(measured, N=2, K=512)
+    found = {(row["condition"], row["way"]): row for row in measured.rows}
+    assert set(found) == {
+        (c, w) for c in (busy.QUIET, busy.LOADED) for w in ("fused", "published", busy.BEFORE)
+    }
+    assert all(row["rounds"] == busy.QUICK_ROUNDS and row["s"][1] > 0 for row in measured.rows)
+    assert f"| {busy.BEFORE} |" in "\n".join(busy.table(measured))
+    assert busy.LOADED in busy.headline(measured)
+
+
+def test_busy_processes_that_disagree_are_refused():
+    class Fake:
+        def __init__(self, *norms):
+            self.norms = norms
+
+    with pytest.raises(AssertionError, match=r"fused: gradients of 1\.5, published 1\.0"):
+        busy.check_agreement({"fused": Fake(1.0, 1.5), "published": Fake(1.0, 1.0)})
+
+
+@pytest.mark.parametrize("phase", step.PHASES)
 def test_the_step_computes_what_the_published_step_does(phase):
-    bench_step.check_agreement(phase)
+    step.check_agreement(phase)
 
 
 def test_a_step_that_computes_something_else_is_seen(monkeypatch):
-    published = bench_step.PublishedStep
+    published = step.PublishedStep
     monkeypatch.setattr(
-        bench_step,
+        step,
         "PublishedStep",
         lambda *given, **options: lambda *batch: 1.01 * published(*given, **options)(*batch),
     )
     with pytest.raises(AssertionError, match=r"float32 losses are .*e-03 away"):
-        bench_step.check_agreement("contrast")
+        step.check_agreement("contrast")
 
 
 def test_every_part_of_a_step_is_timed():
-    batch = bench_step.make_batch(2)
-    step = bench_step.ours(bench_step.make_model("exchange", 64, hidden_channels=4, hidden_dim=16), 2)
-    parts = bench_step.parts_of(lambda: step(*batch, "exchange"))
-    assert set(parts) == set(bench_step.PARTS)
+    batch = step.make_batch(2)
+    call = step.ours(step.make_model("exchange", 64, hidden_channels=4, hidden_dim=16), 2)
+    parts = step.parts_of(lambda: call(*batch, "exchange"))
+    assert set(parts) == set(step.PARTS)
     assert all(seconds > 0 for seconds in parts.values())
 
 
-def test_figures_take_the_place_of_the_last_ones(tmp_path, monkeypatch):
-    page = tmp_path / "docs" / "page.md"
-    page.parent.mkdir()
-    page.write_text("before\n<!-- x: measured -->\nold\n<!-- x: end -->\nafter\n")
-    monkeypatch.setattr(publish, "PAGE", page)
-    for line in ("newer", "newest"):
-        publish.publish("x", [line], [tmp_path / "plot.png"])
-    want = "before\n<!-- x: measured -->\nnewest\n\n![plot](../plot.png)\n<!-- x: end -->\nafter\n"
-    assert page.read_text() == want
-
-
-@pytest.mark.parametrize("bench", [bench_augment, bench_derive, bench_prepare])
-def test_the_docs_have_a_place_for_every_input_benchmark(bench):
-    text = publish.PAGE.read_text()
-    for mark in ("measured", "end"):
-        assert text.count(f"<!-- {bench.NAME}: {mark} -->") == 1
-
-
 def test_every_way_derives_the_same():
-    bench_derive.check_agreement()
+    derivation.check_agreement()
 
 
-@pytest.mark.parametrize("name", bench_augment.PER_CLIP)
+@pytest.mark.parametrize("name", augmentation.PER_CLIP)
 def test_both_ways_augment(name):
-    for augmented in (way() for way in bench_augment.ways(name).values()):
-        assert augmented.shape == (bench_augment.N, *bench_augment.CLIP) and augmented.isfinite().all()
+    for augmented in (way() for way in augmentation.ways(name).values()):
+        assert augmented.shape == (augmentation.N, *augmentation.CLIP) and augmented.isfinite().all()
 
 
-def test_preparation_is_measured_from_start_to_end(shared, tmp_path):
-    result = bench_prepare.measure_all(shared / "data" / "ntu_skeletons", clips=70, out=tmp_path)
-    assert result["clips"] == 70 and result["command"]["clips"] == 70
-    assert "| `ikem-fast prepare ntu" in "\n".join(bench_prepare.table(result))
+def test_preparation_is_measured_from_start_to_end(shared, new_run):
+    measured = new_run(skeletons=shared / "data" / "ntu_skeletons")
+    preparation.measure(measured, clips=70)
+    assert measured.rows[-1]["files"] == 70
+    assert f"| `{preparation.COMMAND}" in "\n".join(preparation.table(measured))
+
+
+def test_preparation_says_what_it_needs(capsys):
+    with pytest.raises(SystemExit, match="--skeletons: expected a folder"):
+        command.main(["preparation"])
+
+
+@pytest.mark.parametrize("arguments", [[], ["nothing"], ["losses", "--device", "tpu"]])
+def test_wrong_arguments_are_refused(arguments, capsys):
+    with pytest.raises(SystemExit) as refusal:
+        command.main(arguments)
+    assert refusal.value.code == 2 and "usage: python -m benchmarks" in capsys.readouterr().err
+
+
+def test_every_command_that_is_written_down_is_valid():
+    """In the pages, the guides and the script for a GPU."""
+    files = [*run.ROOT.glob("*.md"), *publish.DOCS.rglob("*.md"), run.ROOT / "benchmarks" / "run_on_gpu.sh"]
+    text = "\n".join(file.read_text(encoding="utf-8") for file in files)
+    for shell, word in (('"$python"', "python"), ('"$1"', "step"), ('"$out"', "out"), ("SUBJECT", "losses")):
+        text = text.replace(shell, word)
+    written = re.findall(r"python -m benchmarks ([^`\n;]+)", text)
+    assert len(written) > 5
+    for words in written:
+        command.parse(words.replace("NAME", "losses").split())
+
+
+def test_every_subject_has_one_page():
+    assert sorted(subject for _, subjects in PAGES.values() for subject in subjects) == sorted(SUBJECTS)
+
+
+def test_calls_for_profiling_have_names_of_their_own():
+    names = [(name, group, way) for name, subject in SUBJECTS.items() for group, way, _ in subject.calls()]
+    assert len(names) == len(set(names)) > 20
+
+
+def test_the_pages_say_what_the_results_do():
+    """`python -m benchmarks publish` wrote them, and nobody since."""
+    texts, figures = publish.pages()
+    for path, text in texts.items():
+        assert (publish.DOCS / path).read_text(encoding="utf-8") == text, (
+            f"{path}: python -m benchmarks publish"
+        )
+    for path in figures:
+        assert (publish.DOCS / path).is_file(), path
+
+
+def test_results_are_short_lines():
+    for path in run.RESULTS.iterdir():
+        assert path.suffix == ".jsonl" and path.stem.rpartition("-")[0] in SUBJECTS, path
+        for line in path.read_text(encoding="utf-8").splitlines():
+            assert json.loads(line) and len(line) < 500, f"{path.name}: {line[:80]} …"
+
+
+def test_a_subject_without_results_says_how_to_measure_it(tmp_path):
+    texts, figures = publish.pages(tmp_path)
+    assert "python -m benchmarks step --device cpu --publish" in texts["performance/step.md"]
+    assert "not measured" in texts["performance.md"] and not figures

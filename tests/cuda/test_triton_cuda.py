@@ -1,11 +1,15 @@
 """The Triton kernels on a GPU: what the interpreter cannot show."""
 
+import functools
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from ikem_fast import ops
 from ikem_fast.ops.bank import reference
+from tests import losses
+from tests.losses import LOSSES, doubled, each_loss, relative
 
 pytest.importorskip("triton")
 pytestmark = [
@@ -13,46 +17,8 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
 ]
 
-LOSSES = {
-    "info_nce": ("q", "k", "queue"),
-    "cross_modal_contrast": ("q", "k", "queue"),
-    "implicit_exchange": ("z", "k", "queue"),
-    "relational_distillation": ("student", "teacher", "queue"),
-}
-each_loss = pytest.mark.parametrize("name", LOSSES)
-
-
-def draw(P=6, N=128, K=4096, D=128, S=3, dtype=torch.bfloat16):
-    """The bank holds a near neighbour of each query, so that rounding does not change which is nearest."""
-    cuda = {"device": "cuda"}
-    q = torch.randn(P, N, D, **cuda)
-    queue = torch.randn(P, K, D, **cuda)
-    queue[:, -min(N, K) :] = q[:, :K] + 0.2 * queue[:, -min(N, K) :]
-    arguments = {
-        "q": q,
-        "k": q + 0.5 * torch.randn(P, N, D, **cuda),
-        "z": torch.randn(P, N, P * D, **cuda),
-        "student": torch.randn(S, N, P * D, **cuda),
-        "teacher": q + 0.1 * torch.randn(P, N, D, **cuda),
-        "queue": F.normalize(queue, dim=-1),
-    }
-    return {name: tensor.to(dtype) for name, tensor in arguments.items()}
-
-
-def doubled(arguments):
-    return {name: tensor.double() for name, tensor in arguments.items()}
-
-
-def gradient(name, arguments, impl="fused", **options):
-    leaf = arguments[LOSSES[name][0]].detach().clone().requires_grad_()
-    others = (arguments[argument] for argument in LOSSES[name][1:])
-    loss = getattr(ops, name)(leaf, *others, reduction="none", impl=impl, **options)
-    weights = torch.linspace(0.5, 2, loss.numel(), dtype=loss.dtype, device="cuda").view(loss.shape)
-    return loss.detach(), torch.autograd.grad((loss * weights).mean(), leaf)[0]
-
-
-def relative(value, exact):
-    return ((value - exact).norm() / exact.norm()).item()
+draw = functools.partial(losses.draw, P=6, N=128, K=4096, D=128, S=3, dtype=torch.bfloat16, device="cuda")
+gradient = functools.partial(losses.gradient, impl="fused", reduction="none")
 
 
 @each_loss
@@ -62,9 +28,9 @@ def test_error_budget(name, dtype, size, monkeypatch):
     """No further from float64 than twice the plain formulation in the same dtype, plus one rounding."""
     arguments = draw(dtype=dtype, **size)
     fused = gradient(name, arguments)
-    exact = gradient(name, doubled(arguments), "reference")
+    exact = gradient(name, doubled(arguments), impl="reference")
     monkeypatch.setattr(reference, "compute_dtype", lambda *tensors: dtype)
-    plain = gradient(name, arguments, "reference")
+    plain = gradient(name, arguments, impl="reference")
     for part in range(2):
         budget = 2 * relative(plain[part], exact[part]) + torch.finfo(dtype).eps
         assert relative(fused[part], exact[part]) <= budget
@@ -118,7 +84,7 @@ def test_auto_is_fused(name):
     arguments = draw(N=16)
     assert all(
         torch.equal(a, b)
-        for a, b in zip(gradient(name, arguments, "auto"), gradient(name, arguments), strict=True)
+        for a, b in zip(gradient(name, arguments, impl="auto"), gradient(name, arguments), strict=True)
     )
 
 

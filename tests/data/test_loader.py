@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.bench_loader import hollow_dataset, measure
+from benchmarks.subjects.loader import hollow_dataset, read
 from ikem_fast.data import Split
 from ikem_fast.data.loader import BatchLoader, divide, shuffled
 
@@ -102,7 +102,7 @@ def test_processes_read_one_epoch_between_them(processes):
 def test_a_million_clips_take_no_more_memory_than_a_few(tmp_path):
     """60 batches are 230 MB of 30 GB; two of them are in flight."""
     dataset = hollow_dataset(tmp_path / "data", 1_000_000)
-    found = measure(dataset, batches=60, batch_size=128)
+    found = read(dataset, batches=60, batch_size=128)
     assert found["growth"] < 8 * found["batch"], found
     order = found["seen"] - 1
     assert len(order.unique()) == 60 * 128

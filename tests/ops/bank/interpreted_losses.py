@@ -11,6 +11,8 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 from ikem_fast import ops
 from ikem_fast.ops.bank import reference
+from tests import losses
+from tests.losses import LOSSES, RELATIONAL, doubled, each_loss, relative
 
 assert os.environ.get("TRITON_INTERPRET") == "1", "run through test_triton.py"
 
@@ -25,46 +27,8 @@ def poisoned():
     torch.use_deterministic_algorithms(False)
 
 
-def draw(P=3, N=5, K=37, D=20, S=2, dtype=torch.float32):
-    """Keys lie near their queries, and the bank holds a near neighbour of each, so that rounding does not
-    change which key is the nearest."""
-    q = torch.randn(P, N, D)
-    queue = torch.randn(P, K, D)
-    queue[:, -min(N, K) :] = q[:, :K] + 0.2 * queue[:, -min(N, K) :]
-    arguments = {
-        "q": q,
-        "k": q + 0.5 * torch.randn(P, N, D),
-        "z": torch.randn(P, N, P * D),
-        "student": torch.randn(S, N, P * D),
-        "teacher": q + 0.1 * torch.randn(P, N, D),
-        "queue": F.normalize(queue, dim=-1),
-    }
-    return {name: tensor.to(dtype) for name, tensor in arguments.items()}
-
-
-def doubled(arguments):
-    return {name: tensor.double() for name, tensor in arguments.items()}
-
-
-LOSSES = {
-    "info_nce": ("q", "k", "queue"),
-    "cross_modal_contrast": ("q", "k", "queue"),
-    "implicit_exchange": ("z", "k", "queue"),
-    "relational_distillation": ("student", "teacher", "queue"),
-}
-each_loss = pytest.mark.parametrize("name", LOSSES)
-RELATIONAL = ("cross_modal_contrast", "relational_distillation")
-
-
-def gradient(name, arguments, impl="fused", **options):
-    """Losses of every clip, and the gradient of their weighted sum in the learned features."""
-    learned, *others = LOSSES[name]
-    leaf = arguments[learned].detach().clone().requires_grad_()
-    loss = getattr(ops, name)(
-        leaf, *(arguments[other] for other in others), reduction="none", impl=impl, **options
-    )
-    weights = torch.linspace(0.5, 2, loss.numel(), dtype=loss.dtype).view(loss.shape) / loss.numel()
-    return loss.detach(), torch.autograd.grad((loss * weights).sum(), leaf)[0]
+draw = functools.partial(losses.draw, D=20)
+gradient = functools.partial(losses.gradient, impl="fused", reduction="none")
 
 
 def errors(name, arguments, **options):
@@ -77,13 +41,9 @@ def errors(name, arguments, **options):
     return relative(loss, exact), relative(grad, exact_grad)
 
 
-def relative(value, exact):
-    return ((value - exact).norm() / exact.norm().clamp_min(1e-30)).item()
-
-
 def stacked(name, draws, impl="fused"):
     """Losses and gradients of several draws, one tensor each."""
-    return [torch.stack(part) for part in zip(*(gradient(name, a, impl) for a in draws), strict=True)]
+    return [torch.stack(part) for part in zip(*(gradient(name, a, impl=impl) for a in draws), strict=True)]
 
 
 @each_loss

@@ -14,49 +14,16 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 from ikem_fast import ops
 from ikem_fast.ops._precision import compute_dtype
+from tests import losses
 from tests.helpers import needs_kernel
+from tests.losses import LOSSES, doubled, draw, each_loss, relative
 
 ROOT = Path(__file__).resolve().parents[3]
 pytestmark = needs_kernel
 
-LOSSES = {
-    "info_nce": ("q", "k", "queue"),
-    "cross_modal_contrast": ("q", "k", "queue"),
-    "implicit_exchange": ("z", "k", "queue"),
-    "relational_distillation": ("student", "teacher", "queue"),
-}
-each_loss = pytest.mark.parametrize("name", LOSSES)
-
-
-def draw(P=3, N=5, K=37, D=16, S=2):
-    """The bank holds a near neighbor of each query, so that rounding does not change which is nearest."""
-    q = torch.randn(P, N, D)
-    queue = torch.randn(P, K, D)
-    queue[:, -N:] = q[:, :K] + 0.2 * queue[:, -N:]
-    return {
-        "q": q,
-        "k": q + 0.5 * torch.randn(P, N, D),
-        "z": torch.randn(P, N, P * D),
-        "student": torch.randn(S, N, P * D),
-        "teacher": q + 0.1 * torch.randn(P, N, D),
-        "queue": F.normalize(queue, dim=-1),
-    }
-
-
-def doubled(arguments):
-    return {name: tensor.double() for name, tensor in arguments.items()}
-
 
 def gradient(name, arguments, impl="fused", **options):
-    leaf = arguments[LOSSES[name][0]].detach().clone().requires_grad_()
-    others = (arguments[argument] for argument in LOSSES[name][1:])
-    loss = getattr(ops, name)(leaf, *others, reduction="none", impl=impl, **options)
-    weights = torch.linspace(0.5, 2, loss.numel(), dtype=loss.dtype).view(loss.shape)
-    return loss.detach(), torch.autograd.grad((loss * weights).sum(), leaf)[0]
-
-
-def relative(value, exact):
-    return ((value - exact).norm() / exact.norm()).item()
+    return losses.gradient(name, arguments, impl=impl, reduction="none", **options)
 
 
 @each_loss
@@ -190,11 +157,12 @@ def test_the_bank_may_change_before_the_backward_pass_or_the_change_is_refused(n
 INSTRUCTION_SETS = """
 import sys, torch
 sys.path.insert(0, {root!r})
-from tests.ops.bank.test_cpu import LOSSES, draw, doubled, gradient, relative
+from tests.losses import LOSSES, doubled, draw, gradient, relative
 torch.manual_seed(0)
 arguments = draw(N=9, K=700, D=37)
 for name in LOSSES:
-    found, exact = gradient(name, arguments), gradient(name, doubled(arguments), "reference")
+    found = gradient(name, arguments, impl="fused")
+    exact = gradient(name, doubled(arguments), impl="reference")
     assert all(relative(a, b) < 5e-6 for a, b in zip(found, exact, strict=True)), name
 """
 

@@ -1,6 +1,6 @@
 """The bank losses as a user calls them: their values, gradients, errors and invariances, on the CPU.
 
-What is said here holds for every implementation; the tiled and the Triton versions have tests of their own.
+What is said here holds for every implementation; the compiled and the Triton versions have tests of their own.
 """
 
 import functools
@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ikem_fast import ops
+from tests import losses
+from tests.losses import LOSSES, RELATIONAL, call, doubled, each_loss, gradient
 
 IMPLEMENTATIONS = ("auto", "reference")
 
@@ -20,45 +22,8 @@ def unit(*shape, dtype=torch.float64):
     return F.normalize(torch.randn(*shape, dtype=dtype), dim=-1)
 
 
-def draw(P=3, N=5, K=11, D=8, S=2, dtype=torch.float64):
-    """Arguments of every op; keys lie near their queries, as they do in training."""
-    q = torch.randn(P, N, D, dtype=dtype)
-    return {
-        "q": q,
-        "k": q + 0.5 * torch.randn(P, N, D, dtype=dtype),
-        "z": torch.randn(P, N, P * D, dtype=dtype),
-        "student": torch.randn(S, N, P * D, dtype=dtype),
-        "teacher": torch.randn(P, N, D, dtype=dtype),
-        "queue": unit(P, K, D, dtype=dtype),
-    }
-
-
-def doubled(arguments):
-    return {name: tensor.double() for name, tensor in arguments.items()}
-
-
-# name of a loss → (name of the argument with a gradient, names of its arguments, takes topk and context)
-LOSSES = {
-    "info_nce": ("q", ("q", "k", "queue"), False),
-    "cross_modal_contrast": ("q", ("q", "k", "queue"), True),
-    "implicit_exchange": ("z", ("z", "k", "queue"), False),
-    "relational_distillation": ("student", ("student", "teacher", "queue"), True),
-}
-each_loss = pytest.mark.parametrize("name", LOSSES)
+draw = functools.partial(losses.draw, K=11, D=8, dtype=torch.float64)
 each_impl = pytest.mark.parametrize("impl", IMPLEMENTATIONS)
-
-
-def call(name, arguments, **options):
-    return getattr(ops, name)(*(arguments[argument] for argument in LOSSES[name][1]), **options)
-
-
-def gradient(name, arguments, **options):
-    """The loss, and the gradient of its weighted sum in its first argument."""
-    learned = LOSSES[name][0]
-    leaf = arguments[learned].detach().clone().requires_grad_()
-    loss = call(name, arguments | {learned: leaf}, **options)
-    weights = torch.linspace(0.5, 2, loss.numel(), dtype=loss.dtype).view(loss.shape)
-    return loss, torch.autograd.grad((loss * weights).sum(), leaf)[0]
 
 
 def materialised(name, arguments, temperature, topk, context):
@@ -105,15 +70,15 @@ def materialised(name, arguments, temperature, topk, context):
     ("name", "topk", "context"),
     [
         (name, topk, context)
-        for name, (_, _, mines) in LOSSES.items()
-        for topk in ((1, 3) if mines else (1,))
-        for context in ((True, False) if mines else (True,))
+        for name in LOSSES
+        for topk in ((1, 3) if name in RELATIONAL else (1,))
+        for context in ((True, False) if name in RELATIONAL else (True,))
     ],
 )
 @pytest.mark.parametrize("temperature", [0.07, 0.5])
 def test_closed_form_is_the_published_formulation(name, topk, context, temperature):
     arguments = draw()
-    learned, _, mines = LOSSES[name]
+    learned, mines = LOSSES[name][0], name in RELATIONAL
     options = {"topk": topk, "context": context} if mines else {}
     loss, grad = gradient(name, arguments, temperature=temperature, reduction="none", **options)
 
@@ -129,7 +94,7 @@ def test_closed_form_is_the_published_formulation(name, topk, context, temperatu
 @pytest.mark.parametrize("topk", [1, 2])
 def test_gradcheck(name, topk):
     arguments = draw(P=3, N=2, K=5, D=4)
-    learned, _, mines = LOSSES[name]
+    learned, mines = LOSSES[name][0], name in RELATIONAL
     options = {"temperature": 0.3, "reduction": "none"} | ({"topk": topk} if mines else {})
     leaf = arguments[learned].requires_grad_()
     assert torch.autograd.gradcheck(lambda x: call(name, arguments | {learned: x}, **options), leaf)
@@ -140,7 +105,7 @@ def test_gradcheck(name, topk):
 def test_only_the_learned_features_get_a_gradient(name, impl):
     arguments = {key: value.requires_grad_() for key, value in draw(dtype=torch.float32).items()}
     call(name, arguments, impl=impl).sum().backward()
-    for argument in LOSSES[name][1]:
+    for argument in LOSSES[name]:
         assert (arguments[argument].grad is not None) == (argument == LOSSES[name][0]), argument
 
 
@@ -272,9 +237,9 @@ def test_invariances(name, sizes, seed, scale):
     close(call(name, reordered, reduction="none"), loss[:, batch])
     if name in ("info_nce", "cross_modal_contrast"):
         order = torch.randperm(P)
-        reordered = {argument: arguments[argument][order] for argument in LOSSES[name][1]}
+        reordered = {argument: arguments[argument][order] for argument in LOSSES[name]}
         close(call(name, reordered, reduction="none"), loss[order])
-    assert (loss >= -1e-5).all() or LOSSES[name][2]
+    assert (loss >= -1e-5).all() or name in RELATIONAL
 
 
 @each_loss
@@ -346,7 +311,7 @@ def test_errors_name_the_argument(case):
     options = {}
     for name, value in wrong.items():
         (arguments if name in arguments else options)[name] = value
-    positional = LOSSES[op.__name__][1] if op.__name__ in LOSSES else ("q", "queue")
+    positional = LOSSES.get(op.__name__, ("q", "queue"))
     if op is ops.nearest_neighbors:
         options.setdefault("topk", 1)
     with pytest.raises(error, match=message):

@@ -1,0 +1,1 @@
+"""What this package is compared with: the published formulations, in our words."""

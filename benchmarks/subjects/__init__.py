@@ -1,0 +1,33 @@
+"""The table of subjects: what there is to measure, by name."""
+
+from benchmarks.subjects import (
+    augmentation,
+    busy,
+    derivation,
+    evaluation,
+    kernels,
+    loader,
+    losses,
+    preparation,
+    step,
+)
+
+SUBJECTS = {
+    "losses": losses.SUBJECT,
+    "busy": busy.SUBJECT,
+    "kernels": kernels.SUBJECT,
+    "derivation": derivation.SUBJECT,
+    "augmentation": augmentation.SUBJECT,
+    "preparation": preparation.SUBJECT,
+    "loader": loader.SUBJECT,
+    "step": step.SUBJECT,
+    "evaluation": evaluation.SUBJECT,
+}
+
+# Page of docs/performance → its title and subjects, in this order.
+PAGES = {
+    "losses": ("The bank losses", ("losses", "busy", "kernels")),
+    "inputs": ("From files to modalities", ("preparation", "loader", "augmentation", "derivation")),
+    "step": ("A training step", ("step",)),
+    "evaluation": ("Evaluation", ("evaluation",)),
+}
