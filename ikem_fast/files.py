@@ -2,13 +2,14 @@
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 SUFFIX = ".partial"
 
 
 @contextlib.contextmanager
-def replacing(path):
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a path beside `path` to write to; when the block ends well, it takes the name `path` at once.
 
     Until then, and for ever if the block raises, what was at `path` stays whole. What the block wrote is on
@@ -32,13 +33,13 @@ def replacing(path):
     _sync(path.parent)
 
 
-def write_text(path, text):
+def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Replace the file at `path` by `text` in UTF-8, whole or not at all; see `replacing`."""
     with replacing(path) as beside:
         beside.write_text(text, encoding="utf-8")
 
 
-def _sync(path):
+def _sync(path: Path) -> None:
     """Have the system write a file, or a folder's names, to disk."""
     if path.is_dir() and os.name == "nt":  # Windows has no handle for a folder
         return

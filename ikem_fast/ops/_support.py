@@ -1,8 +1,10 @@
 """Who computes a call: one answer to whether a fused implementation can, in one wording."""
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
-IMPLEMENTATIONS = ("auto", "fused", "reference")
+Implementation = Literal["auto", "fused", "reference"]
+IMPLEMENTATIONS: tuple[str, ...] = get_args(Implementation)
 
 
 @dataclass(frozen=True)
@@ -14,14 +16,14 @@ class Support:
 
     problem: str | None = None
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         return self.problem is None
 
 
 YES = Support()
 
 
-def takes_fused(impl, support):
+def takes_fused(impl: str, support: Support) -> bool:
     """Decide whether the fused implementation computes a call, or the reference.
 
     Args:

@@ -3,14 +3,28 @@
 What each computes is written out in `reference`.
 """
 
+from types import ModuleType
+from typing import Literal
+
 import torch
+from torch import Tensor
 
 from ikem_fast.ops._checks import check_choice, check_temperature, check_tensor, check_topk
-from ikem_fast.ops._support import IMPLEMENTATIONS, takes_fused
+from ikem_fast.ops._support import IMPLEMENTATIONS, Implementation, takes_fused
 from ikem_fast.ops.bank import library, reference
 
+Reduction = Literal["mean", "none"]
 
-def info_nce(q, k, queue, *, temperature=0.07, reduction="mean", impl="auto"):
+
+def info_nce(
+    q: Tensor,
+    k: Tensor,
+    queue: Tensor,
+    *,
+    temperature: float = 0.07,
+    reduction: Reduction = "mean",
+    impl: Implementation = "auto",
+) -> Tensor:
     """Contrast each query with its key against a bank of negative keys, a loss for each modality.
 
     log(e^pos + Σ_k e^{q·Q_k/τ}) − pos, with pos = q·k/τ.
@@ -26,6 +40,11 @@ def info_nce(q, k, queue, *, temperature=0.07, reduction="mean", impl="auto"):
     Returns:
         (P,), or (P,N) with reduction="none"; float64 where an argument is float64, else float32.
 
+    Example:
+        q = torch.randn(3, 8, 64, requires_grad=True)  # three modalities, eight clips
+        queue = torch.nn.functional.normalize(torch.randn(3, 4096, 64), dim=-1)
+        info_nce(q, torch.randn(3, 8, 64), queue).sum().backward()
+
     Raises:
         TypeError, ValueError: an argument has another type, shape, device or range; the message names it.
         RuntimeError: impl="fused" and there is no fused implementation for this device or dtype.
@@ -38,8 +57,16 @@ def info_nce(q, k, queue, *, temperature=0.07, reduction="mean", impl="auto"):
 
 
 def cross_modal_contrast(
-    q, k, queue, *, temperature=0.07, topk=1, context=True, reduction="mean", impl="auto"
-):
+    q: Tensor,
+    k: Tensor,
+    queue: Tensor,
+    *,
+    temperature: float = 0.07,
+    topk: int = 1,
+    context: bool = True,
+    reduction: Reduction = "mean",
+    impl: Implementation = "auto",
+) -> Tensor:
     """Contrast each modality under the guidance of every other: mined neighbours, with their context.
 
     For modalities i ≠ j, s_i = q_i Q_iᵀ and c_ij = s_i ⊙ s_j over the bank, top_j the topk largest of s_j:
@@ -61,6 +88,11 @@ def cross_modal_contrast(
     Returns:
         (P,), or (P,N) with reduction="none"; float64 where an argument is float64, else float32.
 
+    Example:
+        q = torch.randn(3, 8, 64, requires_grad=True)
+        queue = torch.nn.functional.normalize(torch.randn(3, 4096, 64), dim=-1)
+        cross_modal_contrast(q, torch.randn(3, 8, 64), queue, topk=2).sum().backward()
+
     Raises:
         TypeError, ValueError: an argument has another type, shape, device or range; the message names it.
         RuntimeError: impl="fused" and there is no fused implementation for this device, dtype or topk.
@@ -75,7 +107,15 @@ def cross_modal_contrast(
     return _reduce(ops.cross_modal_contrast(q, k, queue, temperature, topk, context), reduction)
 
 
-def implicit_exchange(z, k, queue, *, temperature=0.07, reduction="mean", impl="auto"):
+def implicit_exchange(
+    z: Tensor,
+    k: Tensor,
+    queue: Tensor,
+    *,
+    temperature: float = 0.07,
+    reduction: Reduction = "mean",
+    impl: Implementation = "auto",
+) -> Tensor:
     """Contrast each modality's exchange feature with the concatenation of all modalities' keys.
 
     InfoNCE of n(z_i) against k = [k_1 … k_P]/√P and the banks side by side, Q = [Q_1 … Q_P]/√P.
@@ -90,6 +130,11 @@ def implicit_exchange(z, k, queue, *, temperature=0.07, reduction="mean", impl="
 
     Returns:
         (P,), or (P,N) with reduction="none"; float64 where an argument is float64, else float32.
+
+    Example:
+        z = torch.randn(3, 8, 3 * 64, requires_grad=True)
+        queue = torch.nn.functional.normalize(torch.randn(3, 4096, 64), dim=-1)
+        implicit_exchange(z, torch.randn(3, 8, 64), queue).sum().backward()
 
     Raises:
         TypeError, ValueError: an argument has another type, shape, device or range; the message names it.
@@ -107,8 +152,16 @@ def implicit_exchange(z, k, queue, *, temperature=0.07, reduction="mean", impl="
 
 
 def relational_distillation(
-    student, teacher, queue, *, temperature=0.07, topk=1, context=True, reduction="mean", impl="auto"
-):
+    student: Tensor,
+    teacher: Tensor,
+    queue: Tensor,
+    *,
+    temperature: float = 0.07,
+    topk: int = 1,
+    context: bool = True,
+    reduction: Reduction = "mean",
+    impl: Implementation = "auto",
+) -> Tensor:
     """Distil the relations of a frozen teacher's modalities with the bank into students.
 
     With u_a = n(student_a), t_i = n(teacher_i), key t = [t_1 … t_P]/√P, banks side by side
@@ -130,6 +183,11 @@ def relational_distillation(
     Returns:
         (S,), or (S,N) with reduction="none"; float64 where an argument is float64, else float32.
 
+    Example:
+        student = torch.randn(2, 8, 3 * 64, requires_grad=True)  # two students of three modalities
+        queue = torch.nn.functional.normalize(torch.randn(3, 4096, 64), dim=-1)
+        relational_distillation(student, torch.randn(3, 8, 64), queue).sum().backward()
+
     Raises:
         TypeError, ValueError: an argument has another type, shape, device or range; the message names it.
         RuntimeError: impl="fused" and there is no fused implementation for this device, dtype or topk.
@@ -147,7 +205,9 @@ def relational_distillation(
     return _reduce(loss, reduction)
 
 
-def nearest_neighbors(q, queue, topk, *, impl="auto"):
+def nearest_neighbors(
+    q: Tensor, queue: Tensor, topk: int, *, impl: Implementation = "auto"
+) -> tuple[Tensor, Tensor]:
     """The most similar keys of the bank for each query, without storing the N×K similarities.
 
     Args:
@@ -159,6 +219,10 @@ def nearest_neighbors(q, queue, topk, *, impl="auto"):
     Returns:
         values (P,N,topk): cosine similarities, largest first; float64 where an argument is, else float32.
         indices (P,N,topk) int64: rows of the bank. No gradients.
+
+    Example:
+        queue = torch.nn.functional.normalize(torch.randn(1, 4096, 64), dim=-1)
+        similarities, rows = nearest_neighbors(torch.randn(1, 8, 64), queue, 20)
 
     Raises:
         TypeError, ValueError: an argument has another type, shape, device or range; the message names it.
@@ -174,7 +238,9 @@ def nearest_neighbors(q, queue, topk, *, impl="auto"):
         return _bank_ops(impl, q, queue, topk=topk).nearest_neighbors(q, queue, topk)
 
 
-def _check_bank_arguments(q, k, queue, temperature, reduction, impl):
+def _check_bank_arguments(
+    q: Tensor, k: Tensor, queue: Tensor, temperature: float, reduction: str, impl: str
+) -> None:
     check_tensor("q", q, (("P", None), ("N", None), ("D", None)))
     P, N, D = q.shape
     check_tensor("k", k, (("P", P), ("N", N), ("D", D)), like=q)
@@ -182,16 +248,16 @@ def _check_bank_arguments(q, k, queue, temperature, reduction, impl):
     _check_options(temperature, reduction, impl)
 
 
-def _check_options(temperature, reduction, impl):
+def _check_options(temperature: float, reduction: str, impl: str) -> None:
     check_temperature(temperature)
     check_choice("reduction", reduction, ("mean", "none"))
     check_choice("impl", impl, IMPLEMENTATIONS)
 
 
-def _bank_ops(impl, *tensors, topk=1):
+def _bank_ops(impl: str, *tensors: Tensor, topk: int = 1) -> ModuleType:
     """The module that computes the bank losses of these tensors (features first, the bank last)."""
     return library if takes_fused(impl, library.support_for(*tensors, topk=topk)) else reference
 
 
-def _reduce(loss, reduction):
+def _reduce(loss: Tensor, reduction: str) -> Tensor:
     return loss.mean(-1) if reduction == "mean" else loss

@@ -3,25 +3,28 @@
 What is computed is written out in `reference`.
 """
 
+from collections.abc import Sequence
+
 import torch
+from torch import Tensor
 
 from ikem_fast.ops._checks import check_choice, check_modalities, check_per_clip, check_tensor
-from ikem_fast.ops._support import IMPLEMENTATIONS, takes_fused
+from ikem_fast.ops._support import IMPLEMENTATIONS, Implementation, takes_fused
 from ikem_fast.ops.modalities import native, reference
-from ikem_fast.skeleton import MODALITIES, get_layout
+from ikem_fast.skeleton import MODALITIES, Layout, get_layout
 
 
 def derive_modalities(
-    x,
-    frames=None,
+    x: Tensor,
+    frames: Tensor | None = None,
     *,
-    modalities=MODALITIES,
-    layout="ntu-rgb+d",
-    shear=None,
-    crop_start=None,
-    out_dtype=None,
-    impl="auto",
-):
+    modalities: Sequence[str] = MODALITIES,
+    layout: str | Layout = "ntu-rgb+d",
+    shear: Tensor | None = None,
+    crop_start: Tensor | None = None,
+    out_dtype: torch.dtype | None = None,
+    impl: Implementation = "auto",
+) -> Tensor:
     """Derive the modalities of a batch of clips, augmenting the clips first if asked to.
 
     With s = T / frames (the clip's own frame rate after resampling to T frames), parent and axis tables of
@@ -47,6 +50,10 @@ def derive_modalities(
 
     Returns:
         (P,N,3,T,V,M). Differentiable with respect to x. Bodies that are 0 stay 0; nothing becomes NaN.
+
+    Example:
+        clips = torch.randn(8, 3, 50, 25, 2)
+        joint, motion = derive_modalities(clips, modalities=("joint", "motion"))
 
     Raises:
         TypeError, ValueError: an argument has another type, shape, device or range; the message names it.

@@ -4,14 +4,22 @@ What is computed is written out in `reference`.
 """
 
 import torch
+from torch import Tensor
 
 from ikem_fast.ops._checks import check_choice, check_per_clip
-from ikem_fast.ops._support import IMPLEMENTATIONS, takes_fused
+from ikem_fast.ops._support import IMPLEMENTATIONS, Implementation, takes_fused
 from ikem_fast.ops.preprocessing import native, reference
-from ikem_fast.skeleton import get_layout
+from ikem_fast.skeleton import Layout, get_layout
 
 
-def preprocess_clips(raw, lengths, *, frames=50, layout="ntu-rgb+d", impl="auto"):
+def preprocess_clips(
+    raw: Tensor,
+    lengths: Tensor,
+    *,
+    frames: int = 50,
+    layout: str | Layout = "ntu-rgb+d",
+    impl: Implementation = "auto",
+) -> tuple[Tensor, Tensor]:
     """Preprocess a batch of raw clips of any lengths: centred, resampled, shoulders along x.
 
     For each clip: subtract the layout's root joint per frame and body. Resample the frames that hold body 0
@@ -32,6 +40,10 @@ def preprocess_clips(raw, lengths, *, frames=50, layout="ntu-rgb+d", impl="auto"
         (clips (N,3,T,V,M) float32, true frame counts (N,) int64: how many frames hold body 0). A count is 0
         where none does, −1 where a coordinate is NaN, infinite or 1e9 and more; such a clip is 0. Without
         gradient.
+
+    Example:
+        raw = torch.randn(3, 70 + 40, 25, 2)  # two clips, of 70 and 40 frames
+        clips, frames = preprocess_clips(raw, torch.tensor([70, 40]))
 
     Raises:
         TypeError, ValueError: an argument has another type, shape, device or range; the message names it.

@@ -1,6 +1,6 @@
 """The bank losses as a user calls them: their values, gradients, errors and invariances, on the CPU.
 
-What is said here holds for every implementation; the compiled and the Triton versions have tests of their own.
+What is said here holds for every implementation; the compiled and the Triton versions have tests beside it.
 """
 
 import functools
