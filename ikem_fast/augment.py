@@ -192,15 +192,20 @@ def draw_chosen(n, size, count, *, generator=None, device="cpu"):
 
 
 def draw_limb(n, layout="ntu-rgb+d", *, generator=None, device="cpu"):
-    """(n,V) bool: a joint at random, other than the root, with all that hangs on it."""
+    """Draw limbs to mask: (n,V) bool, a joint at random, other than a root, with all that hangs on it.
+
+    Raises ValueError if every joint of the layout is a root.
+    """
     layout = get_layout(layout)
     hangs_on = torch.eye(layout.num_joints, dtype=torch.bool)
     for v in range(layout.num_joints):
         joint = v
-        while joint != layout.root:
+        while joint not in layout.roots:
             hangs_on[joint, v] = True
             joint = layout.parents[joint]
-    limbs = torch.cat((hangs_on[: layout.root], hangs_on[layout.root + 1 :])).to(device)
+    limbs = hangs_on[[v for v in range(layout.num_joints) if v not in layout.roots]].to(device)
+    if not len(limbs):
+        raise ValueError(f"layout: {layout.name!r} has no limbs, only roots")
     return limbs[draw_integers(n, len(limbs), generator=generator, device=device)]
 
 
