@@ -166,7 +166,7 @@ def register_layout(layout: Layout) -> Layout:
 
 
 def get_layout(layout: str | Layout) -> Layout:
-    """Find the `Layout` of a name; a `Layout` is returned as it is. Raises ValueError naming the known ones."""
+    """Find the `Layout` of a name, or return a `Layout` as it is. Raises ValueError naming the known ones."""
     if isinstance(layout, Layout):
         return layout
     if layout not in _LAYOUTS:

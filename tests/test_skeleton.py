@@ -52,7 +52,7 @@ def test_published_distances_stop_at_one_hop():
         ({"parents": (*NTU_RGBD.parents[:-1], -2)}, "parents must hold joints 0 … 24"),
         (
             {"parents": (1, 0, *NTU_RGBD.parents[2:])},
-            r"circle: 0 \(base of spine\) → 1 \(middle of .*\) → 0 \(",
+            r"circle: 0 \(base of spine\) → 1 \(mid.*\) → 0 \(",
         ),
         ({"parents": (*range(1, 25), 0)}, r"a circle: 0 \(base .* → 24 \(right thumb\) → 0 \("),
         ({"axis_parents": NTU_RGBD.parents[:-1]}, "axis_parents must hold 25 joints, found 24"),
