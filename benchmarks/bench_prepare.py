@@ -23,6 +23,7 @@ from benchmarks.harness import ROOT, machine, write_json
 from benchmarks.publish import publish, where
 from ikem_fast import ops
 from ikem_fast.data import preprocess_clips, read_skeleton
+from ikem_fast.data import skeletons as skeleton_text
 from ikem_fast.data.pipeline import CHUNK
 
 NAME = "preparation"  # of the block in docs/performance.md
@@ -152,8 +153,12 @@ def run_command(paths, copies):
         folder = Path(scratch) / "skeletons"
         folder.mkdir()
         for place, path in enumerate(path for _ in range(copies) for path in paths):
-            setup, subject, replication = place // 212 % 32 + 1, place // 2 % 106 + 1, place % 2 + 1
-            name = f"S{setup:03d}C001P{subject:03d}R{replication:03d}{path.stem[-4:]}"  # the same action
+            pair, replication = divmod(place, 2)
+            person, subject = divmod(pair, 106)
+            camera, setup = divmod(person, 32)
+            name = (
+                f"S{setup + 1:03d}C{camera + 1:03d}P{subject + 1:03d}R{replication + 1:03d}{path.stem[-4:]}"
+            )
             (folder / f"{name}.skeleton").symlink_to(path.resolve())
         command = [sys.executable, "-c", COMMAND, "prepare", "ntu", "--skeletons", folder, "--workers", "1"]
         command += ["--protocol", "ntu120-xsub", "--out", Path(scratch) / "prepared"]
@@ -219,7 +224,7 @@ def measure_all(skeletons, clips, out):
         "machine": surroundings,
         "clips": read,
         "files": len(paths),
-        "reader": "C++" if skeletons._skeleton_io else "Python",
+        "reader": "C++" if skeleton_text._skeleton_io else "Python",
         "milliseconds_a_clip": {s: (1e3 * spent / read).round(3).tolist() for s, spent in seconds.items()},
         "command": measure_command(paths, clips),
     }

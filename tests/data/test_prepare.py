@@ -16,13 +16,11 @@ from scipy.io import savemat
 from ikem_fast.data import DatasetWriter, open_dataset, pipeline, preprocess_clip, read_skeleton
 from ikem_fast.data import skeletons as skeleton_text
 from ikem_fast.data.formats import nw_ucla, utd_mhad
-from ikem_fast.data.prepare import (
-    prepare_npz,
-    prepare_ntu,
-    prepare_nw_ucla,
-    prepare_synthetic,
-    prepare_utd_mhad,
-)
+from ikem_fast.data.formats.npz import prepare_npz
+from ikem_fast.data.formats.ntu import prepare_ntu
+from ikem_fast.data.formats.nw_ucla import prepare_nw_ucla
+from ikem_fast.data.formats.synthetic import prepare_synthetic
+from ikem_fast.data.formats.utd_mhad import prepare_utd_mhad
 from ikem_fast.errors import InputError
 
 BODILESS = [("S006C002P023R001A023", 76), ("S008C003P007R001A023", 56)]
@@ -198,7 +196,7 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from ikem_fast.data import writer as module
-from ikem_fast.data.prepare import prepare_synthetic
+from ikem_fast.data.formats.synthetic import prepare_synthetic
 module.CHECKPOINT_EVERY = 10
 add = module.DatasetWriter.add
 def die(writer, *clip):
