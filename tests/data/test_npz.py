@@ -130,14 +130,14 @@ def test_declared_sizes_are_not_believed(tmp_path):
     with pytest.raises(InputError, match="expected a whole 'x', found: 180 bytes expected, 179 left"):
         next(clips)
 
-    pack(path, len=np.array([4, 0, 7, 10**6]))
-    rewrite(path, "x.npy", with_shape((10**6 + 11, 15, 3)))
+    pack(path, len=np.array([4, 0, 7, 10**5]))
+    rewrite(path, "x.npy", with_shape((10**5 + 11, 15, 3)))
     with pytest.raises(InputError, match="expected a whole 'x'"):
         list(PackedClips(path).clips())
 
     pack(path, len=np.array([4, 0, 7, 2**27]))
     rewrite(path, "x.npy", with_shape((2**27 + 11, 15, 3)))
-    with pytest.raises(InputError, match="clip 3 declares 134217728 frames"):
+    with pytest.raises(InputError, match="found clip 3 of 134217728 frames"):
         list(PackedClips(path).clips())
 
     pack(path)

@@ -280,6 +280,11 @@ def test_npz_settings(tmp_path):
     for (layout, train), message in wrong.items():
         with pytest.raises(InputError, match=message):
             prepare_npz(tmp_path / "out", tmp_path / "a.npz", layout, train)
+    np.savez(
+        tmp_path / "b.npz", x=np.ones((5, 15, 3)), len=lengths, y=lengths, view=np.array([b"\xff", b"a"])
+    )
+    with pytest.raises(InputError, match=r"train: expected text or numbers in 'view' of .*b\.npz"):
+        prepare_npz(tmp_path / "out", tmp_path / "b.npz", "sbu", "view=a")
     dataset = prepare_npz(tmp_path / "out", tmp_path / "a.npz", "sbu", "view=1", name="ones")
     assert (dataset.name, dataset["train"].names.tolist()) == ("ones", ["ones-0"])
 
@@ -441,9 +446,11 @@ def test_synthetic(tmp_path):
     short = prepare_synthetic(tmp_path / "short", clips_per_class=3, frames=20)
     assert short["train"].clips.shape[2] == short.num_frames == 20
     for wrong, message in (
-        ({"clips_per_class": 2}, "clips_per_class: expected at least 3"),
+        ({"clips_per_class": 2}, "clips_per_class: expected 3 "),
+        ({"clips_per_class": 10**9}, "clips_per_class: expected .* found 1000000000"),
+        ({"frames": 10**9}, "frames: expected 1 … 10000, found 1000000000"),
         ({"seed": -1}, "seed:"),
-        ({"frames": 0}, "frames: expected at least 1"),
+        ({"frames": 0}, "frames: expected 1 "),
     ):
         with pytest.raises(InputError, match=message):
             prepare_synthetic(tmp_path / "wrong", **wrong)

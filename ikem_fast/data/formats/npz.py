@@ -25,7 +25,7 @@ from ikem_fast.data.pipeline import PlannedClip, prepare_clips, to_clips
 from ikem_fast.errors import InputError, printable
 from ikem_fast.skeleton import get_layout
 
-MAX_CLIP_BYTES = 1 << 28
+MAX_CLIP_BYTES = 1 << 26
 MAX_COLUMN_BYTES = 1 << 28  # of all columns together
 _BROKEN = (ValueError, KeyError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
@@ -127,7 +127,8 @@ class PackedClips:
                 for index, length in enumerate(self.lengths.tolist()):
                     if length * frame_bytes > MAX_CLIP_BYTES:
                         raise InputError(
-                            f"{self.path}: clip {index} declares {length} frames, which is absurd"
+                            f"{self.path}: expected clips of at most {MAX_CLIP_BYTES} bytes, "
+                            f"found clip {index} of {length} frames"
                         )
                     content = _read_exactly(stream, length * frame_bytes)
                     if index >= start:
@@ -249,8 +250,13 @@ def _parse_train(train, packed):
             f"train: expected attribute=value,value,… with an attribute among "
             f"{', '.join(map(printable, packed.attributes)) or '(there is none)'}, found {train!r}"
         )
-    column = packed.attributes[attribute].astype(str)
-    missing = sorted(set(wanted) - set(column))
+    try:
+        column = packed.attributes[attribute].astype(str)
+        missing = sorted(set(wanted) - set(column.tolist()))
+    except ValueError as error:  # bytes that are no text
+        raise InputError(
+            f"train: expected text or numbers in {attribute!r} of {packed.path}, found: {printable(error)}"
+        ) from None
     if missing:
         raise InputError(
             f"train: expected values of {attribute!r} that are in {packed.path} "

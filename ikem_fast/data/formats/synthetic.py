@@ -8,6 +8,9 @@ from ikem_fast.data.formats.base import Format
 from ikem_fast.data.pipeline import PlannedClip, prepare_clips, to_clips
 from ikem_fast.errors import InputError
 
+MOST_CLIPS = 100_000  # of a class: the plan of all is in memory
+MOST_FRAMES = 10_000
+
 
 def prepare_synthetic(out: Path, clips_per_class: int = 60, frames: int = 50, seed: int = 0) -> Dataset:
     """Prepare a procedural dataset: simulated people, no download.
@@ -18,12 +21,12 @@ def prepare_synthetic(out: Path, clips_per_class: int = 60, frames: int = 50, se
         frames: how many each clip is resampled to.
         seed: another seed, other people and other clips.
     """
-    if clips_per_class < 3:
+    if not 3 <= clips_per_class <= MOST_CLIPS:
         raise InputError(
-            f"clips_per_class: expected at least 3 (every third goes to test), found {clips_per_class}"
+            f"clips_per_class: expected 3 (every third goes to test) … {MOST_CLIPS}, found {clips_per_class}"
         )
-    if frames < 1:
-        raise InputError(f"frames: expected at least 1, found {frames}")
+    if not 1 <= frames <= MOST_FRAMES:
+        raise InputError(f"frames: expected 1 … {MOST_FRAMES}, found {frames}")
     if seed < 0:
         raise InputError(f"seed: expected an integer ≥ 0, found {seed}")
     clips = synthetic.plan_clips(clips_per_class)
