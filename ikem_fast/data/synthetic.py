@@ -264,7 +264,7 @@ def _symmetric(angles):
 
 
 def generate_clip(clip: SyntheticClip, seed: int) -> np.ndarray:
-    """Generate the raw clip (3, F, 25, 2) float32, in metres; the second body is zero in actions of one person.
+    """Generate the raw clip (3, F, 25, 2) float32, in metres; a second body is zero in actions of one person.
 
     The same clip and seed give the same numbers, whatever else is generated.
     """
