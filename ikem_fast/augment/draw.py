@@ -69,13 +69,14 @@ def draw_limb(
     Raises ValueError if every joint of the layout is a root.
     """
     layout = get_layout(layout)
+    roots = set(layout.roots)
     hangs_on = torch.eye(layout.num_joints, dtype=torch.bool)
     for v in range(layout.num_joints):
         joint = v
-        while joint not in layout.roots:
+        while joint not in roots:
             hangs_on[joint, v] = True
             joint = layout.parents[joint]
-    limbs = hangs_on[[v for v in range(layout.num_joints) if v not in layout.roots]].to(device)
+    limbs = hangs_on[[v for v in range(layout.num_joints) if v not in roots]].to(device)
     if not len(limbs):
         raise ValueError(f"layout: {layout.name!r} has no limbs, only roots")
     return limbs[draw_integers(n, len(limbs), generator=generator, device=device)]
