@@ -415,6 +415,11 @@ def test_warnings(tmp_path, capsys, changes, warning):
     assert len(lines) == 1 and re.match(f"warning: {warning}", lines[0])
 
 
+def test_a_name_that_does_not_print(tmp_path):
+    dataset = prepare_npz(tmp_path / "out", packed(tmp_path / "\x1b[2J.npz"), "utd-mhad", "subject=0")
+    assert dataset.name == r"\x1b[2J" and dataset["train"].names[0] == r"\x1b[2J-0"
+
+
 def test_nothing_to_warn_of(tmp_path, capsys):
     prepare_npz(tmp_path / "out", packed(tmp_path / "a.npz"), "utd-mhad", "subject=0")
     assert capsys.readouterr().err == ""

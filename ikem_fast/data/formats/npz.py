@@ -210,7 +210,7 @@ def prepare_npz(
             f"{packed.path}: expected {joints} joints for layout {layout}, found {packed.num_joints}"
         )
     is_train = _parse_train(train, packed)
-    name = name or packed.path.stem
+    name = printable(name or packed.path.stem)
     digits = len(str(len(packed.labels)))
     plan = [
         PlannedClip(f"{name}-{index:0{digits}d}", "train" if in_train else "test", label)
