@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ikem_fast.configs import read_section
-from ikem_fast.data.prepare import prepare_synthetic
+from ikem_fast.data.formats.synthetic import prepare_synthetic
 from ikem_fast.evaluate.linear import PICTURE, RESULTS, LinearConfig, evaluate_linear
 from ikem_fast.evaluate.report import set_label
 from ikem_fast.nn.config import ModelConfig

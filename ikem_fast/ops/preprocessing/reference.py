@@ -2,7 +2,7 @@
 
 import torch
 
-MAX_COORDINATE = 1e9  # of a raw clip, whatever the unit; keeps every later product finite in float32
+from ikem_fast.skeleton import MAX_COORDINATE
 
 
 def preprocess_clips(raw, starts, lengths, frames, layout):
