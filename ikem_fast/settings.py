@@ -5,7 +5,9 @@ every setting of a configuration, of the configurations inside it too, and names
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from typing import Any
 
 from ikem_fast.errors import InputError
 
@@ -25,7 +27,7 @@ class Allowed:
     choices: tuple[str, ...] | None = None
     empty: bool = False
 
-    def problem_with(self, value):
+    def problem_with(self, value: Any) -> str | None:
         """Say what was expected of a value, or None where it is allowed."""
         if value is None:
             return None
@@ -34,14 +36,14 @@ class Allowed:
         numbers = value if isinstance(value, list | tuple) else (value,)
         return None if all(map(self._holds, numbers)) else f"expected {self._bounds()}"
 
-    def _problem_with_names(self, names):
+    def _problem_with_names(self, names: Sequence[str]) -> str | None:
         distinct = len(set(names)) == len(names) and (len(names) > 0 or self.empty)
         if distinct and all(name in self.choices for name in names):
             return None
         number = "each at most once" if self.empty else "at least one, each once"
         return f"expected names out of {', '.join(self.choices)}, {number}"
 
-    def _holds(self, number):
+    def _holds(self, number: float) -> bool:
         return (
             math.isfinite(number)
             and (self.least is None or number >= self.least)
@@ -50,12 +52,12 @@ class Allowed:
             and (self.below is None or number < self.below)
         )
 
-    def _bounds(self):
+    def _bounds(self) -> str:
         signs = (("≥", self.least), (">", self.above), ("≤", self.most), ("<", self.below))
         return "a number " + " and ".join(f"{sign} {bound}" for sign, bound in signs if bound is not None)
 
 
-def setting(default=MISSING, **allowed):
+def setting(default: Any = MISSING, **allowed: Any) -> Any:
     """Make a field of a configuration with a default (none: it must be given) and what it may be.
 
     Example:
@@ -67,7 +69,7 @@ def setting(default=MISSING, **allowed):
     return field(default=default, metadata={"allowed": Allowed(**allowed)})
 
 
-def check(config, prefix=""):
+def check(config: Any, prefix: str = "") -> None:
     """Hold every setting of a configuration against what it may be.
 
     Args:

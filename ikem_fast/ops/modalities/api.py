@@ -61,13 +61,13 @@ def derive_modalities(
 
     Source: section 3.1 of arXiv 2309.12009.
     """
-    layout = get_layout(layout)
+    body = get_layout(layout)
     if not isinstance(x, torch.Tensor) or not x.is_floating_point():
         found = x.dtype if isinstance(x, torch.Tensor) else type(x).__name__
         raise TypeError(f"x: expected a floating-point tensor (N,3,T,V,M), found {found}")
-    if x.dim() != 5 or x.shape[1] != 3 or x.shape[2] < 1 or x.shape[3] != layout.num_joints:
+    if x.dim() != 5 or x.shape[1] != 3 or x.shape[2] < 1 or x.shape[3] != body.num_joints:
         raise ValueError(
-            f"x: expected shape (N, 3, T, V={layout.num_joints}, M) for layout {layout.name!r}, "
+            f"x: expected shape (N, 3, T, V={body.num_joints}, M) for layout {body.name!r}, "
             f"found {tuple(x.shape)}"
         )
     check_modalities(modalities, MODALITIES)
@@ -82,4 +82,4 @@ def derive_modalities(
     if out_dtype is None:
         out_dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     ops = native if takes_fused(impl, native.support_for(x, shear, out_dtype)) else reference
-    return ops.derive_modalities(x, frames, modalities, layout, shear, crop_start, out_dtype)
+    return ops.derive_modalities(x, frames, modalities, body, shear, crop_start, out_dtype)

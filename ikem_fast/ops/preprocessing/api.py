@@ -51,13 +51,13 @@ def preprocess_clips(
 
     Source: the preprocessing of CrosSCLR, which IKEM takes over.
     """
-    layout = get_layout(layout)
+    body = get_layout(layout)
     if not isinstance(raw, torch.Tensor) or not raw.is_floating_point():
         found = raw.dtype if isinstance(raw, torch.Tensor) else type(raw).__name__
         raise TypeError(f"raw: expected a floating-point tensor (3,F,V,M), found {found}")
-    if raw.dim() != 4 or raw.shape[0] != 3 or raw.shape[2] != layout.num_joints or raw.shape[3] < 1:
+    if raw.dim() != 4 or raw.shape[0] != 3 or raw.shape[2] != body.num_joints or raw.shape[3] < 1:
         raise ValueError(
-            f"raw: expected shape (3, F, V={layout.num_joints}, M) for layout {layout.name!r}, "
+            f"raw: expected shape (3, F, V={body.num_joints}, M) for layout {body.name!r}, "
             f"found {tuple(raw.shape)}"
         )
     if not isinstance(frames, int) or frames < 1:
@@ -72,4 +72,4 @@ def preprocess_clips(
         )
     ops = native if takes_fused(impl, native.support_for(raw)) else reference
     raw = raw.detach().to(torch.float64 if raw.dtype == torch.float64 else torch.float32)
-    return ops.preprocess_clips(raw, lengths.cumsum(0) - lengths, lengths, frames, layout)
+    return ops.preprocess_clips(raw, lengths.cumsum(0) - lengths, lengths, frames, body)
