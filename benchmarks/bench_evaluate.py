@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.harness import machine
-from ikem_fast.evaluate.knn import vote
-from ikem_fast.evaluate.linear import LinearConfig, train_and_score
-from ikem_fast.evaluate.protocol import FrozenFeatures, parse_sets
+from ikem_fast.evaluate.features import FrozenFeatures, parse_sets
+from ikem_fast.evaluate.probes.knn import vote
+from ikem_fast.evaluate.probes.linear import train_classifiers
 from ikem_fast.skeleton import MODALITIES
 
 CLASSES, WIDTH = 60, 256
@@ -41,10 +41,10 @@ def measure(clips, epochs, device):
     found = {}
     for dtype in (torch.float32, torch.bfloat16):
         cached = features(clips, dtype, device)
-        config = LinearConfig(data=".", checkpoint=".", out=".", epochs=epochs)
+        options = {"epochs": epochs, "batch_size": 128, "lr": 3.0, "lr_milestones": (80,), "seed": 0}
         targets = F.one_hot(cached.y_train, CLASSES).float()
         name = str(dtype).removeprefix("torch.")
-        found[f"linear, {name}, s"] = seconds(lambda: train_and_score(cached, config))  # noqa: B023
+        found[f"linear, {name}, s"] = seconds(lambda: train_classifiers(cached, **options))  # noqa: B023
         found[f"knn of all, {name}, s"] = seconds(
             lambda: vote(cached.x_test, cached.x_train, targets, 20, 0.07)  # noqa: B023
         )

@@ -1,4 +1,4 @@
-"""The one error that the command line reports without a traceback."""
+"""The one error that the command line reports without a traceback, and how it quotes what others wrote."""
 
 
 class InputError(ValueError):
@@ -7,3 +7,16 @@ class InputError(ValueError):
     The message names it, says what was expected and what was found, and what to do. The command line
     prints the message alone and exits with status 2; `--debug` shows the traceback.
     """
+
+
+def printable(text: object, limit: int = 300) -> str:
+    """Show text that others wrote (a name, a value, another library's message) so that no terminal obeys it.
+
+    What does not print is escaped, and what is longer than `limit` characters ends in "...".
+
+    Example:
+        printable("\x1b[2Jname")  # '\\x1b[2Jname'
+    """
+    text = str(text)
+    shown = text[:limit] + ("..." if len(text) > limit else "")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in shown)

@@ -1,8 +1,8 @@
 """Settings that carry what they may be, and the one place that holds them against it.
 
-A setting is a field of a dataclass, or a parameter of a function that is `checked`. What it may be stands beside
-its default (`setting`) or in its annotation (`Annotated[int, Allowed(least=1)]`); `check` looks at every
-setting of a configuration, of the configurations inside it too, and names the first that is out of it.
+A setting is a field of a dataclass, or a parameter of a function that is `checked`. What it may be stands
+beside its default (`setting`) or in its annotation (`Annotated[int, Allowed(least=1)]`); `check` looks at
+every setting of a configuration, of the configurations inside it too, and names the first that is out of it.
 """
 
 import functools
@@ -10,6 +10,7 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from itertools import pairwise
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ikem_fast.errors import InputError
@@ -56,7 +57,7 @@ class Allowed:
         numbers = value if isinstance(value, list | tuple) else (value,)
         if not all(map(self._holds, numbers)):
             return False
-        return not self.rising or all(a < b for a, b in zip(numbers, numbers[1:], strict=False))
+        return not self.rising or all(a < b for a, b in pairwise(numbers))
 
     def _holds(self, number):
         return (

@@ -65,8 +65,12 @@ def test_others_are_named_with_what_was_expected_and_found(values, message):
 
 
 @checked
-def work(out, clips: Annotated[int, Allowed(least=3)] = 60, workers: Annotated[int, Allowed(least=1)] | None = None,
-         way: Literal["on", "off"] = "on"):  # fmt: skip
+def work(
+    out,
+    clips: Annotated[int, Allowed(least=3)] = 60,
+    workers: Annotated[int, Allowed(least=1)] | None = None,
+    way: Literal["on", "off"] = "on",
+):
     """Do the work."""
     return out, clips, workers, way
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from ikem_fast.nn.distiller import RelationalDistiller
+from ikem_fast.nn.ikem import IKEM
 from ikem_fast.skeleton import MODALITIES
 
 
@@ -41,3 +43,37 @@ class ModelConfig:
     exchange_key_updates: tuple[str, ...] = ("motion", "acceleration", "angular_velocity")
     initialisation: Literal["default", "published"] = "default"
     impl: Literal["auto", "fused", "reference"] = "auto"
+
+
+def build_model(config: ModelConfig, layout: str) -> IKEM:
+    """Build the `nn.IKEM` of its settings for a joint layout."""
+    return IKEM(layout=layout, **vars(config))
+
+
+def build_distiller(
+    config: ModelConfig,
+    layout: str,
+    students: tuple[str, ...],
+    *,
+    temperature: float = 0.07,
+    teacher_mode: str = "eval",
+    teacher: IKEM | None = None,
+) -> RelationalDistiller:
+    """Build the `nn.RelationalDistiller` for a teacher of these settings, or with random weights for one."""
+    return RelationalDistiller(
+        feature_dim=config.feature_dim,
+        queue_size=config.queue_size,
+        hidden_channels=config.hidden_channels,
+        hidden_dim=config.hidden_dim,
+        dropout=config.dropout,
+        temperature=temperature,
+        topk=config.topk,
+        context=config.context,
+        layout=layout,
+        modalities=config.modalities,
+        students=students,
+        strategy=config.strategy,
+        impl=config.impl,
+        teacher_mode=teacher_mode,
+        teacher=teacher or build_model(config, layout),
+    )

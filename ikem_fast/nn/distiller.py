@@ -107,13 +107,17 @@ class RelationalDistiller(nn.Module):
         self.teacher.train(mode and self.teacher_mode == "train")
         return self
 
-    def forward(self, x_teacher, x_student, frames=None, augment_teacher=None, augment_student=None):
+    def forward(
+        self, x_teacher, x_student, frames=None, augment_teacher=None, augment_student=None, gather=None
+    ):
         """One step of distillation up to the losses; in training mode the teacher's features enter the bank.
 
         Args:
             x_teacher, x_student: (N,3,T,V,M) two views of the same clips, N ≤ queue_size.
             frames: (N,) frame counts of the clips before resampling.
             augment_teacher, augment_student: {"shear": …, "crop_start": …} for `ops.derive_modalities`.
+            gather: turns the teacher's features of this process into those of all processes, which enter the
+                bank; without it this one's do.
 
         Returns:
             (S,) losses, differentiable with respect to the students.
@@ -128,7 +132,7 @@ class RelationalDistiller(nn.Module):
         with span("loss"):
             losses = ops.relational_distillation(u, t, queue, impl=self.impl, **options)
         if self.training:
-            self.bank.enqueue(t)
+            self.bank.enqueue(t if gather is None else gather(t))
         return losses
 
     def _encode(self, encoders, modalities, x, frames, augmentation):

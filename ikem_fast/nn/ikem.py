@@ -100,7 +100,7 @@ class IKEM(nn.Module):
         )
         self.bank = MemoryBank(len(self.modalities), queue_size, feature_dim)
 
-    def forward(self, x_q, x_k, frames=None, exchange=False, augment_q=None, augment_k=None):
+    def forward(self, x_q, x_k, frames=None, exchange=False, augment_q=None, augment_k=None, gather=None):
         """One step of pretraining up to the losses; in training mode key encoders and bank move on.
 
         Args:
@@ -109,6 +109,8 @@ class IKEM(nn.Module):
             exchange: phase 2.
             augment_q, augment_k: {"shear": …, "crop_start": …} for `ops.derive_modalities`, which augments
                 the view while it derives.
+            gather: turns the keys of this process into those of all processes, which enter the bank; without
+                it this one's do.
 
         Returns:
             (P,) losses, differentiable with respect to query encoders and exchange heads.
@@ -133,7 +135,7 @@ class IKEM(nn.Module):
             else:
                 losses = ops.info_nce(q, k, queue, **options)
         if self.training:
-            self.bank.enqueue(k)
+            self.bank.enqueue(k if gather is None else gather(k))
         return losses
 
     def encode(self, encoders, x, frames, augmentation=None):

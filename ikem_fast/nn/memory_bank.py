@@ -11,16 +11,12 @@ class MemoryBank(nn.Module):
     Buffers:
         rows: (P,K,D) float32, unit rows; random until keys have filled it.
         pointer: () int64, the row that the next key replaces; lives on the device, so that no step waits.
-
-    gather: turns the keys of one process into those of all; where several train together, their banks stay
-        the same (see `runtime.processes`).
     """
 
     def __init__(self, num_modalities, size, dim):
         super().__init__()
         self.register_buffer("rows", F.normalize(torch.randn(num_modalities, size, dim), dim=-1))
         self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))
-        self.gather = None
 
     @torch.no_grad()
     def enqueue(self, keys):
@@ -28,8 +24,6 @@ class MemoryBank(nn.Module):
 
         Raises ValueError where N > K (a key would be replaced by another of its own batch).
         """
-        if self.gather is not None:
-            keys = self.gather(keys)
         P, K, D = self.rows.shape
         if keys.dim() != 3 or keys.shape[0] != P or keys.shape[2] != D or keys.shape[1] > K:
             raise ValueError(
