@@ -5,6 +5,8 @@ Eager, with compiled encoders, or replayed from a CUDA graph.
 
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
+from threading import Thread
 from types import TracebackType
 from typing import Any
 
@@ -44,6 +46,7 @@ class Step:
             raise InputError(
                 f"cuda_graph: expected a run on a GPU, found device {processes.device}; leave it false here"
             )
+        _import_compiler()
         self.task = task
         self.processes = processes
         self.amp = config.amp
@@ -178,6 +181,17 @@ class _Captured:
             tensor.record_stream(side)
         output.record_stream(present)
         return output
+
+
+def _import_compiler():
+    """Import torch's compiler on a stack of its own.
+
+    Otherwise the first optimizer of a process imports it, and an error that torch meets on the way and keeps
+    would keep every frame that led there too, and with them the model, for good.
+    """
+    thread = Thread(target=import_module, args=("torch._dynamo",))
+    thread.start()
+    thread.join()
 
 
 def _encoders(model):

@@ -18,7 +18,13 @@ from ikem_fast.train.step import Step
 from ikem_fast.train.tasks.pretrain import Pretraining
 
 MODEL = ModelConfig(
-    feature_dim=4, queue_size=12, hidden_channels=1, hidden_dim=4, modalities=("joint", "bone"), dropout=0.0
+    feature_dim=4,
+    queue_size=12,
+    hidden_channels=1,
+    hidden_dim=4,
+    modalities=("joint", "bone"),
+    dropout=0.0,
+    impl="reference",
 )
 ALONE = Processes(0, 1, torch.device("cpu"))
 

@@ -1,29 +1,32 @@
 """Going on: what may change between two parts of a run, and all that may not, by name with both values."""
 
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from ikem_fast.data.pipeline import PlannedClip, prepare_clips
 from ikem_fast.errors import InputError
 from ikem_fast.train import DistillConfig, ModelConfig, PretrainConfig, distill, load_checkpoint, pretrain
 
+TINY = Path(__file__).parents[1] / "version1" / "data"
 MODEL = ModelConfig(
     feature_dim=2, queue_size=8, hidden_channels=1, hidden_dim=4, modalities=("joint", "motion"), dropout=0.1
 )
 
 
-def prepared(folder, seed=0, clips=6, classes="ab", layout="sbu"):
-    random = np.random.default_rng(seed)
-    plan = [
-        PlannedClip(f"clip{i}", "train" if i < clips - 1 else "test", i % len(classes)) for i in range(clips)
-    ]
-    content = [(random.standard_normal((3, 4, 15, 1)).astype(np.float32), 9 + i) for i in range(clips)]
-    prepare_clips(plan, lambda start: iter(content[start:]), out=folder, name=folder.name, layout=layout,
-                  classes=list(classes), num_bodies=1, prepared={"from": "test"}, num_frames=4)  # fmt: skip
+def prepared(folder, *, shift=0.0, clips=4, classes="ab"):
+    """The tiny prepared folder of tests/version1, with other coordinates, fewer clips or other classes."""
+    shutil.copytree(TINY, folder)
+    for name in ("clips", "frames", "labels", "names"):
+        array = np.load(TINY / f"train_{name}.npy")[:clips]
+        np.save(folder / f"train_{name}.npy", array + np.float32(shift) if name == "clips" else array)
+    description = json.loads((TINY / "dataset.json").read_text())
+    description |= {"name": folder.name, "classes": list(classes), "splits": {"train": clips, "test": 2}}
+    (folder / "dataset.json").write_text(json.dumps(description))
     return folder
 
 
@@ -34,7 +37,7 @@ def begun(tmp_path_factory):
         data=prepared(folder / "data"),
         out=folder / "run",
         epochs=1,
-        batch_size=3,
+        batch_size=2,
         lr=0.01,
         device="cpu",
         model=MODEL,
@@ -59,7 +62,7 @@ def refused(config, *parts):
     ("changes", "parts"),
     [
         ({"lr": 0.02}, ("lr was 0.01 and is 0.02",)),
-        ({"batch_size": 2}, ("batch_size was 3 and is 2",)),
+        ({"batch_size": 3}, ("batch_size was 2 and is 3",)),
         ({"seed": 1, "amp": True}, ("seed was 0 and is 1", "amp was False and is True")),
         ({"lr_milestones": (1,)}, ("lr_milestones was [250] and is [1]",)),
         ({"exchange_from": 2}, ("exchange_from was 151 and is 2",)),
@@ -78,8 +81,8 @@ def test_other_settings_are_refused_by_name(begun, changes, parts):
 @pytest.mark.parametrize(
     ("changes", "part"),
     [
-        ({"seed": 1}, "the dataset's fingerprint was"),
-        ({"clips": 7}, "the dataset's clips was 5 and is 6"),
+        ({"shift": 1.0}, "the dataset's fingerprint was"),
+        ({"clips": 3}, "the dataset's clips was 4 and is 3"),
         ({"classes": "abc"}, "the dataset's classes was ['a', 'b'] and is ['a', 'b', 'c']"),
     ],
 )
@@ -113,7 +116,7 @@ def test_a_setting_that_a_version_did_not_have_was_at_its_default(begun, tmp_pat
 def test_another_teacher_is_refused_but_not_the_same_elsewhere(begun, tmp_path):
     config = DistillConfig(
         data=begun.data, teacher=begun.out, out=tmp_path / "student", students=("joint",), epochs=1,
-        batch_size=3, lr=0.01, device="cpu",
+        batch_size=2, lr=0.01, device="cpu",
     )  # fmt: skip
     distill(config)
     other = tmp_path / "other"
