@@ -86,7 +86,7 @@ def setting(default: Any = MISSING, **allowed: Any) -> Any:
 def check(config: Any, prefix: str = "") -> None:
     """Hold every setting of a configuration against what it may be, alone and then beside the others.
 
-    A configuration that has rules between its settings has a method `check_together()`, which raises.
+    A configuration with rules between its settings has a method `problem()`: what is wrong, or None.
 
     Args:
         config: a dataclass, some of whose fields may be dataclasses again.
@@ -104,8 +104,9 @@ def check(config: Any, prefix: str = "") -> None:
             check(value, f"{prefix}{entry.name}.")
         else:
             _hold(f"{prefix}{entry.name}", value, entry.metadata.get("allowed"), hints[entry.name])
-    if hasattr(config, "check_together"):
-        config.check_together()
+    problem = config.problem() if hasattr(config, "problem") else None
+    if problem:
+        raise InputError(f"{prefix}{problem}")
 
 
 def checked(function: Callable) -> Callable:

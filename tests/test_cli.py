@@ -155,7 +155,10 @@ KNN = ("evaluate", "knn", *LINEAR[2:])
         ((*PRETRAIN, "--shear-amplitude", -1), "shear_amplitude: expected a number ≥ 0"),
         ((*PRETRAIN, "--lr-milestones", "[3,2]"), "lr_milestones: expected rising numbers ≥ 1"),
         ((*PRETRAIN, "--exchange-from", 0), "exchange_from: expected a number ≥ 1"),
-        ((*PRETRAIN, "--model.queue_size", 7, "--model.topk", 8), "model.queue_size = 7"),
+        (
+            (*PRETRAIN, "--model.queue_size", 7, "--model.topk", 8),
+            "model.topk: expected at most queue_size = 7",
+        ),
         ((*PRETRAIN, "--model.modalities", "[joint]"), "model.modalities: expected at least two"),
         (
             ("distill", *PRETRAIN[1:], "--teacher", "t", "--students", "[joint,joint]"),

@@ -31,6 +31,7 @@ def parse(command: Command, words: list[str]) -> dict[str, Any]:
 def _parser(command):
     from jsonargparse import ActionConfigFile, ArgumentParser, set_loader
 
+    settings = command.settings or command.run
     set_loader("bounded yaml", load_yaml, exceptions=(InputError,))
     sections = {"synthetic", *(other.section for other in all_commands().values() if other.section)}
 
@@ -40,8 +41,10 @@ def _parser(command):
 
         def format_help(self):
             text = re.sub(r"--[a-z_.]+", lambda option: option[0].replace("_", "-"), super().format_help())
-            for group in _groups(command):  # jsonargparse would read a file of its settings; --config does
-                text = re.sub(rf"\s*\[--{group} CONFIG\]|\n *--{group} CONFIG\s.*", "", text)
+            for group in _groups(settings):  # jsonargparse would read a file of its settings; --config does
+                text = re.sub(
+                    rf"\s*\[--{re.escape(group)} CONFIG\]|\n *--{re.escape(group)} CONFIG\s.*", "", text
+                )
             return text
 
         def error(self, message, ex=None):
@@ -55,10 +58,10 @@ def _parser(command):
 
         @staticmethod
         def apply_config(parser, cfg, dest, value):
-            settings = read_section(value, command.section, sorted(sections))
+            section = read_section(value, command.section, sorted(sections))
             parser.where = f"{value}: {command.section}"
-            _refuse_unknown(parser.where, settings, command)
-            ActionConfigFile.apply_config(parser, cfg, dest, json.dumps(settings))
+            _refuse_unknown(parser.where, section, command)
+            ActionConfigFile.apply_config(parser, cfg, dest, json.dumps(section))
             parser.where = command.name
 
     parser = Parser(
@@ -83,10 +86,12 @@ def _parser(command):
     return parser
 
 
-def _groups(command):
-    """Names of options that are settings again."""
-    hints = get_type_hints(command.settings or command.run)
-    return [name for name, kind in hints.items() if is_dataclass(kind)]
+def _groups(settings, prefix=""):
+    """Dotted names of options that are settings again, at any depth."""
+    for name, kind in get_type_hints(settings).items():
+        if is_dataclass(kind):
+            yield f"{prefix}{name}"
+            yield from _groups(kind, f"{prefix}{name}.")
 
 
 def _refuse_unknown(where, settings, command):
@@ -95,16 +100,19 @@ def _refuse_unknown(where, settings, command):
     for name in settings:
         if name not in known:
             raise InputError(f"{where}: expected settings out of {', '.join(known)}, found {name!r}")
-    for group in _groups(command):
-        if not isinstance(settings.get(group, {}), dict):
-            raise InputError(f"{where}: {group}: expected settings, found {settings[group]!r}")
+    for group in _groups(command.settings):
+        value = settings
+        for name in group.split("."):
+            value = value.get(name, {})
+            if not isinstance(value, dict):
+                raise InputError(f"{where}: {group}: expected settings, found {value!r}")
 
 
 def _spelled(words, command):
     """`--skip-list` is `--skip_list`, and `--resume` alone means `--resume true`."""
     hints = get_type_hints(command.settings or command.run)
     flags = {f"--{name}" for name, kind in hints.items() if kind is bool}
-    groups = {f"--{name}" for name in _groups(command)}
+    groups = {f"--{name}" for name in _groups(command.settings or command.run)}
     words = [_underscored(word) for word in words]
     spelled = []
     for word, after in zip(words, [*words[1:], "--"], strict=False):

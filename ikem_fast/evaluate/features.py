@@ -12,9 +12,9 @@ from ikem_fast.data import Dataset, Split, open_dataset
 from ikem_fast.data.loader import BatchLoader
 from ikem_fast.errors import InputError
 from ikem_fast.evaluate.config import EvaluateConfig
-from ikem_fast.nn.config import build_distiller, build_model
+from ikem_fast.nn.build import build_distiller, build_ikem
 from ikem_fast.progress import progress_bar
-from ikem_fast.runtime.checkpoint import load_checkpoint, load_weights, stored_model_config
+from ikem_fast.runtime.checkpoint import fitting, load_checkpoint, stored_model_config
 from ikem_fast.settings import Allowed
 from ikem_fast.skeleton import MODALITIES
 
@@ -131,7 +131,7 @@ def load_encoders(checkpoint: Path, dataset: Dataset, *, untrained_seed: int | N
     if untrained_seed is not None:
         torch.manual_seed(untrained_seed)
     if state["kind"] == "pretrain":
-        model = build_model(model_config, layout)
+        model = build_ikem(model_config, layout)
         encoders = model.query_encoders
     else:
         students = state["config"].get("students", ())
@@ -141,8 +141,17 @@ def load_encoders(checkpoint: Path, dataset: Dataset, *, untrained_seed: int | N
         model = build_distiller(model_config, layout, students)
         encoders = model.students
     if untrained_seed is None:
-        load_weights(model, state["model"], checkpoint)
+        with fitting(checkpoint):
+            model.load_state_dict(state["model"])
+        _check_weights(encoders, checkpoint)
     return encoders.requires_grad_(False).eval()
+
+
+def _check_weights(encoders, checkpoint):
+    """Kernels may turn what is not a number into one, so that features do not tell."""
+    for name, value in encoders.state_dict().items():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise InputError(f"{checkpoint}: expected finite weights, found others in {name}")
 
 
 def extract_features(

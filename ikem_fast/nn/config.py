@@ -1,10 +1,10 @@
-"""Settings of the models, and the models of their settings."""
+"""Settings of the models."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from ikem_fast.nn.distiller import RelationalDistiller
-from ikem_fast.nn.ikem import IKEM
+from ikem_fast.errors import InputError
 from ikem_fast.skeleton import MODALITIES
 
 
@@ -44,36 +44,24 @@ class ModelConfig:
     initialisation: Literal["default", "published"] = "default"
     impl: Literal["auto", "fused", "reference"] = "auto"
 
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> "ModelConfig":
+        """Make the settings that a checkpoint or a file holds, those of version 1 too.
 
-def build_model(config: ModelConfig, layout: str) -> IKEM:
-    """Build the `nn.IKEM` of its settings for a joint layout."""
-    return IKEM(layout=layout, **vars(config))
+        Raises InputError for a setting that there is not.
+        """
+        try:
+            return cls(**upgraded(settings))
+        except TypeError as error:
+            raise InputError(f"model: expected known settings, found another: {error}") from None
+
+    def problem(self) -> str | None:
+        """Say what is wrong among settings that are each right for themselves, or None."""
+        if self.topk > self.queue_size:
+            return f"topk: expected at most queue_size = {self.queue_size}, found {self.topk}"
+        return None
 
 
-def build_distiller(
-    config: ModelConfig,
-    layout: str,
-    students: tuple[str, ...],
-    *,
-    temperature: float = 0.07,
-    teacher_mode: str = "eval",
-    teacher: IKEM | None = None,
-) -> RelationalDistiller:
-    """Build the `nn.RelationalDistiller` for a teacher of these settings, or with random weights for one."""
-    return RelationalDistiller(
-        feature_dim=config.feature_dim,
-        queue_size=config.queue_size,
-        hidden_channels=config.hidden_channels,
-        hidden_dim=config.hidden_dim,
-        dropout=config.dropout,
-        temperature=temperature,
-        topk=config.topk,
-        context=config.context,
-        layout=layout,
-        modalities=config.modalities,
-        students=students,
-        strategy=config.strategy,
-        impl=config.impl,
-        teacher_mode=teacher_mode,
-        teacher=teacher or build_model(config, layout),
-    )
+def upgraded(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings of a model under their present names."""
+    return dict(settings)

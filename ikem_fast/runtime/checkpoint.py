@@ -1,16 +1,17 @@
 """Checkpoints: everything a run needs to go on, or another run needs to build the model again."""
 
+import contextlib
 import pickle
 import zipfile
-from collections.abc import Mapping
-from dataclasses import asdict, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from ikem_fast.errors import InputError
+from ikem_fast.errors import InputError, printable
 from ikem_fast.files import replacing
 from ikem_fast.nn.config import ModelConfig
 from ikem_fast.settings import check
@@ -140,27 +141,28 @@ def stored_model_config(state: Mapping[str, Any], path: Path) -> ModelConfig:
 
     Raises InputError where settings in it are unknown or out of range.
     """
-    stored = state["model_config"]
-    unknown = set(stored) - {entry.name for entry in fields(ModelConfig)}
-    if unknown:
-        raise InputError(f"{path}: expected settings of a model, found unknown {sorted(map(str, unknown))!r}")
-    config = ModelConfig(**stored)
     try:
+        config = ModelConfig.of(state["model_config"])
         check(config)
     except InputError as error:
-        raise InputError(f"{path}: model_config: {error}") from None
+        raise InputError(f"{path}: {error}") from None
     return config
 
 
-def load_weights(model: nn.Module, weights: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Load a checkpoint's weights into the model that its settings describe.
+@contextlib.contextmanager
+def fitting(path: Path) -> Iterator[None]:
+    """Turn what torch raises where a checkpoint does not fit the model of its settings into InputError.
 
-    Raises InputError, naming the file, where they do not belong together.
+    Example:
+        with fitting(path):
+            model.load_state_dict(state["model"])
     """
     try:
-        model.load_state_dict(weights)
-    except (RuntimeError, ValueError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())[:300]
+        yield
+    except InputError:
+        raise
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = printable(" ".join(str(error).split()))
         raise InputError(f"{path}: its weights do not fit the model of its settings: {reason}") from None
 
 

@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ikem_fast.errors import InputError
 from ikem_fast.nn.config import ModelConfig
 from ikem_fast.settings import setting
 from ikem_fast.skeleton import MODALITIES
@@ -86,19 +85,15 @@ class PretrainConfig(TrainConfig):
     exchange_from: int = setting(151, least=1)
     model: ModelConfig = field(default_factory=ModelConfig)
 
-    def check_together(self) -> None:
-        """Raise InputError where phase 2 cannot be computed: too few modalities, or too short a bank."""
-        if self.model.topk > self.model.queue_size:
-            raise InputError(
-                f"model.topk: expected at most model.queue_size = {self.model.queue_size} (the keys to "
-                f"choose from), found {self.model.topk}"
-            )
+    def problem(self) -> str | None:
+        """Say where phase 2 will come and cannot be computed, or None."""
         if self.exchange_from <= self.epochs and len(self.model.modalities) < 2:
-            raise InputError(
+            return (
                 f"model.modalities: expected at least two, which exchange in phase 2 from epoch "
                 f"{self.exchange_from} on, found {list(self.model.modalities)!r}; name more, or make "
                 f"--exchange-from larger than --epochs, which is {self.epochs}"
             )
+        return None
 
 
 @dataclass(kw_only=True)

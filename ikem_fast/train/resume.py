@@ -9,7 +9,8 @@ import numpy as np
 
 from ikem_fast.data import Dataset, Split
 from ikem_fast.errors import InputError
-from ikem_fast.runtime.checkpoint import load_checkpoint, load_weights, plain
+from ikem_fast.nn.config import upgraded
+from ikem_fast.runtime.checkpoint import fitting, load_checkpoint, plain
 from ikem_fast.runtime.processes import Processes
 from ikem_fast.train.config import TrainConfig
 from ikem_fast.train.step import Step
@@ -45,12 +46,9 @@ def go_on(
     state = processes.of_first(read)
     if state is None:
         return 0
-    load_weights(task.model, state["model"], path)
-    try:
+    with fitting(path):
+        task.model.load_state_dict(state["model"])
         step.load_optimizer(state["optimizer"])
-    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"{path}: the optimizer's state in it does not fit the model: {reason}") from None
     return state["epoch"]
 
 
@@ -89,6 +87,8 @@ def _refuse_changes(path, state, config, dataset):
 
 def _changed_settings(stored, config):
     """Of each setting that may not change and did: its name and both values."""
+    if isinstance(stored.get("model"), dict):
+        stored = {**stored, "model": upgraded(stored["model"])}
     stored, present = _flat(stored), _flat(plain(asdict(config)))
     defaults = _flat({f.name: _default(f) for f in fields(config)})
     for name, value in present.items():

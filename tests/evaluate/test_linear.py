@@ -208,15 +208,23 @@ def test_names_are_shown_as_they_are_and_obeyed_by_nobody(tmp_path):
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_weights_or_clips_that_are_not_finite_are_refused(tiny_dataset, checkpoint, tmp_path):
+def test_weights_that_are_not_finite_are_refused(tiny_dataset, checkpoint, tmp_path):
     state = load_checkpoint(checkpoint)
-    for name, value in state["model"].items():
-        if name.startswith("query_encoders.bone.") and name.endswith("weight") and value.dim() == 4:
-            value[:] = torch.nan
+    state["model"]["query_encoders.bone.fc.0.weight"][0, 0] = torch.nan
     torch.save(state, tmp_path / "spoiled.pt")
-    with pytest.raises(InputError, match=r"finite features, found others in 24 of 24 clips, of bone;"):
+    with pytest.raises(
+        InputError, match=r"spoiled.pt: expected finite weights, found others in bone.fc.0.weight"
+    ):
         evaluate_linear(config(tmp_path, data=tiny_dataset, checkpoint=tmp_path / "spoiled.pt"))
     assert not (tmp_path / "linear.json").exists()
+
+
+def test_features_that_are_not_finite_are_refused(tiny_dataset, checkpoint, tmp_path, monkeypatch):
+    features = torch.randn(24, 6, 12)
+    features[3, 2], features[5, 2] = torch.nan, torch.inf
+    monkeypatch.setattr("ikem_fast.evaluate.features.extract_features", lambda *args, **kwargs: features)
+    with pytest.raises(InputError, match=r"finite features, found others in 2 of 24 clips, of bone;"):
+        evaluate_linear(config(tmp_path, data=tiny_dataset, checkpoint=checkpoint, statistics="running"))
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"sets": {"joint": {}}}', '{"sets": 3}'])

@@ -88,7 +88,7 @@ def test_the_loop_and_the_loader_know_no_bank():
     [
         ({"batch_size": 13}, r"batch_size: expected at most model.queue_size = 12"),
         ({"epochs": 5, "exchange_from": 5, "model": replace(MODEL, modalities=("joint",))}, "at least two"),
-        ({"model": replace(MODEL, topk=13)}, "model.topk: expected at most model.queue_size = 12"),
+        ({"model": replace(MODEL, topk=13)}, r"model\.topk: expected at most queue_size = 12"),
         ({"lr": 1e6}, "lr: expected a number > 0 and ≤ 100"),
         ({"compile": "fast"}, "compile: expected one of off, on, max, found 'fast'"),
         ({"lr_milestones": (5, 2)}, "lr_milestones: expected rising numbers"),
@@ -106,8 +106,12 @@ def test_one_modality_trains_where_phase_2_never_comes(tiny_dataset, tmp_path):
     assert load_checkpoint(tmp_path)["epoch"] == 1
 
 
-def test_numbers_that_are_not_finite_are_never_written(tiny_dataset, tmp_path, monkeypatch):
-    """Finite losses, and a weight that is not: the checkpoint before it stays, and is said to."""
+@pytest.mark.parametrize(
+    ("spoiled", "said"),
+    [("weight", r"exchange_heads.bone.0.bias not finite"), ("loss", r"a loss of bone that is inf")],
+)
+def test_numbers_that_are_not_finite_are_never_written(tiny_dataset, tmp_path, monkeypatch, spoiled, said):
+    """A loss, or a weight at finite losses: the checkpoint before it stays, and is said to."""
     config = settings(tiny_dataset, tmp_path)
     pretrain(config)
     before = (tmp_path / "checkpoint.pt").read_bytes()
@@ -116,17 +120,19 @@ def test_numbers_that_are_not_finite_are_never_written(tiny_dataset, tmp_path, m
         def losses(self, batch, phase, gather):
             found = super().losses(batch, phase, gather)
             with torch.no_grad():
-                self.model.exchange_heads["bone"][0].bias[0] = torch.inf
+                if spoiled == "weight":
+                    self.model.exchange_heads["bone"][0].bias[0] = torch.inf
+                else:
+                    found[1] = torch.inf
             return found
 
     monkeypatch.setattr("ikem_fast.train.tasks.pretrain.Pretraining", Spoiling)
-    with pytest.raises(
-        InputError, match=r"exchange_heads.bone.0.bias not finite in epoch 2; the checkpoint of epoch 1"
-    ):
+    with pytest.raises(InputError, match=rf"{said}.* in epoch 2; the checkpoint of epoch 1"):
         pretrain(replace(config, epochs=2, resume=True))
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
     with pytest.raises(InputError, match="in epoch 1; there is no checkpoint yet"):
         pretrain(replace(config, out=tmp_path / "other"))
+    assert not (tmp_path / "other" / "checkpoint.pt").exists()
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +157,7 @@ def test_a_checkpoint_without_a_part_is_one_message(checkpoint, tmp_path, part, 
 @pytest.mark.parametrize(
     ("part", "value", "message"),
     [
-        ("model_config", {"surprise": 1}, "unknown .*surprise"),
+        ("model_config", {"surprise": 1}, "known settings.*surprise"),
         ("model", {}, "do not fit"),
         ("model", {"bank.rows": 3}, "tensors, found something else"),
         ("dataset", {}, "joint layout"),

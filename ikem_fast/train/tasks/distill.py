@@ -8,8 +8,9 @@ import torch
 from ikem_fast.data import open_dataset
 from ikem_fast.errors import InputError
 from ikem_fast.nn import RelationalDistiller
-from ikem_fast.nn.config import ModelConfig, build_distiller, build_model
-from ikem_fast.runtime.checkpoint import load_checkpoint, load_weights, stored_model_config
+from ikem_fast.nn.build import build_distiller
+from ikem_fast.nn.config import ModelConfig
+from ikem_fast.runtime.checkpoint import fitting, load_checkpoint, stored_model_config
 from ikem_fast.runtime.processes import joined
 from ikem_fast.settings import check
 from ikem_fast.train.config import DistillConfig
@@ -44,16 +45,15 @@ def distill(config: DistillConfig) -> Path:
     model_config = stored_model_config(state, config.teacher)
     with joined(config.device) as processes:
         torch.manual_seed(config.seed)
-        teacher = build_model(model_config, layout)
-        load_weights(teacher, state["model"], config.teacher)
-        model = build_distiller(
-            model_config,
-            layout,
-            config.students,
-            temperature=config.temperature,
-            teacher_mode=config.teacher_mode,
-            teacher=teacher,
-        )
+        with fitting(config.teacher):
+            model = build_distiller(
+                model_config,
+                layout,
+                config.students,
+                temperature=config.temperature,
+                teacher_mode=config.teacher_mode,
+                teacher=state["model"],
+            )
         task = Distillation(model.to(processes.device), model_config, config.teacher)
         return fit(task, config, dataset, processes)
 

@@ -7,7 +7,8 @@ import torch
 from ikem_fast.data import open_dataset
 from ikem_fast.errors import InputError
 from ikem_fast.nn import IKEM
-from ikem_fast.nn.config import ModelConfig, build_model
+from ikem_fast.nn.build import build_ikem
+from ikem_fast.nn.config import ModelConfig
 from ikem_fast.runtime.processes import joined
 from ikem_fast.settings import check
 from ikem_fast.train.config import PretrainConfig
@@ -34,7 +35,7 @@ def pretrain(config: PretrainConfig) -> Path:
     dataset = open_dataset(config.data)
     with joined(config.device) as processes:
         torch.manual_seed(config.seed)
-        model = build_model(config.model, dataset.layout).to(processes.device)
+        model = build_ikem(config.model, dataset.layout).to(processes.device)
         return fit(Pretraining(model, config.model, config.exchange_from), config, dataset, processes)
 
 
