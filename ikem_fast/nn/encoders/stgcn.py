@@ -9,7 +9,8 @@ from torch import nn
 
 from ikem_fast.ops._checks import check_choice
 from ikem_fast.ops._support import IMPLEMENTATIONS, takes_fused
-from ikem_fast.ops.encoder import fused_block
+from ikem_fast.ops.encoder.fused_block import Edges, fused_block
+from ikem_fast.ops.encoder.support import activation_dtype, pays, support_for
 from ikem_fast.skeleton import get_layout
 
 TEMPORAL_KERNEL = 9
@@ -96,25 +97,24 @@ class STGCN(nn.Module):
         N, C, T, V, M = x.shape
         x = x.permute(0, 4, 3, 1, 2).reshape(N * M, V * C, T)
         x = self.data_bn(x).view(N * M, V, C, T)
-        blocks = zip(self.st_gcn_networks, self.edge_importance, strict=True)
-        if self._fuses(x):
-            x = x.permute(0, 3, 1, 2).to(fused_block.activation_dtype(x)).contiguous()
-            edges = fused_block.Edges.of(self.A)
-            for block, importance in blocks:
-                x = fused_block.fused_block(block, x, self.A * importance, edges)
+        graphs = [self.A * importance for importance in self.edge_importance]
+        if self._fuses(x.permute(0, 2, 3, 1), graphs):
+            x = x.permute(0, 3, 1, 2).to(activation_dtype(x)).contiguous()
+            edges = Edges.of(self.A)
+            for block, A in zip(self.st_gcn_networks, graphs, strict=True):
+                x = fused_block(block, x, A, edges)
             feature = x.view(N, -1, x.shape[-1]).mean(1)
         else:
             x = x.permute(0, 2, 3, 1)
-            for block, importance in blocks:
-                x = block(x, self.A * importance)
+            for block, A in zip(self.st_gcn_networks, graphs, strict=True):
+                x = block(x, A)
             feature = x.mean((2, 3)).view(N, M, -1).mean(1)
         return self.fc(feature), feature
 
-    def _fuses(self, x):
-        if self.impl == "reference":
+    def _fuses(self, x, graphs):
+        if self.impl == "reference" or (self.impl == "auto" and not pays(x)):
             return False
-        fused = takes_fused(self.impl, fused_block.support_for(x, self.st_gcn_networks))
-        return fused and (self.impl == "fused" or fused_block.pays(x))
+        return takes_fused(self.impl, support_for(x, self.st_gcn_networks, graphs, (Block, GraphConvolution)))
 
 
 class Block(nn.Module):
