@@ -73,7 +73,7 @@ def ours(model, N, device="cpu", *, amp=True, lr=0.1, **speed):
     config = PretrainConfig(data=Path(), out=Path(), batch_size=N, amp=amp, lr=lr, **speed)
     alone = Processes(0, 1, choose_device(device))
 
-    def forward(clips, frames, first, second, phase):
+    def forward(clips, frames, first, second, phase, gather=None):
         if phase == "distillation":
             return model(clips, clips, frames, augment_teacher=first, augment_student=second)
         return model(clips, clips, frames, exchange=phase == "exchange", augment_q=first, augment_k=second)

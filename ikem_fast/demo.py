@@ -37,7 +37,7 @@ def demo(out: Path = Path("runs/demo"), seed: int = 0, device: str = "auto") -> 
 
     console.rule("2. pretrain: contrast, then exchange between modalities")
     settings = section("pretrain")
-    model = ModelConfig(**settings.pop("model"))
+    model = ModelConfig.of(settings.pop("model"))
     teacher = pretrain(PretrainConfig(out=out / "teacher", model=model, resume=True, **settings, **common))
 
     console.rule("3. distil six modalities into three")

@@ -6,11 +6,10 @@ from torch import nn
 from ikem_fast import ops
 from ikem_fast.data.loader import BatchLoader
 from ikem_fast.errors import InputError
+from ikem_fast.nn.build import build_distiller, build_ikem
 from ikem_fast.nn.config import ModelConfig
 from ikem_fast.progress import progress_bar
 from ikem_fast.runtime.checkpoint import load_checkpoint
-from ikem_fast.train.distill import build_distiller
-from ikem_fast.train.pretrain import build_model
 
 # Clips at once: few keep a CPU's caches warm, many fill a GPU (about 8 MB of activations each).
 BATCH_SIZES = {"cpu": 64, "cuda": 1024}
@@ -38,9 +37,9 @@ def load_encoders(checkpoint, dataset, *, untrained_seed=None):
         )
     if untrained_seed is not None:
         torch.manual_seed(untrained_seed)
-    model_config = ModelConfig(**state["model_config"])
+    model_config = ModelConfig.of(state["model_config"])
     if state["kind"] == "pretrain":
-        model = build_model(model_config, layout)
+        model = build_ikem(model_config, layout)
         encoders = model.query_encoders
     else:
         model = build_distiller(model_config, layout, state["config"]["students"])

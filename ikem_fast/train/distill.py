@@ -4,12 +4,11 @@ import torch
 
 from ikem_fast.data import open_dataset
 from ikem_fast.errors import InputError
-from ikem_fast.nn import RelationalDistiller
+from ikem_fast.nn.build import build_distiller
 from ikem_fast.nn.config import ModelConfig
 from ikem_fast.runtime.checkpoint import load_checkpoint
 from ikem_fast.runtime.processes import joined
 from ikem_fast.train.loop import fit
-from ikem_fast.train.pretrain import build_model
 
 
 def distill(config):
@@ -28,7 +27,7 @@ def distill(config):
             f"{config.teacher}: expected a teacher for the layout of {config.data}, {dataset.layout!r}, "
             f"found one for {layout!r}"
         )
-    model_config = ModelConfig(**state["model_config"])
+    model_config = ModelConfig.of(state["model_config"])
     with joined(config.device) as processes:
         torch.manual_seed(config.seed)
         model = build_distiller(
@@ -41,8 +40,8 @@ def distill(config):
         )
         model.to(processes.device)
 
-        def forward(clips, frames, first, second, phase):
-            return model(clips, clips, frames, augment_teacher=first, augment_student=second)
+        def forward(clips, frames, first, second, phase, gather=None):
+            return model(clips, clips, frames, augment_teacher=first, augment_student=second, gather=gather)
 
         return fit(
             model,
@@ -55,27 +54,3 @@ def distill(config):
             dataset=dataset,
             processes=processes,
         )
-
-
-def build_distiller(config, layout, students, *, temperature=0.07, teacher_mode="eval", teacher=None):
-    """The `nn.RelationalDistiller` for a teacher of this `ModelConfig`; its weights are loaded if given."""
-    ikem = build_model(config, layout)
-    if teacher is not None:
-        ikem.load_state_dict(teacher)
-    return RelationalDistiller(
-        feature_dim=config.feature_dim,
-        queue_size=config.queue_size,
-        hidden_channels=config.hidden_channels,
-        hidden_dim=config.hidden_dim,
-        dropout=config.dropout,
-        temperature=temperature,
-        topk=config.topk,
-        context=config.context,
-        layout=layout,
-        modalities=config.modalities,
-        students=students,
-        strategy=config.strategy,
-        impl=config.impl,
-        teacher_mode=teacher_mode,
-        teacher=ikem,
-    )

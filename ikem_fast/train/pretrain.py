@@ -3,7 +3,7 @@
 import torch
 
 from ikem_fast.data import open_dataset
-from ikem_fast.nn import IKEM
+from ikem_fast.nn.build import build_ikem
 from ikem_fast.runtime.processes import joined
 from ikem_fast.train.loop import fit
 
@@ -19,14 +19,14 @@ def pretrain(config):
     dataset = open_dataset(config.data)
     with joined(config.device) as processes:
         torch.manual_seed(config.seed)
-        model = build_model(config.model, dataset.layout).to(processes.device)
+        model = build_ikem(config.model, dataset.layout).to(processes.device)
 
         def phase(epoch):
             return "exchange" if epoch >= config.exchange_from else "contrast"
 
-        def forward(clips, frames, first, second, phase):
+        def forward(clips, frames, first, second, phase, gather=None):
             exchange = phase == "exchange"
-            return model(clips, clips, frames, exchange=exchange, augment_q=first, augment_k=second)
+            return model(clips, clips, frames, exchange, augment_q=first, augment_k=second, gather=gather)
 
         return fit(
             model,
@@ -39,8 +39,3 @@ def pretrain(config):
             dataset=dataset,
             processes=processes,
         )
-
-
-def build_model(config, layout):
-    """The `nn.IKEM` of a `ModelConfig`."""
-    return IKEM(layout=layout, **vars(config))

@@ -18,7 +18,8 @@ class Step:
 
     Args:
         model: on its device; parameters that require a gradient are trained.
-        forward: forward(clips, frames, first, second, phase) → losses (L,), means over the clips given.
+        forward: forward(clips, frames, first, second, phase, gather) → losses (L,), means over the clips
+            given; gather turns the keys of this process into those of all.
         config: `TrainConfig`.
         processes: `distributed.Processes`.
 
@@ -100,9 +101,9 @@ class Step:
         return self.captured[1](clips, frames, views)
 
     def _run(self, clips, frames, views, size, phase):
-        self.model.bank.gather = lambda keys: self.processes.gather_keys(keys, size)
+        gather = lambda keys: self.processes.gather_keys(keys, size)  # noqa: E731
         with torch.autocast(clips.device.type, torch.bfloat16, enabled=self.amp):
-            losses = self.forward(clips, frames, *views, phase)
+            losses = self.forward(clips, frames, *views, phase, gather=gather)
         losses = losses * self.processes.share(size).weight
         with span("backward"):
             self.optimizer.zero_grad()

@@ -26,8 +26,10 @@ CONFIG = PretrainConfig(data=".", out=".", batch_size=8, lr=0.1, device="cpu", m
 def ikem(exchange):
     model = IKEM(**SIZES, momentum=0.5)
 
-    def forward(clips, frames, first, second, phase):
-        return model(clips, clips, frames, exchange=exchange, augment_q=first, augment_k=second)
+    def forward(clips, frames, first, second, phase, gather):
+        return model(
+            clips, clips, frames, exchange=exchange, augment_q=first, augment_k=second, gather=gather
+        )
 
     return model, forward
 
@@ -35,8 +37,8 @@ def ikem(exchange):
 def distiller():
     model = RelationalDistiller(**SIZES)
 
-    def forward(clips, frames, first, second, phase):
-        return model(clips, clips, frames, augment_teacher=first, augment_student=second)
+    def forward(clips, frames, first, second, phase, gather):
+        return model(clips, clips, frames, augment_teacher=first, augment_student=second, gather=gather)
 
     return model, forward
 

@@ -50,15 +50,15 @@ def test_compiled_encoders_agree_with_eager_ones():
     runs = {}
     for way in ("off", "on"):
         torch.manual_seed(0)
-        model = IKEM(**vars(MODEL), encoder=Small).train()
+        model = IKEM(**vars(MODEL) | {"encoder": Small}).train()
 
-        def forward(clips, frames, first, second, phase):
+        def forward(clips, frames, first, second, phase, gather=None):
             return model(clips, clips, frames, exchange=phase == "exchange")  # noqa: B023
 
         step = Step(model, forward, settings(".", ".", compile=way), Processes(0, 1, torch.device("cpu")))
         steps = [(phase, batch) for phase in ("contrast", "exchange") for batch in batches]
         runs[way] = [step(clips, frames, [{}, {}], len(clips), phase) for phase, (clips, frames) in steps]
-        assert list(model.state_dict()) == list(IKEM(**vars(MODEL), encoder=Small).state_dict())
+        assert list(model.state_dict()) == list(IKEM(**vars(MODEL) | {"encoder": Small}).state_dict())
     torch.testing.assert_close(runs["on"], runs["off"], rtol=1e-4, atol=1e-5)
 
 
@@ -118,7 +118,7 @@ def test_a_replayed_run_is_an_eager_one(tiny_dataset, tmp_path):
 def test_no_step_waits_for_the_gpu(exchange, cuda_graph):
     model = IKEM(**vars(MODEL)).cuda().train()
 
-    def forward(clips, frames, first, second, phase):
+    def forward(clips, frames, first, second, phase, gather=None):
         return model(clips, clips, frames, exchange=exchange, augment_q=first, augment_k=second)
 
     config = settings(".", ".", batch_size=4, device="cuda", cuda_graph=cuda_graph)

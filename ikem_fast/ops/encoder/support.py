@@ -4,6 +4,8 @@ The blocks' modules are the definition. Whatever their owner hooked, replaced, p
 than `nn.encoders.stgcn` builds it, the kernels do not know of, and leave to the modules.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import nn
 from torch.nn.modules import module as torch_module
@@ -21,6 +23,15 @@ DTYPES = (torch.float32, torch.bfloat16)
 PLAIN = (torch.Tensor, nn.Parameter)
 
 
+@dataclass(frozen=True)
+class Kinds:
+    """The classes that an encoder builds its blocks of, apart from torch's."""
+
+    block: type[nn.Module]
+    graph_convolution: type[nn.Module]
+    residual_convolution: type[nn.Module]
+
+
 def support_for(x, blocks, graphs, kinds):
     """Return the `Support` of the kernels for an encoder's blocks.
 
@@ -28,7 +39,7 @@ def support_for(x, blocks, graphs, kinds):
         x: (B,C,T,V) input of the first block.
         blocks: modules built as `nn.encoders.stgcn.Block` is.
         graphs: A (K,V,V) of each block, edge importance included.
-        kinds: the classes of a block and of its graph convolution.
+        kinds: the classes of a block and of its parts.
     """
     dtype = activation_dtype(x)
     if x.device.type != "cpu" or dtype not in DTYPES or x.numel() == 0:
@@ -70,9 +81,9 @@ class _Different(Exception):
 
 def _check_block(block, A, channels, joints, kinds, where):
     """Raise `_Different` unless a block is as the kernels compute it; the channels that it gives."""
-    _check_module(block, kinds[0], where)
+    _check_module(block, kinds.block, where)
     gcn, tcn = block.gcn, block.tcn
-    _check_module(gcn, kinds[1], where)
+    _check_module(gcn, kinds.graph_convolution, where)
     _check_module(tcn, nn.Sequential, where)
     if type(A) not in PLAIN or A.shape != (gcn.partitions, joints, joints):
         raise _Different(f"a graph of shape {tuple(A.shape)} in {where}")
@@ -86,8 +97,8 @@ def _check_block(block, A, channels, joints, kinds, where):
     if not 0 <= dropout.p < 1:
         raise _Different(f"dropout {dropout.p} in {where}")
     stride = conv.stride[0] if isinstance(conv, nn.Conv2d) else 1
-    _check_convolution(gcn.conv, (gcn.partitions * (width or 0), channels, 1, 1), 1, where)
-    _check_convolution(conv, (width, width, conv.weight.shape[2] | 1, 1), stride, where)
+    _check_convolution(gcn.conv, nn.Conv2d, (gcn.partitions * (width or 0), channels, 1, 1), 1, where)
+    _check_convolution(conv, nn.Conv2d, (width, width, conv.weight.shape[2] | 1, 1), stride, where)
     for norm in (norm1, norm2):
         _check_norm(norm, width, where)
     residual = block.residual
@@ -95,7 +106,7 @@ def _check_block(block, A, channels, joints, kinds, where):
         _check_module(residual, nn.Sequential, where)
         if len(residual) != 2:
             raise _Different(f"{len(residual)} residual layers in {where}")
-        _check_convolution(residual[0], (width, channels, 1, 1), stride, where)
+        _check_convolution(residual[0], kinds.residual_convolution, (width, channels, 1, 1), stride, where)
         _check_norm(residual[1], width, where)
     elif residual is not None:
         _check_module(residual, nn.Identity, where)
@@ -115,8 +126,8 @@ def _check_module(module, kind, where):
             raise _Different(f"hooks on {kind.__name__} in {where}")
 
 
-def _check_convolution(conv, shape, stride, where):
-    _check_module(conv, nn.Conv2d, where)
+def _check_convolution(conv, kind, shape, stride, where):
+    _check_module(conv, kind, where)
     padding = ((shape[2] - 1) // 2, 0)
     found = conv.stride, conv.padding, conv.dilation, conv.groups, conv.padding_mode
     if found != ((stride, 1), padding, (1, 1), 1, "zeros") or conv.weight.shape != shape or conv.bias is None:
