@@ -42,7 +42,7 @@ def demo(
 
     console.rule("2. pretrain: contrast, then exchange between modalities")
     settings = section("pretrain")
-    model = ModelConfig(**settings.pop("model"))
+    model = ModelConfig.of(settings.pop("model"))
     teacher = pretrain(PretrainConfig(out=out / "teacher", model=model, resume=True, **settings, **common))
 
     console.rule("3. distil six modalities into three")

@@ -6,20 +6,24 @@ from torch import nn
 
 
 class MemoryBank(nn.Module):
-    """The last `size` keys of each modality; row r of every modality comes from the same clip.
+    """Hold the last `size` keys of each modality; row r of every modality comes from the same clip.
 
     Buffers:
         rows: (P,K,D) float32, unit rows; random until keys have filled it.
         pointer: () int64, the row that the next key replaces; lives on the device, so that no step waits.
+
+    Example:
+        bank = MemoryBank(num_modalities=6, size=32768, dim=128)
+        bank.enqueue(torch.randn(6, 64, 128))
     """
 
-    def __init__(self, num_modalities, size, dim):
+    def __init__(self, num_modalities: int, size: int, dim: int) -> None:
         super().__init__()
         self.register_buffer("rows", F.normalize(torch.randn(num_modalities, size, dim), dim=-1))
         self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
-    def enqueue(self, keys):
+    def enqueue(self, keys: torch.Tensor) -> None:
         """Replace the oldest rows by keys (P,N,D), normalised here; the ring wraps at its end.
 
         Raises ValueError where N > K (a key would be replaced by another of its own batch).
