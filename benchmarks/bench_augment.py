@@ -2,9 +2,9 @@
 
 `python -m pytest --benchmark benchmarks/bench_augment.py`; the groups compare the two ways of each.
 
-usage: python -m benchmarks.bench_augment [--threads N] [--publish] [--out benchmarks/results]
+usage: python -m benchmarks.bench_augment [--threads N] [--frames 50] [--publish] [--out benchmarks/results]
 
-times them in turn and writes augment-cpu.json.
+times them in turn, at every batch of BATCHES, and writes augment-cpu.json.
 """
 
 import argparse
@@ -19,8 +19,10 @@ import torch
 from benchmarks import harness
 from benchmarks.publish import publish, where
 from ikem_fast import augment
+from ikem_fast.skeleton import get_layout
 
 N, CLIP = 128, (3, 50, 25, 2)
+BATCHES = (1, 16, 128, 1024)
 NAME = "augmentation"  # of the block in docs/performance.md
 
 
@@ -99,7 +101,7 @@ def scale(clip, rng):
     return clip * rng.uniform(0.8, 1.2)
 
 
-SWAP = augment.get_layout("ntu-rgb+d").swap
+SWAP = get_layout("ntu-rgb+d").swap
 PER_CLIP = {
     function.__name__: function
     for function in (
@@ -109,9 +111,10 @@ PER_CLIP = {
 }  # fmt: skip
 
 
-def ways(name):
-    """Name → a call that augments 128 clips, with parameters that it draws."""
-    x, generator, rng = torch.randn(N, *CLIP), torch.Generator().manual_seed(0), np.random.default_rng(0)
+def ways(name, clips=N, frames=CLIP[1]):
+    """Name → a call that augments a batch of clips, with parameters that it draws."""
+    x = torch.randn(clips, CLIP[0], frames, *CLIP[2:])
+    generator, rng = torch.Generator().manual_seed(0), np.random.default_rng(0)
     return {
         "clip by clip": lambda: torch.stack([
             torch.from_numpy(PER_CLIP[name](clip, rng).astype(np.float32)) for clip in x.numpy()
@@ -127,13 +130,28 @@ def test_augmentation_of_128_clips(benchmark, name, way):
     benchmark(ways(name)[way])
 
 
-def measure(threads, out, rounds=9):
+def repeated(run, times):
+    def several():
+        for _ in range(times):
+            run()
+
+    return several
+
+
+def measure(threads, out, rounds=9, frames=CLIP[1]):
+    """Seconds a call of each way, at every batch; short calls are timed a hundred clips at a time."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    result = {"machine": harness.machine("cpu"), "clips": N, "ways": {}}
+    result = {"machine": harness.machine("cpu"), "clips": N, "frames": frames, "ways": {}}
     for name in PER_CLIP:
-        seconds = harness.in_turn(ways(name), rounds)
-        result["ways"][name] = {way: harness.summary(taken) for way, taken in seconds.items()}
+        result["ways"][name] = {}
+        for clips in BATCHES:
+            times = max(1, 100 // clips)
+            runs = {way: repeated(run, times) for way, run in ways(name, clips, frames).items()}
+            seconds = harness.in_turn(runs, rounds)
+            result["ways"][name][str(clips)] = {
+                way: harness.summary([second / times for second in taken]) for way, taken in seconds.items()
+            }
     harness.write_json(out / "augment-cpu.json", result)
     return result
 
@@ -143,15 +161,19 @@ def table(result):
     lines = [
         where(result["machine"]),
         "",
-        f"| {N} clips, drawing included | NumPy clip by clip, ms | batched, ms (p10–p90) | ratio |",
+        f"| {N} clips of {result['frames']} frames, drawing included | NumPy clip by clip, ms "
+        f"| batched, ms (p10–p90) | ratio at {' / '.join(map(str, BATCHES))} clips |",
         "| --- | ---: | ---: | ---: |",
     ]
-    for name, taken in result["ways"].items():
-        theirs, ours = taken["clip by clip"], taken["batched"]
+    for name, batches in result["ways"].items():
+        theirs, ours = batches[str(N)]["clip by clip"], batches[str(N)]["batched"]
         low, middle, high = (f"{ours[key] * 1e3:.3g}" for key in ("p10_s", "median_s", "p90_s"))
+        ratios = [
+            taken["clip by clip"]["median_s"] / taken["batched"]["median_s"] for taken in batches.values()
+        ]
         lines.append(
             f"| {name.replace('_', ' ')} | {theirs['median_s'] * 1e3:.3g} | {middle} ({low}–{high}) | "
-            f"{theirs['median_s'] / ours['median_s']:.1f}× |"
+            f"{' / '.join(f'{ratio:.1f}' for ratio in ratios)}× |"
         )
     return lines
 
@@ -162,9 +184,10 @@ def main():
     )
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results"))
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--frames", type=int, default=CLIP[1])
     parser.add_argument("--publish", action="store_true", help="put the figures into docs/performance.md")
     args = parser.parse_args()
-    result = measure(args.threads, args.out)
+    result = measure(args.threads, args.out, frames=args.frames)
     print("\n".join(table(result)))
     if args.publish:
         publish(NAME, table(result))

@@ -22,8 +22,8 @@ import torch
 from benchmarks.harness import ROOT, machine, write_json
 from benchmarks.publish import publish, where
 from ikem_fast import ops
-from ikem_fast.data import preprocess_clips
-from ikem_fast.data.formats import ntu
+from ikem_fast.data import preprocess_clips, read_skeleton
+from ikem_fast.data import skeletons as skeleton_text
 from ikem_fast.data.pipeline import CHUNK
 
 NAME = "preparation"  # of the block in docs/performance.md
@@ -82,7 +82,7 @@ def published_preprocess(clip, frames=50):
 
 
 def fast_read(path):
-    return ntu.read_skeleton(path).clip()
+    return read_skeleton(path).clip()
 
 
 def published_all(raws):
@@ -113,7 +113,7 @@ LABELS = {
 
 def check_agreement(paths):
     """All sides give the same clip wherever there is one body to choose."""
-    paths = [path for path in paths if len(np.unique(ntu.read_skeleton(path).tracking_id)) == 1]
+    paths = [path for path in paths if len(np.unique(read_skeleton(path).tracking_id)) == 1]
     theirs, *ours = (preprocess([read(path) for path in paths]) for read, preprocess in SIDES.values())
     for clips in ours:
         np.testing.assert_allclose(np.stack(list(clips)), np.stack(theirs), atol=1e-4)
@@ -153,9 +153,13 @@ def run_command(paths, copies):
         folder = Path(scratch) / "skeletons"
         folder.mkdir()
         for place, path in enumerate(path for _ in range(copies) for path in paths):
-            camera, name = divmod(place, 1000)
-            action = ntu.parse_name(path.stem).action
-            (folder / f"S001C{camera:03d}P001R{name:03d}A{action:03d}.skeleton").symlink_to(path.resolve())
+            pair, replication = divmod(place, 2)
+            person, subject = divmod(pair, 106)
+            camera, setup = divmod(person, 32)
+            name = (
+                f"S{setup + 1:03d}C{camera + 1:03d}P{subject + 1:03d}R{replication + 1:03d}{path.stem[-4:]}"
+            )
+            (folder / f"{name}.skeleton").symlink_to(path.resolve())
         command = [sys.executable, "-c", COMMAND, "prepare", "ntu", "--skeletons", folder, "--workers", "1"]
         command += ["--protocol", "ntu120-xsub", "--out", Path(scratch) / "prepared"]
         done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
@@ -209,7 +213,7 @@ def table(result):
 
 
 def measure_all(skeletons, clips, out):
-    paths = [path for path in sorted(skeletons.glob("*.skeleton")) if len(ntu.read_skeleton(path).frame)]
+    paths = [path for path in sorted(skeletons.glob("*.skeleton")) if len(read_skeleton(path).frame)]
     if not paths:
         raise SystemExit(f"{skeletons}: expected .skeleton files with a body, found none")
     torch.set_num_threads(1)
@@ -220,7 +224,7 @@ def measure_all(skeletons, clips, out):
         "machine": surroundings,
         "clips": read,
         "files": len(paths),
-        "reader": "C++" if ntu._skeleton_io else "Python",
+        "reader": "C++" if skeleton_text._skeleton_io else "Python",
         "milliseconds_a_clip": {s: (1e3 * spent / read).round(3).tolist() for s, spent in seconds.items()},
         "command": measure_command(paths, clips),
     }

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 from ikem_fast.configs import read_section
-from ikem_fast.data.prepare import prepare_synthetic
+from ikem_fast.data.formats.synthetic import prepare_synthetic
 from ikem_fast.evaluate import PROTOCOLS, LinearConfig, evaluate_linear
 from ikem_fast.evaluate.render import set_label
 from ikem_fast.runtime.checkpoint import NAME

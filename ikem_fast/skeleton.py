@@ -4,6 +4,7 @@ A layout is data. To add one, write a `Layout` below (or call `register_layout` 
 nothing else in the package knows how many joints there are.
 """
 
+import operator
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -13,20 +14,30 @@ MODALITIES = ("joint", "motion", "bone", "acceleration", "rotation_axis", "angul
 
 GRAPH_STRATEGIES = ("spatial", "distance")
 
+MAX_COORDINATE = 1e9  # of a raw clip, whatever the unit; keeps every later product finite in float32
+
 
 @dataclass(frozen=True)
 class Layout:
     """One way of numbering a body's joints (0-based).
 
     joints: a name per joint.
-    parents: bone of v = x_v − x_{parents[v]}; the root is its own parent.
+    parents: bone of v = x_v − x_{parents[v]}. A root has −1 or itself here, and itself once the layout is
+        made; several roots make a forest.
     torso: (a, b, c), the joints whose plane's unit normal n((x_a − x_c) × (x_b − x_c)) stands in for the
-        root's bone, which would otherwise be zero.
+        first root's bone, which would otherwise be zero, as other roots' bones are.
     axis_parents: rotation axis of v = bone_v × bone_{axis_parents[v]}; the parents, if not given.
     edges: the pairs that the encoder's graph joins; (v, parents[v]), if not given.
     swap: the joint that stands in v's place in a mirror image, or None where the layout has no sides.
     shoulders: (right, left), turned onto the x axis by preprocessing.
-    root: the joint that is its own parent: centre of the graph, subtracted by preprocessing.
+    root: the first of the roots: subtracted from all joints by preprocessing.
+
+    Raises ValueError naming the table, what was expected and what was found; of a circle of parents, the
+    joints in it.
+
+    Example:
+        Layout("stick", ("hip", "head", "right hand", "left hand"), parents=(-1, 0, 1, 1), torso=(0, 2, 3),
+               shoulders=(2, 3))
     """
 
     name: str
@@ -39,59 +50,89 @@ class Layout:
     edges: tuple[tuple[int, int], ...] = ()
     root: int = field(init=False)
 
-    def __post_init__(self):
-        joints, where = len(self.joints), f"layout {self.name!r}"
-        roots = [v for v, parent in enumerate(self.parents) if parent == v]
-        if len(self.parents) != joints or len(roots) != 1:
-            raise ValueError(
-                f"{where}: expected {joints} parents with one joint its own parent, "
-                f"found {len(self.parents)} parents and roots {roots}"
-            )
+    def __post_init__(self) -> None:
         set_field = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731 (frozen dataclass)
-        set_field("root", roots[0])
-        set_field("axis_parents", tuple(self.axis_parents) or self.parents)
-        set_field("edges", self.edges or tuple((v, p) for v, p in enumerate(self.parents) if v != p))
+        set_field("joints", tuple(self.joints))
+        set_field("parents", tuple(v if p == -1 else p for v, p in enumerate(_integers(self.parents))))
+        set_field("axis_parents", _integers(self.axis_parents) or self.parents)
+        links = tuple((v, p) for v, p in enumerate(self.parents) if v != p)
+        set_field("edges", tuple(map(_integers, self.edges)) or links)
+        set_field("torso", _integers(self.torso))
+        set_field("shoulders", _integers(self.shoulders))
+        set_field("swap", None if self.swap is None else _integers(self.swap))
+        self._check()
+        set_field("root", self.roots[0])
+
+    def _check(self) -> None:
+        joints, where = len(self.joints), f"layout {self.name!r}"
         tables = {
-            "parents": self.parents,
-            "axis_parents": self.axis_parents,
-            "torso": self.torso,
-            "shoulders": self.shoulders,
-            "swap": self.swap or (),
-            "edges": np.ravel(self.edges),
+            "parents": (self.parents, joints),
+            "axis_parents": (self.axis_parents, joints),
+            "torso": (self.torso, 3),
+            "shoulders": (self.shoulders, 2),
+            "swap": (self.swap or (), joints if self.swap else 0),
+            "edges": (tuple(v for edge in self.edges for v in edge), 2 * len(self.edges)),
         }
-        for table, indices in tables.items():
+        for table, (indices, count) in tables.items():
+            if len(indices) != count:
+                raise ValueError(f"{where}: {table} must hold {count} joints, found {len(indices)}")
             if any(not 0 <= v < joints for v in indices):
                 raise ValueError(f"{where}: {table} must hold joints 0 … {joints - 1}, found {list(indices)}")
         if self.swap is not None and [self.swap[v] for v in self.swap] != list(range(joints)):
             raise ValueError(f"{where}: swap must be its own inverse, found {list(self.swap)}")
+        if circle := self._circle():
+            names = " → ".join(f"{v} ({self.joints[v]})" for v in circle)
+            raise ValueError(
+                f"{where}: expected parents that lead to a root (a joint with parent −1 or itself), "
+                f"found a circle: {names}"
+            )
+
+    def _circle(self) -> list[int]:
+        """Joints that are each other's parents, the first one again at the end; empty if there are none."""
+        for start in range(self.num_joints):
+            path = [start]
+            while self.parents[path[-1]] not in path:
+                path.append(self.parents[path[-1]])
+            again = self.parents[path[-1]]
+            if again != path[-1]:
+                return [*path[path.index(again) :], again]
+        return []
 
     @property
-    def num_joints(self):
+    def roots(self) -> tuple[int, ...]:
+        """The joints that are their own parents, in order."""
+        return tuple(v for v, parent in enumerate(self.parents) if v == parent)
+
+    @property
+    def num_joints(self) -> int:
+        """V."""
         return len(self.joints)
 
-    def hops(self):
-        """(V,) int: edges between each joint and the root."""
-        neighbours = {v: set() for v in range(self.num_joints)}
+    def hops(self) -> np.ndarray:
+        """Count the edges between each joint and the nearest root: (V,) int, V where none leads to one."""
+        neighbors = {v: set() for v in range(self.num_joints)}
         for a, b in self.edges:
-            neighbours[a].add(b)
-            neighbours[b].add(a)
-        hops, queue = {self.root: 0}, deque([self.root])
+            neighbors[a].add(b)
+            neighbors[b].add(a)
+        hops, queue = dict.fromkeys(self.roots, 0), deque(self.roots)
         while queue:
             here = queue.popleft()
-            for there in sorted(neighbours[here] - hops.keys()):
+            for there in sorted(neighbors[here] - hops.keys()):
                 hops[there] = hops[here] + 1
                 queue.append(there)
         return np.array([hops.get(v, self.num_joints) for v in range(self.num_joints)])
 
-    def adjacency(self, strategy="spatial"):
-        """ST-GCN's three partitions of the graph: (3, V, V) float32, A[k, v, w] weighs v in the sum at w.
+    def adjacency(self, strategy: str = "spatial") -> np.ndarray:
+        """Make ST-GCN's three partitions of the graph: (3, V, V) float32, A[k, v, w] weighs v in w's sum.
 
         Edges both ways and self loops, each column divided by its degree; partition 0 holds the self loops,
-        1 the edges from joints as far from the root or farther, 2 the edges from joints nearer to it.
+        1 the edges from joints as far from their root or farther, 2 the edges from joints nearer to it.
 
         strategy: "spatial" counts distances as the published code does, up to one hop only, so that all
-        joints beyond the root's neighbours are equally far (what published checkpoints were trained with);
+        joints beyond the root's neighbors are equally far (what published checkpoints were trained with);
         "distance" uses true distances.
+
+        Raises ValueError for another strategy.
         """
         if strategy not in GRAPH_STRATEGIES:
             raise ValueError(f"strategy: expected one of {GRAPH_STRATEGIES}, found {strategy!r}")
@@ -107,18 +148,25 @@ class Layout:
         return np.stack([weight * partition for partition in partitions]).astype(np.float32)
 
 
+def _integers(table) -> tuple[int, ...]:
+    return tuple(map(operator.index, table))
+
+
 _LAYOUTS: dict[str, Layout] = {}
 
 
-def register_layout(layout):
-    """Make `layout` known by its name; a second registration of the same name must be identical."""
+def register_layout(layout: Layout) -> Layout:
+    """Make `layout` known by its name, and return it.
+
+    Raises ValueError if the name is another layout's; the same tables may be registered again.
+    """
     if _LAYOUTS.setdefault(layout.name, layout) != layout:
         raise ValueError(f"layout {layout.name!r} is registered already, with other tables")
     return layout
 
 
-def get_layout(layout):
-    """The `Layout` of a name; a `Layout` is returned as it is. Raises ValueError naming the known ones."""
+def get_layout(layout: str | Layout) -> Layout:
+    """Find the `Layout` of a name, or return a `Layout` as it is. Raises ValueError naming the known ones."""
     if isinstance(layout, Layout):
         return layout
     if layout not in _LAYOUTS:
@@ -126,7 +174,8 @@ def get_layout(layout):
     return _LAYOUTS[layout]
 
 
-def layout_names():
+def layout_names() -> tuple[str, ...]:
+    """List the names of all registered layouts, sorted."""
     return tuple(sorted(_LAYOUTS))
 
 

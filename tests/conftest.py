@@ -26,7 +26,7 @@ def seeded():
 @pytest.fixture(scope="session")
 def tiny_dataset(tmp_path_factory):
     """A prepared dataset of simulated people, three clips of each action."""
-    from ikem_fast.data.prepare import prepare_synthetic
+    from ikem_fast.data.formats.synthetic import prepare_synthetic
 
     folder = tmp_path_factory.mktemp("tiny") / "data"
     prepare_synthetic(folder, clips_per_class=3)

@@ -137,6 +137,15 @@ def test_crop_resize_interpolates_as_an_image_resize_does(x):
         torch.testing.assert_close(got[n].flatten(2), want.transpose(1, 2), rtol=1e-5, atol=1e-6)
 
 
+def test_crop_resize_past_an_end_holds_its_frame(x):
+    start, length = torch.tensor([-3.0, 6.0, 30.0, -20.0]), torch.tensor([6.0, 12.0, 3.0, 9.0])
+    got = augment.crop_resize(x, start, length)
+    assert torch.equal(got[0, :, :6], x[0, :, :1].expand(-1, 6, -1, -1)), "half the window lies before"
+    assert torch.equal(got[1], x[1, :, [6, 7, 8, 9, 10, *[11] * 7]])
+    assert torch.equal(got[2], x[2, :, -1:].expand_as(x[2]))
+    assert torch.equal(got[3], x[3, :, :1].expand_as(x[3]))
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 40), st.floats(0, 1), st.floats(0, 1))
 def test_crop_resize_of_any_window(frames, size, place):
@@ -228,6 +237,54 @@ def test_every_step_lets_gradients_through(step):
     x = torch.randn(8, 3, T, V, M, requires_grad=True)
     step(x, generator()).square().sum().backward()
     assert torch.isfinite(x.grad).all() and x.grad.any()
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.__name__)
+@pytest.mark.parametrize("shape", [(3, T, V, M), (N, 2, T, V, M), (N, T, V, M, 3), (T, V, 3), ()])
+def test_every_step_refuses_what_are_no_clips(step, shape):
+    hint = r"; for a single clip, give x\[None\]" if len(shape) == 4 else "$"
+    with pytest.raises(ValueError, match=r"x: expected clips \(N,3,T,V,M\), found shape \(.*\)" + hint):
+        step(torch.zeros(shape))
+
+
+flag = torch.zeros(N, dtype=torch.bool)
+PARAMETERS = {
+    "matrix": (augment.shear, torch.zeros(N, 3), r"\(4, 3, 3\), found \(4, 3\)"),
+    "angles": (augment.rotate, torch.zeros(3), r"\(4, 3\), found \(3,\)"),
+    "factor": (augment.scale, torch.zeros(N, 2), r"\(4,\) or \(4, 3\), found \(4, 2\)"),
+    "flipped": (augment.flip, flag[:3], r"\(4,\), found \(3,\)"),
+    "flipped ": (augment.flip, flag.int(), r"torch.bool, found torch.int32"),
+    "noise": (
+        augment.add_noise,
+        torch.zeros(N, 3, T, V, 1),
+        r"25, 2\), found \(4, 3, 12, 25, 1\)",
+    ),
+    "masked": (augment.mask_axes, torch.zeros(N, 4).bool(), r"\(4, 3\), found \(4, 4\)"),
+    "masked ": (augment.mask_joints, torch.zeros(N, T).bool(), r"\(4, 25\), found \(4, 12\)"),
+    "masked  ": (augment.mask_frames, torch.zeros(N, T), "torch.bool, found torch.float32"),
+    "reversed_": (augment.reverse_time, flag[:1], r"\(4,\), found \(1,\)"),
+    "sigma": (augment.blur, torch.zeros(N, 1), r"\(4,\), found \(4, 1\)"),
+    "start": (lambda x, start: augment.temporal_crop(x, start, 2), torch.zeros(3), r"\(4,\), found \(3,\)"),
+    "padding": (lambda x, start: augment.temporal_crop(x, start, 13), torch.zeros(N), "0 … 12, .* found 13"),
+    "start ": (lambda x, start: augment.crop_resize(x, start, torch.ones(N)), torch.zeros(()), "found"),
+    "length": (lambda x, length: augment.crop_resize(x, torch.ones(N), length), torch.zeros(3), "found"),
+}
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_parameters_of_other_shapes_are_named(x, name):
+    augmentation, value, message = PARAMETERS[name]
+    with pytest.raises(ValueError, match=rf"^{name.strip()}: expected .*{message}"):
+        augmentation(x, value)
+
+
+def test_numbers_of_joints_and_counts_are_named(x):
+    with pytest.raises(ValueError, match="x: expected 20 joints for 'kinect-v1', found 25"):
+        augment.flip(x, flag, "kinect-v1")
+    with pytest.raises(ValueError, match="count: expected 0 … 12, found 13"):
+        augment.random_frame_mask(x, count=13)
+    with pytest.raises(ValueError, match=r"angles: expected shape \(N, 3\), found \(3,\)"):
+        augment.rotation_matrix(torch.zeros(3))
 
 
 def test_compose_applies_in_order_each_to_its_share_of_clips():

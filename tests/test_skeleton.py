@@ -4,8 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
-from ikem_fast.skeleton import NTU_RGBD, get_layout, layout_names, register_layout
+from ikem_fast import augment
+from ikem_fast.ops import derive_modalities
+from ikem_fast.skeleton import NTU_RGBD, Layout, get_layout, layout_names, register_layout
+from tests.helpers import needs_kernel
 
 
 @pytest.mark.parametrize("name", layout_names())
@@ -43,8 +47,19 @@ def test_published_distances_stop_at_one_hop():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"parents": NTU_RGBD.parents[:-1]}, "25 parents"),
-        ({"parents": (*NTU_RGBD.parents[:-1], 24)}, "roots"),
+        ({"parents": NTU_RGBD.parents[:-1]}, "parents must hold 25 joints, found 24"),
+        ({"parents": (*NTU_RGBD.parents[:-1], 25)}, "parents must hold joints 0 … 24"),
+        ({"parents": (*NTU_RGBD.parents[:-1], -2)}, "parents must hold joints 0 … 24"),
+        (
+            {"parents": (1, 0, *NTU_RGBD.parents[2:])},
+            r"circle: 0 \(base of spine\) → 1 \(mid.*\) → 0 \(",
+        ),
+        ({"parents": (*range(1, 25), 0)}, r"a circle: 0 \(base .* → 24 \(right thumb\) → 0 \("),
+        ({"axis_parents": NTU_RGBD.parents[:-1]}, "axis_parents must hold 25 joints, found 24"),
+        ({"torso": (1, 4)}, "torso must hold 3 joints"),
+        ({"shoulders": (1, 4, 8)}, "shoulders must hold 2 joints"),
+        ({"swap": (1, 0)}, "swap must hold 25 joints"),
+        ({"edges": ((0, 1, 2),)}, "edges must hold 2 joints, found 3"),
         ({"torso": (1, 4, 25)}, "torso"),
         ({"swap": (1, 2, 0, *NTU_RGBD.swap[3:])}, "inverse"),
         ({"edges": ((0, 99),)}, "edges"),
@@ -52,7 +67,49 @@ def test_published_distances_stop_at_one_hop():
 )
 def test_layout_errors_name_the_table(change, message):
     with pytest.raises(ValueError, match=message):
-        replace(NTU_RGBD, **change)
+        replace(NTU_RGBD, **({"axis_parents": ()} | change))
+
+
+def two_trees(parents):
+    """A body of three joints and a stick of two, which hangs on nothing."""
+    return Layout("two trees", tuple("abcde"), parents, torso=(0, 1, 2), shoulders=(1, 2))
+
+
+def test_roots_are_their_own_parents_or_have_none():
+    forest = two_trees((-1, 0, 0, -1, 3))
+    assert forest.parents == (0, 0, 0, 3, 3) and (forest.root, forest.roots) == (0, (0, 3))
+    assert forest == two_trees((0, 0, 0, 3, 3)) == two_trees(np.array([-1, 0, 0, 3, 3]))
+    assert forest.edges == ((1, 0), (2, 0), (4, 3))
+    assert forest.hops().tolist() == [0, 1, 1, 0, 1]
+    np.testing.assert_allclose(forest.adjacency("distance").sum((0, 1)), 1, rtol=1e-6)
+    assert two_trees((1, 1, 1, 1, 1)).root == 1
+
+
+def test_limbs_of_a_forest_hang_on_no_root():
+    limbs = augment.draw_limb(100, two_trees((-1, 0, 1, -1, 3)))
+    assert {tuple(limb.nonzero().flatten().tolist()) for limb in limbs} == {(1, 2), (2,), (4,)}
+    with pytest.raises(ValueError, match="'two trees' has no limbs"):
+        augment.draw_limb(1, two_trees((-1, -1, -1, -1, -1)))
+
+
+@pytest.mark.parametrize("impl", ["reference", pytest.param("fused", marks=needs_kernel)])
+def test_modalities_of_a_forest(impl):
+    """The first root carries the normal of the torso, whichever joint it is; other roots' bones are zero."""
+    x = torch.randn(4, 3, 7, 5, 2, requires_grad=True)
+    for parents, root, other in (((-1, 0, 0, -1, 3), 0, 3), ((1, -1, 1, 4, -1), 1, 4)):
+        bone, axis, turn = derive_modalities(
+            x, modalities=("bone", "rotation_axis", "angular_velocity"), layout=two_trees(parents), impl=impl
+        )
+        torch.testing.assert_close(bone[:, :, :, root].norm(dim=1), torch.ones(4, 7, 2))
+        for zero in (bone, axis, turn):
+            assert not zero[:, :, :, other].any()
+        child = 4 if other == 3 else 3
+        torch.testing.assert_close(bone[:, :, :, child], x[:, :, :, child] - x[:, :, :, other])
+        (gradient,) = torch.autograd.grad((bone * torch.arange(1.0, 6)[:, None]).sum(), x)
+        assert torch.isfinite(gradient).all()
+        assert (gradient[:, :, :, child] == child + 1).all() and (
+            gradient[:, :, :, other] == -child - 1
+        ).all()
 
 
 def test_names_are_not_registered_twice():

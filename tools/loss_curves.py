@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 from statistics import mean, stdev
 
-from ikem_fast.data.prepare import prepare_npz, prepare_synthetic
+from ikem_fast.data.formats.npz import prepare_npz
+from ikem_fast.data.formats.synthetic import prepare_synthetic
 from ikem_fast.nn.config import ModelConfig
 from ikem_fast.train import PretrainConfig, pretrain
 

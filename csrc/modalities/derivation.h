@@ -25,10 +25,10 @@ struct Derivation {
 
     int32_t modality[kModalities];  // the first num_modalities are asked for, in this order
     int32_t num_modalities;
-    const int64_t* parents;       // (V,) on the host; the root is its own parent
+    const int64_t* parents;       // (V,) on the host; roots are their own parents
     const int64_t* axis_parents;  // (V,) on the host
     int32_t torso[3];
-    int32_t root;
+    int32_t root;  // the joint that carries the torso's normal
 
     void* out;
     ScalarType out_type;  // Float, Half or BFloat16

@@ -78,8 +78,8 @@ Derivation describe(const Tensor& x, const std::optional<Tensor>& frames, const 
     }
     d.parents = parents.data(), d.axis_parents = axis_parents.data();
     std::copy(torso.begin(), torso.end(), d.torso);
-    d.root = -1;
-    for (int64_t v = 0; v < V; ++v) {
+    d.root = -1;  // the first of the roots: other roots' bones are zero
+    for (int64_t v = V; v-- > 0;) {
         if (parents[v] == v) d.root = static_cast<int32_t>(v);
     }
     STD_TORCH_CHECK(d.root >= 0, "parents: expected a root, a joint that is its own parent");

@@ -7,9 +7,9 @@
 //       25
 //       for each joint: 12 numbers, x y z first
 //
-// One item a line, numbers separated by blanks. ikem_fast/data/formats/ntu.py reads the same grammar, with
-// the same errors, where this one is not built. Memory is linear in the length of the text, whatever it
-// declares.
+// One item a line, numbers separated by blanks; a byte order mark may come first. ikem_fast/data/skeletons.py
+// reads the same grammar, with the same errors, where this one is not built. Memory is linear in the length
+// of the text, whatever it declares.
 #pragma once
 
 #include <algorithm>
@@ -33,7 +33,8 @@ constexpr int kMaxFrames = 1 << 16;
 constexpr int kBodyNumbers = 10;
 constexpr int kJointNumbers = 12;
 constexpr size_t kMaxNumberLength = 32;
-constexpr size_t kMaxQuoted = 40;  // characters of a line that an error repeats
+constexpr size_t kMaxQuoted = 40;                            // characters of a line that an error repeats
+constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";  // what some editors put before UTF-8
 
 // R records, one for each body of each frame, in the order of the file.
 struct Skeletons {
@@ -49,7 +50,9 @@ class SkeletonError : public std::runtime_error {
 
 class SkeletonParser {
   public:
-    explicit SkeletonParser(std::string_view text) : next_(text.data()), end_(text.data() + text.size()) {}
+    explicit SkeletonParser(std::string_view text) : next_(text.data()), end_(text.data() + text.size()) {
+        if (text.substr(0, kByteOrderMark.size()) == kByteOrderMark) next_ += kByteOrderMark.size();
+    }
 
     Skeletons parse() {
         Skeletons out;
@@ -74,15 +77,32 @@ class SkeletonParser {
     }
 
   private:
-    [[noreturn]] void fail(const char* expected) const {
-        std::string found = "the end of the file";
-        if (!ended_) {
-            found = "'";
-            for (char c : line_.substr(0, kMaxQuoted)) found += ' ' <= c && c <= '~' ? c : '?';
-            found += line_.size() > kMaxQuoted ? "...'" : "'";
-        }
+    // which: says which item of the line is meant, with what joins it to the line.
+    [[noreturn]] void fail(const char* expected, const std::string& which = "") const {
         throw SkeletonError("line " + std::to_string(line_number_) + ": expected " + expected + ", found " +
-                            found);
+                            (ended_ ? "the end of the file" : which + quoted(line_)));
+    }
+
+    static std::string quoted(std::string_view text) {
+        std::string shown = "'";
+        for (char c : text.substr(0, kMaxQuoted)) shown += ' ' <= c && c <= '~' ? c : '?';
+        return shown + (text.size() > kMaxQuoted ? "...'" : "'");
+    }
+
+    // Of a line of several numbers, names the first item that none is written like: 'nan', far to the right.
+    [[noreturn]] void fail_numbers(const char* expected) const {
+        const auto is_blank = [](char c) { return kind(c) == kBlank; };
+        const char* line_end = line_.data() + line_.size();
+        const char* at = std::find_if_not(line_.data(), line_end, is_blank);
+        for (int item = 1; at != line_end; ++item) {
+            const char* stop = std::find_if(at, line_end, is_blank);
+            if (!all_known(at, stop)) {
+                const std::string_view odd(at, static_cast<size_t>(stop - at));
+                fail(expected, quoted(odd) + " as item " + std::to_string(item) + " of ");
+            }
+            at = std::find_if_not(stop, line_end, is_blank);
+        }
+        fail(expected);
     }
 
     void next_line() {
@@ -181,7 +201,7 @@ class SkeletonParser {
     uint64_t tracking_id() {
         next_line();
         uint64_t value = 0;
-        if (!number(value) || !numbers_left(kBodyNumbers - 1)) fail("10 numbers of a body");
+        if (!number(value) || !numbers_left(kBodyNumbers - 1)) fail_numbers("10 numbers of a body");
         return value;
     }
 
@@ -190,10 +210,10 @@ class SkeletonParser {
         for (int axis = 0; axis < 3; ++axis) {
             double value = 0;
             const bool finite = number(value) && std::abs(value) <= std::numeric_limits<float>::max();
-            if (!finite) fail("12 finite numbers of a joint");
+            if (!finite) fail_numbers("12 finite numbers of a joint");
             xyz[axis] = static_cast<float>(value);
         }
-        if (!numbers_left(kJointNumbers - 3)) fail("12 finite numbers of a joint");
+        if (!numbers_left(kJointNumbers - 3)) fail_numbers("12 finite numbers of a joint");
     }
 
     const char* next_;  // where the next line starts

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -57,52 +57,11 @@ def all_commands() -> dict[str, Command]:
 
 def _prepare():
     """A command for each format."""
-    return [Command(f"prepare {one.name}", one.summary, one.example, one.prepare) for one in _formats()]
+    from ikem_fast.data.formats import FORMATS
 
-
-class _Format(NamedTuple):
-    name: str
-    summary: str
-    example: str
-    prepare: Callable[..., Any]
-
-
-def _formats():
-    """What can be prepared."""
-    from ikem_fast.data import prepare
-
-    return (
-        _Format(
-            "ntu",
-            "Prepare NTU RGB+D (120) from .skeleton files.",
-            "ikem-fast prepare ntu --skeletons raw/ --protocol ntu60-xsub --out data/ntu60",
-            prepare.prepare_ntu,
-        ),
-        _Format(
-            "utd-mhad",
-            "Prepare UTD-MHAD from its .mat files.",
-            "ikem-fast prepare utd-mhad --skeletons Skeleton.zip --out data/utd_mhad",
-            prepare.prepare_utd_mhad,
-        ),
-        _Format(
-            "nw-ucla",
-            "Prepare NW-UCLA from one .json a clip.",
-            "ikem-fast prepare nw-ucla --skeletons all_sqe --out data/nw_ucla",
-            prepare.prepare_nw_ucla,
-        ),
-        _Format(
-            "npz",
-            "Prepare clips packed into one .npz file.",
-            "ikem-fast prepare npz --file utd.npz --layout utd-mhad --train subject=1,3,5,7 --out data/utd",
-            prepare.prepare_npz,
-        ),
-        _Format(
-            "synthetic",
-            "Prepare simulated people; no download.",
-            "ikem-fast prepare synthetic --out data/synthetic",
-            prepare.prepare_synthetic,
-        ),
-    )
+    return [
+        Command(f"prepare {one.name}", one.summary, one.example, one.prepare) for one in FORMATS.values()
+    ]
 
 
 def _train():

@@ -1,13 +1,19 @@
 """Skeleton data: raw formats, preprocessing, prepared-dataset folders, and the loader that feeds training."""
 
-from ikem_fast.data.dataset import Dataset, DatasetWriter, Split, open_dataset
-from ikem_fast.data.formats.ntu import Skeletons, read_skeleton
-from ikem_fast.data.preprocess import preprocess_clip, preprocess_clips
+from ikem_fast.data.dataset import Dataset, Split, open_dataset
+from ikem_fast.data.formats import FORMATS, Format
+from ikem_fast.data.preprocess import Clip, Skipped, preprocess_clip, preprocess_clips
+from ikem_fast.data.skeletons import Skeletons, read_skeleton
+from ikem_fast.data.writer import DatasetWriter
 
 __all__ = [
+    "FORMATS",
+    "Clip",
     "Dataset",
     "DatasetWriter",
+    "Format",
     "Skeletons",
+    "Skipped",
     "Split",
     "open_dataset",
     "preprocess_clip",

@@ -1,6 +1,6 @@
 """From planned clips to a prepared folder: read and preprocessed on all cores, written in order, reported.
 
-`prepare.py` says what the clips of a dataset are; how they become one is here.
+`formats` says what the clips of a dataset are; how they become one is here.
 """
 
 import os
@@ -14,15 +14,16 @@ from pathlib import Path
 
 import numpy as np
 
-from ikem_fast.data.dataset import Dataset, DatasetWriter
-from ikem_fast.data.preprocess import NUM_FRAMES, preprocess_clips
+from ikem_fast.data.dataset import Dataset
+from ikem_fast.data.preprocess import NUM_FRAMES, Clip, Skipped, interpolate_damaged, preprocess_clips
+from ikem_fast.data.report import IN_SKIP_LIST, check_share, report
 from ikem_fast.data.sources import SourceFile
+from ikem_fast.data.writer import DatasetWriter
 from ikem_fast.errors import InputError
 from ikem_fast.progress import progress_bar
 
 CHUNK = 32  # clips that a worker process takes, and that are preprocessed, at a time
 CHUNK_BYTES = 1 << 24  # or fewer, where their raw coordinates are more than this
-IN_SKIP_LIST = "in the skip list"
 
 
 @dataclass(frozen=True)
@@ -33,38 +34,38 @@ class PlannedClip:
     """
 
     name: str
-    split: str
-    label: int
-    skip: str | None = None
+    split: str = ""
+    label: int = 0
+    skip: Skipped | None = None
 
 
-def preprocess(raws, layout, num_frames=NUM_FRAMES) -> Iterator:
-    """For each raw clip (clip (3, T, V, M), true frame count), or the reason why there is none.
+def to_clips(
+    raws: Iterable[np.ndarray | Skipped], layout: str, num_frames: int = NUM_FRAMES, repair: bool = False
+) -> Iterator[Clip | Skipped]:
+    """Preprocess a stream of raw clips, a chunk at a time; what is `Skipped` already stays that.
 
-    raws: raw clips; a reason why there is none stays that.
+    repair: interpolate damaged coordinates first; see `interpolate_damaged`.
     """
     chunk, size = [], 0
     for raw in raws:
-        chunk.append(raw)
-        size += 0 if isinstance(raw, str) else raw.nbytes
+        chunk.append(raw if isinstance(raw, Skipped) or not repair else interpolate_damaged(raw))
+        size += 0 if isinstance(raw, Skipped) else raw.nbytes
         if len(chunk) == CHUNK or size > CHUNK_BYTES:
-            yield from _preprocess_chunk(chunk, layout, num_frames)
+            yield from _chunk_to_clips(chunk, layout, num_frames)
             chunk, size = [], 0
-    yield from _preprocess_chunk(chunk, layout, num_frames)
+    yield from _chunk_to_clips(chunk, layout, num_frames)
 
 
-def _preprocess_chunk(chunk, layout, num_frames):
-    clips = iter(
-        preprocess_clips((raw for raw in chunk if not isinstance(raw, str)), frames=num_frames, layout=layout)
-    )
+def _chunk_to_clips(chunk, layout, num_frames):
+    raws = [raw for raw in chunk if not isinstance(raw, Skipped)]
+    clips = iter(preprocess_clips(raws, frames=num_frames, layout=layout))
     for raw in chunk:
-        result = raw if isinstance(raw, str) else next(clips)
-        yield str(result).removeprefix("raw: ") if isinstance(result, ValueError) else result
+        yield raw if isinstance(raw, Skipped) else next(clips)
 
 
 def prepare_clips(
     plan: list[PlannedClip],
-    results: Callable[[int], Iterable],
+    results: Callable[[int], Iterable[Clip | Skipped]],
     *,
     out: Path,
     name: str,
@@ -76,8 +77,10 @@ def prepare_clips(
 ) -> Dataset:
     """Write the planned clips, in order, to the folder `out`, and report.
 
-    results: given a number, yields what `preprocess` makes of each clip from that one on.
+    results: given a number, yields what became of each clip from that one on.
     prepared: the settings that shape the outcome, kept in the dataset's description.
+
+    Raises InputError if no clip is usable (then there is no folder), or most are not (then there is one).
     """
     with DatasetWriter(
         out,
@@ -93,12 +96,17 @@ def prepare_clips(
         start = writer.done
         with_bar = _with_progress(results(start), start, len(plan))
         for clip, result in zip(plan[start:], with_bar, strict=True):
-            if isinstance(result, str):
-                writer.skip(clip.name, result)
+            if isinstance(result, Skipped):
+                writer.skip(clip.name, result.reason)
             else:
-                writer.add(clip.split, result[0], result[1], clip.label, clip.name)
+                writer.add(clip.split, result.coordinates, result.frames, clip.label, clip.name)
+        if not writer.complete and not writer.num_clips:
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in writer.skipped[:3])
+            writer.discard()
+            raise InputError(f"{out}: expected usable clips, found none among {len(plan)}: {reasons}")
         dataset = writer.finish()
-    _report(dataset)
+    report(dataset)
+    check_share(dataset)
     return dataset
 
 
@@ -111,45 +119,56 @@ def prepare_files(
     workers: int | None,
     layout: str,
     prepared: dict,
-    **description,
+    repair: bool = False,
+    **description: object,
 ) -> Dataset:
-    """The same for one clip a file, read by worker processes.
+    """Prepare a dataset of one clip a file, read by worker processes; see `prepare_clips`.
 
     parse: from a file's bytes to a raw clip (3, F, V, M); raises ValueError. Must be picklable.
     limit: bytes above which a file is left out.
     """
     if workers is not None and workers < 1:
         raise InputError(f"workers: expected at least 1, found {workers}")
-    plan, names = [], set()
-    for file in files:
-        clip = plan_file(file)
-        if clip.skip is None and clip.name in names:
-            clip = replace(clip, name=str(file), skip=f"another file is called {clip.name}, too")
-        names.add(clip.name)
-        plan.append(clip)
+    plan = _plan_files(files, plan_file)
 
     def results(start):
         tasks = [clip.skip or file for clip, file in zip(plan[start:], files[start:], strict=True)]
-        return _in_parallel(partial(_load, parse=parse, limit=limit, layout=layout), tasks, workers)
+        load = partial(_load, parse=parse, limit=limit, layout=layout, repair=repair)
+        return _in_parallel(load, tasks, workers)
 
     prepared = {**prepared, "bytes": sum(file.size for file in files)}
     return prepare_clips(plan, results, layout=layout, prepared=prepared, **description)
 
 
-def _load(tasks, parse, limit, layout) -> Iterator:
-    """What `preprocess` makes of files; a task that is a reason to skip one stays that."""
+def _plan_files(files, plan_file):
+    plan, names = [], set()
+    for file in files:
+        clip = plan_file(file)
+        if clip.skip is None and clip.name in names:
+            clip = replace(clip, name=str(file), skip=Skipped(f"another file is called {clip.name}, too"))
+        names.add(clip.name)
+        plan.append(clip)
+    if all(clip.skip is not None and clip.skip != IN_SKIP_LIST for clip in plan):
+        raise InputError(
+            f"{plan[0].name}: {plan[0].skip.reason}; none of the {len(plan)} files there is such a clip"
+        )
+    return plan
+
+
+def _load(tasks, parse, limit, layout, repair) -> Iterator[Clip | Skipped]:
+    """Read and preprocess files; a task that is `Skipped` stays that."""
 
     def raw(task):
         try:
-            return task if isinstance(task, str) else parse(task.read(limit))
-        except ValueError as error:
-            return str(error)
+            return task if isinstance(task, Skipped) else parse(task.read(limit))
+        except (ValueError, MemoryError) as error:
+            return Skipped.of(error) if str(error) else Skipped("takes more memory than there is")
 
-    return preprocess(map(raw, tasks), layout)
+    return to_clips(map(raw, tasks), layout, repair=repair)
 
 
 def _in_parallel(function, tasks, workers) -> Iterator:
-    """What `function` yields for chunks of tasks, on worker processes, in order.
+    """Yield what `function` yields for chunks of tasks, on worker processes, in order.
 
     Chunks of tasks are dealt out in turn. Each worker has a pipe of its own and waits until its last chunk
     was taken from it: little is in memory at a time, and a worker that dies, wherever it was, ends its pipe.
@@ -207,16 +226,3 @@ def _with_progress(results, done, total) -> Iterator:
         for result in results:
             yield result
             bar.advance(task)
-
-
-def _report(dataset):
-    """Print the clips of each split, and those left out by name and reason (without the user's own list)."""
-    counts = ", ".join(f"{len(split)} {name}" for name, split in dataset.splits.items())
-    print(f"{dataset.folder}: {counts} clips of {len(dataset.classes)} classes")
-    left_out = [(name, reason) for name, reason in dataset.skipped if reason != IN_SKIP_LIST]
-    if len(left_out) < len(dataset.skipped):
-        print(f"left out as listed: {len(dataset.skipped) - len(left_out)}")
-    if left_out:
-        print(f"left out as unusable: {len(left_out)}")
-    for name, reason in left_out:
-        print(f"  {name}: {reason}")

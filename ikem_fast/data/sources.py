@@ -5,13 +5,14 @@ member declares to be its size is held against a limit first.
 """
 
 import os
+import stat
 import zipfile
 import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
-from ikem_fast.errors import InputError
+from ikem_fast.errors import InputError, printable
 
 
 @dataclass(frozen=True)
@@ -22,16 +23,16 @@ class SourceFile:
     member: str | None = None
 
     @property
-    def stem(self):
+    def stem(self) -> str:
+        """The file's name without its ending."""
         return PurePosixPath(self.member).stem if self.member else self.path.stem
 
-    def __str__(self):
+    def __str__(self) -> str:
         """For people: what does not print, which names in archives may hold anything of, is escaped."""
-        name = f"{self.path}/{self.member}" if self.member else str(self.path)
-        return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in name)
+        return printable(f"{self.path}/{self.member}" if self.member else self.path, 1 << 12)
 
     @property
-    def size(self):
+    def size(self) -> int:
         """Bytes, as the file system or the archive has it; 0 for a link that leads nowhere."""
         if self.member:
             return _open_archive(self.path).getinfo(self.member).file_size
@@ -40,14 +41,15 @@ class SourceFile:
         except OSError:
             return 0
 
-    def read(self, limit):
-        """The file's bytes. Raises ValueError if they cannot be read or are more than `limit`."""
+    def read(self, limit: int) -> bytes:
+        """Read the file's bytes. Raises ValueError if they cannot be read or are more than `limit`."""
         try:
             return self._read_member(limit) if self.member else self._read_file(limit)
         except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
             raise ValueError(f"cannot be read: {error}") from None
 
     def _read_file(self, limit):
+        _check_regular(self.path)
         with self.path.open("rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
             _check_size(size, limit)
@@ -68,20 +70,28 @@ def _check_size(size, limit):
         raise ValueError(f"expected at most {limit} bytes, found {size}")
 
 
+def _check_regular(path):
+    """Opening a pipe waits for a writer, for ever as a rule, and opening a device may do anything."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError("expected a regular file, found a pipe, a socket or a device")
+
+
 @lru_cache(maxsize=8)
 def _open_archive(path):
+    _check_regular(path)
     return zipfile.ZipFile(path)
 
 
-def find_files(where, suffix):
-    """All files under a folder whose names end with `suffix`, in it or in .zip archives in it, by name.
+def find_files(where: str | Path, suffix: str) -> list[SourceFile]:
+    """Find all files under a folder whose names end with `suffix`, in it or in .zip archives in it, by name.
 
-    where: a folder, searched to its depths, or one archive. Hidden files are left out.
-    Raises InputError if there is no such place, none of the files, or an archive that cannot be opened.
+    where: a folder, searched to its depths, linked folders too, or one archive. Hidden files are left out.
+    Raises InputError if there is no such place, none of the files, or a folder or archive that cannot be
+    opened.
     """
     where = Path(where)
     if where.is_dir():
-        paths = [Path(folder, name) for folder, _, names in os.walk(where) for name in names]
+        paths = list(_walk(where))
     elif where.is_file():
         paths = [where]
     else:
@@ -97,6 +107,23 @@ def find_files(where, suffix):
     if not files:
         raise InputError(f"{where}: expected {suffix} files there or in .zip archives there, found none")
     return sorted(files, key=lambda file: (file.stem, file.path, file.member or ""))
+
+
+def _walk(where):
+    """Every file below a folder. A folder that is reached again, by a link, is not searched again."""
+
+    def refuse(error):
+        raise InputError(f"{error.filename}: expected a folder that can be searched, found: {error.strerror}")
+
+    seen = set()
+    for folder, folders, names in os.walk(where, onerror=refuse, followlinks=True):
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders.sort()
+        yield from (Path(folder, name) for name in names)
 
 
 def _members(path, suffix):

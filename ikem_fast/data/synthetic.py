@@ -208,20 +208,23 @@ class SyntheticClip:
     index: int
 
     @property
-    def subject(self):
+    def subject(self) -> int:
+        """Who acts, from 0."""
         return self.index % SUBJECTS
 
     @property
-    def split(self):
+    def split(self) -> str:
+        """Where the clip goes: every third subject is for testing."""
         return "test" if self.subject % 3 == 2 else "train"
 
     @property
-    def name(self):
+    def name(self) -> str:
+        """What the clip is called."""
         return f"A{self.label + 1:03d}P{self.subject + 1:03d}R{self.index // SUBJECTS + 1:03d}"
 
 
-def plan_clips(clips_per_class):
-    """Every clip of the dataset, in its order."""
+def plan_clips(clips_per_class: int) -> list[SyntheticClip]:
+    """List every clip of the dataset, in its order."""
     return [SyntheticClip(label, index) for index in range(clips_per_class) for label in range(len(ACTIONS))]
 
 
@@ -260,8 +263,8 @@ def _symmetric(angles):
     return mirrored
 
 
-def generate_clip(clip, seed):
-    """The raw clip (3, F, 25, 2) float32, in metres; the second body is zero in actions of one person.
+def generate_clip(clip: SyntheticClip, seed: int) -> np.ndarray:
+    """Generate the raw clip (3, F, 25, 2) float32, in metres; a second body is zero in actions of one person.
 
     The same clip and seed give the same numbers, whatever else is generated.
     """
@@ -281,9 +284,9 @@ def generate_clip(clip, seed):
         bodies.reverse()
     raw = np.zeros((frames, _NUM_JOINTS, 3, 2), dtype=np.float32)
     view = _skew(rng) @ _rotation(np.array([rng.uniform(-TILT, TILT), 0, rng.uniform(-YAW, YAW)]))
-    centre = np.array([rng.uniform(-0.4, 0.4), rng.uniform(-0.9, -0.5), rng.uniform(2.5, 4)])
+    center = np.array([rng.uniform(-0.4, 0.4), rng.uniform(-0.9, -0.5), rng.uniform(2.5, 4)])
     for m, body in enumerate(bodies):
-        raw[..., m] = _measure(body @ view.T + centre, rng)
+        raw[..., m] = _measure(body @ view.T + center, rng)
     return np.ascontiguousarray(raw.transpose(2, 0, 1, 3))
 
 

@@ -11,8 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from ikem_fast import augment
-
-MAX_COORDINATE = 1e9  # of a raw clip, whatever the unit; keeps every later product finite in float32
+from ikem_fast.skeleton import MAX_COORDINATE
 
 
 def _outside_autocast(op):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ikem_fast.data import DatasetWriter, open_dataset
-from ikem_fast.data import dataset as module
+from ikem_fast.data import writer as module
 from ikem_fast.errors import InputError
 
 
@@ -186,6 +187,77 @@ def test_two_runs_at_once_are_refused(tmp_path):
         make_writer(tmp_path / "tiny")
 
 
+HOSTILE = {
+    "split elsewhere": {"splits": {"../victim": 3, "train": 2}},
+    "other splits": {"splits": {"train": 5}},
+    "negative rows": {"splits": {"train": -1, "test": 6}},
+    "rows that are none": {"splits": {"train": "5", "test": 0}},
+    "no splits": {"splits": None},
+    "more done": {"done": 105},
+    "less done": {"done": 4},
+    "done before the start": {"done": -95},
+    "done is no number": {"done": "5"},
+    "skipped is no list": {"skipped": 1},
+    "skipped are no pairs": {"skipped": [["a"]]},
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_state_that_no_run_left_is_refused(tmp_path, kind):
+    """Nothing outside the folder is touched: a split's name is part of a file's name."""
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "tiny", stop=5)
+    for name in ("victim_clips.npy", "victim_labels.npy"):
+        (tmp_path / name).write_bytes(b"precious" * 100)
+    progress = tmp_path / "tiny.partial" / "progress.json"
+    state = json.loads(progress.read_text())
+    progress.write_text(json.dumps(state | HOSTILE[kind]))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match=r"progress\.json: expected the state of an interrupted preparation"):
+        make_writer(tmp_path / "tiny")
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_links_in_a_partial_folder_are_not_followed(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "tiny", stop=5)
+    (tmp_path / "victim").write_bytes(b"precious" * 1000)
+    (tmp_path / "tiny.partial" / "train_clips.npy").unlink()
+    (tmp_path / "tiny.partial" / "train_clips.npy").symlink_to(tmp_path / "victim")
+    with pytest.raises(InputError, match=r"train_clips\.npy: .* found a link"):
+        make_writer(tmp_path / "tiny")
+    assert (tmp_path / "victim").read_bytes() == b"precious" * 1000
+
+
+def test_killed_at_the_first_step(tmp_path):
+    """While the first state was being written."""
+    (tmp_path / "tiny.partial").mkdir()
+    (tmp_path / "tiny.partial" / "progress.json.partial").write_text("{")
+    write(tmp_path / "tiny")
+    write(tmp_path / "whole")
+    assert contents(tmp_path / "tiny") == contents(tmp_path / "whole")
+
+
+def test_discarded(tmp_path):
+    with make_writer(tmp_path / "tiny") as writer:
+        writer.skip(NAMES[0], "no body")
+        writer.discard()
+    assert not any(tmp_path.iterdir())
+
+
+def test_version_1_still_opens():
+    """A folder that the first version of the format's code wrote; its bytes stay as they are."""
+    dataset = open_dataset(Path(__file__).with_name("version_1"))
+    assert (dataset.name, dataset.layout, dataset.classes) == ("old", "sbu", ("wave", "walk"))
+    assert (dataset.num_frames, dataset.num_joints, dataset.num_bodies) == (4, 15, 1)
+    assert dataset.skipped == (("none", "expected a body, found none in any of 3 frames"),)
+    assert dataset.prepared["train"] == "subject=1"
+    train = dataset["train"]
+    assert train.names.tolist() == ["one", "three", "five"] and train.frames.tolist() == [5, 4, 7]
+    assert train.labels.tolist() == [0, 0, 0] and dataset["test"].labels.tolist() == [1]
+    assert train.clips.sum(dtype=np.float64) == pytest.approx(63.821980, abs=1e-4)
+
+
 def test_damaged_partial_folder_is_named(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path / "tiny", stop=20)
@@ -245,6 +317,10 @@ DAMAGES = {
     "too few classes": (damage_description(classes=["a"]), r"labels\.npy: expected labels 0 … 0"),
     "negative size": (damage_description(frames=-1), "expected 'frames'"),
     "other size": (damage_description(frames=5), r"clips\.npy: expected float32 of shape"),
+    "too many classes": (damage_description(classes=["a"] * 5000), "a list of 1 to 4096"),
+    "escapes in a class": (damage_description(classes=["\x1b[2J"] * 5), r"class names, found \['\\x1b"),
+    "escapes in the name": (damage_description(name="\x1b[2J"), r"a printable string, found '\\x1b"),
+    "deep": (lambda folder: (folder / "dataset.json").write_text("[" * 100_000), "expected a JSON file"),
     "true size": (damage_description(bodies=True), "expected 'bodies'"),
     "split elsewhere": (damage_description(splits={"../train": 1}), "expected 'splits'"),
     "other count": (damage_description(splits={"train": 12}), r"train_frames\.npy: expected int32"),

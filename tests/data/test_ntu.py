@@ -1,5 +1,6 @@
 """NTU RGB+D: both readers of `.skeleton` text, alike on whole and broken files; names, bodies, protocols."""
 
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -9,15 +10,18 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ikem_fast.data import Skeletons, read_skeleton
+from ikem_fast.data import skeletons as module
 from ikem_fast.data.formats import ntu
 from ikem_fast.errors import InputError
 
-needs_extension = pytest.mark.skipif(ntu._skeleton_io is None, reason="ikem_fast._skeleton_io is not built")
+needs_extension = pytest.mark.skipif(
+    module._skeleton_io is None, reason="ikem_fast._skeleton_io is not built"
+)
 READERS = ["python", pytest.param("extension", marks=needs_extension)]
 
 
 def parse(text, reader="python"):
-    return Skeletons(*(ntu.parse_in_python if reader == "python" else ntu._skeleton_io.parse)(text))
+    return Skeletons(*(module.parse_in_python if reader == "python" else module._skeleton_io.parse)(text))
 
 
 def body_text(tracking_id, joints):
@@ -42,6 +46,7 @@ def random_joints(seed, scale=1.0):
     return (scale * np.random.default_rng(seed).normal(size=(25, 3))).astype(np.float32)
 
 
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 SMALL = file_text(
     [[(72057594037931101, random_joints(0))], [], [(2**64 - 1, random_joints(1)), (7, random_joints(2))]]
 )
@@ -61,7 +66,13 @@ def test_arrays(reader):
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize(
     "text",
-    [SMALL.replace(b"\n", b"\r\n"), SMALL.rstrip(), SMALL + b"\n \t\r\n", SMALL.replace(b" ", b" \t ")],
+    [
+        BYTE_ORDER_MARK + SMALL,
+        SMALL.replace(b"\n", b"\r\n"),
+        SMALL.rstrip(),
+        SMALL + b"\n \t\r\n",
+        SMALL.replace(b" ", b" \t "),
+    ],
 )
 def test_other_line_ends_and_blanks(reader, text):
     np.testing.assert_array_equal(parse(text, reader).joints, parse(SMALL, reader).joints)
@@ -104,7 +115,11 @@ MALFORMED = {
     "infinity": (with_line(5, b"-inf" + JOINT[JOINT.index(b" ") :]), "line 5: expected 12 finite numbers"),
     "beyond float32": (with_line(5, b"1e39" + JOINT[JOINT.index(b" ") :]), "line 5: expected 12 finite"),
     "beyond float64": (with_line(5, b"1e999" + JOINT[JOINT.index(b" ") :]), "line 5: expected 12 finite"),
-    "nan in other columns": (with_line(5, JOINT[:-1] + b"nan"), "line 5: expected 12 finite numbers"),
+    "nan in other columns": (
+        with_line(5, JOINT[:-1] + b"nan"), r"finite numbers of a joint, found 'nan' as item 12 of '.*\.\.\.'"
+    ),
+    "nan in a body": (with_line(3, b"7 0 nan 1 1 1 0 0 0 2"), "line 3: .* 'nan' as item 3 of '7 0 nan 1"),
+    "two byte order marks": (2 * BYTE_ORDER_MARK + SMALL, r"line 1: .*, found '\?\?\?3'"),
     "comma for a point": (with_line(5, JOINT.replace(b".", b",")), "line 5: expected 12 finite numbers"),
     "a number too few": (with_line(5, JOINT[: JOINT.rindex(b" ")]), "line 5: expected 12 finite numbers"),
     "a number too many": (with_line(5, JOINT + b" 1"), "line 5: expected 12 finite numbers"),
@@ -232,6 +247,24 @@ def test_bodies():
     assert frames.tolist() == [2, 3, 4] and joints.shape == (3, 25, 3)
 
 
+def test_a_hundred_thousand_bodies():
+    """Each frame its own people: what a hostile file may say, and what took gigabytes."""
+    records = 100_000
+    crowd = Skeletons(
+        num_frames=records // 2,
+        frame=np.arange(records, dtype=np.int32) // 2,
+        tracking_id=np.arange(records, dtype=np.uint64)[::-1],
+        joints=np.broadcast_to(np.arange(1, records + 1, dtype=np.float32)[:, None, None], (records, 25, 3)),
+    )
+    tracemalloc.start()
+    assert list(crowd.bodies())[:2] == [records - 1, records - 2]
+    clip = crowd.clip()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (clip[0, :, 0] == np.arange(1, records + 1).reshape(-1, 2)).all()
+    assert peak < 300e6, "as much again as the records and the clip take, at most a few times"
+
+
 def test_bodies_by_motion():
     """The one that moves most comes first, whatever the file's order; a third body is left out."""
     still = {t: (1, random_joints(0)) for t in range(8)}
@@ -280,6 +313,12 @@ def test_names():
         "xS001C002P003R002A013",
         "S001C002P003R002A013.skeleton",
         "S00١C002P003",
+        "S001C001P001R001A000",
+        "S001C001P001R001A121",
+        "S033C001P001R001A001",
+        "S001C004P001R001A001",
+        "S001C001P107R001A001",
+        "S001C001P001R003A001",
     ):
         assert ntu.parse_name(name) is None
 
@@ -290,6 +329,8 @@ def test_skip_lists(shared, tmp_path):
     path = tmp_path / "list.txt"
     path.write_text("Missing samples:\r\nS001C002P005R002A008\r\n\r\nS001C002P005R002A009.skeleton\r\n")
     assert ntu.read_skip_list(path) == {"S001C002P005R002A008", "S001C002P005R002A009"}
+    path.write_bytes(b"\xef\xbb\xbfS001C002P005R002A008")
+    assert ntu.read_skip_list(path) == {"S001C002P005R002A008"}
     for content in (b"", b"names\n", b"\xff\xff"):
         path.write_bytes(content)
         with pytest.raises(InputError, match=r"list\.txt: expected"):

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -12,16 +13,14 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from ikem_fast.data import dataset as dataset_module
-from ikem_fast.data import open_dataset, pipeline, preprocess_clip, read_skeleton
-from ikem_fast.data.formats import ntu, nw_ucla, utd_mhad
-from ikem_fast.data.prepare import (
-    prepare_npz,
-    prepare_ntu,
-    prepare_nw_ucla,
-    prepare_synthetic,
-    prepare_utd_mhad,
-)
+from ikem_fast.data import DatasetWriter, open_dataset, pipeline, preprocess_clip, read_skeleton
+from ikem_fast.data import skeletons as skeleton_text
+from ikem_fast.data.formats import nw_ucla, utd_mhad
+from ikem_fast.data.formats.npz import prepare_npz
+from ikem_fast.data.formats.ntu import prepare_ntu
+from ikem_fast.data.formats.nw_ucla import prepare_nw_ucla
+from ikem_fast.data.formats.synthetic import prepare_synthetic
+from ikem_fast.data.formats.utd_mhad import prepare_utd_mhad
 from ikem_fast.errors import InputError
 
 BODILESS = [("S006C002P023R001A023", 76), ("S008C003P007R001A023", 56)]
@@ -37,7 +36,7 @@ def contents(folder):
 
 
 def test_ntu(skeletons, tmp_path, capsys):
-    dataset = prepare_ntu(skeletons, "ntu60-xsub", tmp_path / "out")
+    dataset = prepare_ntu(tmp_path / "out", skeletons, "ntu60-xsub")
     train, test = dataset["train"], dataset["test"]
     assert (len(train), len(test), len(dataset.classes)) == (24, 11, 60)
     assert (dataset.layout, dataset.num_frames, dataset.num_joints, dataset.num_bodies) == (
@@ -68,22 +67,22 @@ def test_ntu_in_an_archive(skeletons, tmp_path):
     with zipfile.ZipFile(tmp_path / "all.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(skeletons.iterdir(), reverse=True):
             archive.write(path, f"nturgb+d_skeletons/{path.name}")
-    whole = prepare_ntu(skeletons, "ntu60-xview", tmp_path / "a")
-    archived = prepare_ntu(tmp_path / "all.zip", "ntu60-xview", tmp_path / "b")
+    whole = prepare_ntu(tmp_path / "a", skeletons, "ntu60-xview")
+    archived = prepare_ntu(tmp_path / "b", tmp_path / "all.zip", "ntu60-xview")
     assert contents(whole.folder) == contents(archived.folder)
 
 
 def test_skip_list(skeletons, shared, tmp_path, capsys):
     listed = shared / "data" / "ntu60_missing_skeletons.txt"
-    dataset = prepare_ntu(skeletons, "ntu120-xset", tmp_path / "out", skip_list=listed)
+    dataset = prepare_ntu(tmp_path / "out", skeletons, "ntu120-xset", skip_list=listed)
     assert (len(dataset["train"]), len(dataset["test"]), len(dataset.classes)) == (9, 26, 120)
     assert dataset.skipped == tuple((name, "in the skip list") for name, _ in BODILESS)
     assert "left out as listed: 2" in capsys.readouterr().out
 
 
 def test_bodies_in_file_order(skeletons, tmp_path):
-    by_motion = prepare_ntu(skeletons, "ntu60-xsub", tmp_path / "a")["train"]
-    in_order = prepare_ntu(skeletons, "ntu60-xsub", tmp_path / "b", bodies="file-order")["train"]
+    by_motion = prepare_ntu(tmp_path / "a", skeletons, "ntu60-xsub")["train"]
+    in_order = prepare_ntu(tmp_path / "b", skeletons, "ntu60-xsub", bodies="file-order")["train"]
     differ = [
         name
         for name, a, b in zip(by_motion.names, by_motion.clips, in_order.clips, strict=True)
@@ -103,7 +102,7 @@ def link(skeletons, folder, names):
         (folder / f"{new}.skeleton").symlink_to(skeletons / f"{old}.skeleton")
 
 
-def test_nothing_is_fatal_and_everything_is_named(skeletons, tmp_path):
+def test_nothing_is_fatal_and_everything_is_named(skeletons, tmp_path, capsys):
     good = "S001C001P001R001A001"
     link(skeletons, tmp_path / "in", {good: good, "S001C001P001R001A061": good, "notes": good})
     link(skeletons, tmp_path / "in" / "again", {good: good})
@@ -114,8 +113,15 @@ def test_nothing_is_fatal_and_everything_is_named(skeletons, tmp_path):
     (tmp_path / "in" / "S001C001P001R001A005.skeleton").symlink_to(tmp_path / "nowhere")
     with open(tmp_path / "in" / "S001C001P001R001A006.skeleton", "wb") as file:
         file.truncate(1 << 30)
-    dataset = prepare_ntu(tmp_path / "in", "ntu60-xsub", tmp_path / "out")
+    os.mkfifo(tmp_path / "in" / "S001C001P001R001A007.skeleton")
+    for name in ("S001C001P001R001A000", "S001C001P001R001A121"):
+        link(skeletons, tmp_path / "in", {name: good})
+    with pytest.raises(InputError, match="at least 50% of the clips to be usable, found 1 of 11"):
+        prepare_ntu(tmp_path / "out", tmp_path / "in", "ntu60-xsub")
+    dataset = open_dataset(tmp_path / "out")
     assert dataset["train"].names.tolist() == [good]
+    printed = capsys.readouterr()
+    assert "10 of 11 clips were left out, such as " in printed.err and "and 7 more" in printed.err
     reasons = {name.removeprefix(str(tmp_path)): reason for name, reason in dataset.skipped}
     assert [reasons[f"S001C001P001R001A00{i}"].split(", found")[0] for i in (2, 3, 4)] == [
         "line 1110: expected 12 finite numbers of a joint",
@@ -126,7 +132,10 @@ def test_nothing_is_fatal_and_everything_is_named(skeletons, tmp_path):
     assert "expected at most 67108864 bytes" in reasons["S001C001P001R001A006"]
     assert f"another file is called {good}" in reasons[f"/in/again/{good}.skeleton"]
     assert "expected a name such as" in reasons["/in/notes.skeleton"]
-    assert len(reasons) == 7, "A061 is not of NTU-60, and no more than that"
+    assert "expected a regular file" in reasons["S001C001P001R001A007"]
+    for action in ("000", "121"):
+        assert "actions 1 … 120" in reasons[f"/in/S001C001P001R001A{action}.skeleton"]
+    assert len(reasons) == 10, "A061 is not of NTU-60, and no more than that"
 
 
 def test_names_that_do_not_print(skeletons, tmp_path, capsys):
@@ -135,33 +144,36 @@ def test_names_that_do_not_print(skeletons, tmp_path, capsys):
     with zipfile.ZipFile(tmp_path / "in" / "odd.zip", "w") as archive:
         archive.writestr("\x1b[31mred\n" + "long" * 1000 + ".skeleton", b"")
     (tmp_path / "in" / os.fsdecode(b"\xff.skeleton")).write_bytes(b"")
-    dataset = prepare_ntu(tmp_path / "in", "ntu60-xsub", tmp_path / "out")
+    with pytest.raises(InputError, match="found 1 of 3"):
+        prepare_ntu(tmp_path / "out", tmp_path / "in", "ntu60-xsub")
+    dataset = open_dataset(tmp_path / "out")
     assert dataset["train"].names.dtype == "U20"
     names = [name for name, _ in dataset.skipped]
     assert len(names) == 2 and all(name.isprintable() for name in names)
-    assert "\x1b" not in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "\x1b" not in printed.out + printed.err
 
 
 def test_nothing_to_prepare(skeletons, tmp_path):
     with pytest.raises(InputError, match="found nothing there"):
-        prepare_ntu(tmp_path / "missing", "ntu60-xsub", tmp_path / "out")
+        prepare_ntu(tmp_path / "out", tmp_path / "missing", "ntu60-xsub")
     link(skeletons, tmp_path / "in", {"S001C001P001R001A061": "S001C001P001R001A001"})
     with pytest.raises(InputError, match="expected files of actions A001 … A060, found none"):
-        prepare_ntu(tmp_path / "in", "ntu60-xsub", tmp_path / "out")
+        prepare_ntu(tmp_path / "out", tmp_path / "in", "ntu60-xsub")
     with pytest.raises(InputError, match="workers: expected at least 1, found 0"):
-        prepare_ntu(skeletons, "ntu60-xsub", tmp_path / "out", workers=0)
+        prepare_ntu(tmp_path / "out", skeletons, "ntu60-xsub", workers=0)
     assert not (tmp_path / "out").exists() and not (tmp_path / "out.partial").exists()
 
 
 def test_worker_processes_change_nothing(skeletons, tmp_path, monkeypatch):
-    one = prepare_ntu(skeletons, "ntu60-xsub", tmp_path / "one", workers=1)
+    one = prepare_ntu(tmp_path / "one", skeletons, "ntu60-xsub", workers=1)
     monkeypatch.setattr(pipeline, "CHUNK", 5)
-    two = prepare_ntu(skeletons, "ntu60-xsub", tmp_path / "two", workers=2)
+    two = prepare_ntu(tmp_path / "two", skeletons, "ntu60-xsub", workers=2)
     assert contents(one.folder) == contents(two.folder)
 
 
 def test_interrupted_with_workers(skeletons, tmp_path, monkeypatch):
-    whole = prepare_ntu(skeletons, "ntu60-xsub", tmp_path / "whole")
+    whole = prepare_ntu(tmp_path / "whole", skeletons, "ntu60-xsub")
     monkeypatch.setattr(pipeline, "CHUNK", 5)
 
     def interrupted(writer, split, *clip):
@@ -169,29 +181,29 @@ def test_interrupted_with_workers(skeletons, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         add(writer, split, *clip)
 
-    add = dataset_module.DatasetWriter.add
-    monkeypatch.setattr(dataset_module.DatasetWriter, "add", interrupted)
+    add = DatasetWriter.add
+    monkeypatch.setattr(DatasetWriter, "add", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        prepare_ntu(skeletons, "ntu60-xsub", tmp_path / "out", workers=2)
+        prepare_ntu(tmp_path / "out", skeletons, "ntu60-xsub", workers=2)
     assert not multiprocessing.active_children()
     assert [path.name for path in tmp_path.iterdir() if "out" in path.name] == ["out.partial"]
     monkeypatch.undo()
-    prepare_ntu(skeletons, "ntu60-xsub", tmp_path / "out")
+    prepare_ntu(tmp_path / "out", skeletons, "ntu60-xsub")
     assert contents(tmp_path / "out") == contents(whole.folder)
 
 
 KILLED = """
 import os, sys
 from pathlib import Path
-from ikem_fast.data import dataset
-from ikem_fast.data.prepare import prepare_synthetic
-dataset.CHECKPOINT_EVERY = 10
-add = dataset.DatasetWriter.add
+from ikem_fast.data import writer as module
+from ikem_fast.data.formats.synthetic import prepare_synthetic
+module.CHECKPOINT_EVERY = 10
+add = module.DatasetWriter.add
 def die(writer, *clip):
     add(writer, *clip)
     if writer.done == 25:
         os._exit(9)
-dataset.DatasetWriter.add = die
+module.DatasetWriter.add = die
 prepare_synthetic(Path(sys.argv[1]), clips_per_class=3)
 """
 
@@ -214,9 +226,9 @@ def kill_workers(*_):
 
 def test_a_worker_that_dies_is_told_of(skeletons, tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline, "CHUNK", 5)
-    monkeypatch.setattr(dataset_module.DatasetWriter, "add", kill_workers)
+    monkeypatch.setattr(DatasetWriter, "add", kill_workers)
     with pytest.raises(InputError, match=r"a worker process died .* start the command again"):
-        prepare_ntu(skeletons, "ntu60-xsub", tmp_path / "out", workers=2)
+        prepare_ntu(tmp_path / "out", skeletons, "ntu60-xsub", workers=2)
 
 
 @pytest.mark.parametrize(
@@ -229,7 +241,7 @@ def test_a_worker_that_dies_is_told_of(skeletons, tmp_path, monkeypatch):
 )
 def test_npz(shared, tmp_path, name, layout, train, counts):
     path = shared / "data" / f"{name}.npz"
-    dataset = prepare_npz(path, layout, train, tmp_path / "out")
+    dataset = prepare_npz(tmp_path / "out", path, layout, train)
     found = (
         len(dataset["train"]),
         len(dataset["test"]),
@@ -267,8 +279,13 @@ def test_npz_settings(tmp_path):
     }
     for (layout, train), message in wrong.items():
         with pytest.raises(InputError, match=message):
-            prepare_npz(tmp_path / "a.npz", layout, train, tmp_path / "out")
-    dataset = prepare_npz(tmp_path / "a.npz", "sbu", "view=1", tmp_path / "out", name="ones")
+            prepare_npz(tmp_path / "out", tmp_path / "a.npz", layout, train)
+    np.savez(
+        tmp_path / "b.npz", x=np.ones((5, 15, 3)), len=lengths, y=lengths, view=np.array([b"\xff", b"a"])
+    )
+    with pytest.raises(InputError, match=r"train: expected text or numbers in 'view' of .*b\.npz"):
+        prepare_npz(tmp_path / "out", tmp_path / "b.npz", "sbu", "view=a")
+    dataset = prepare_npz(tmp_path / "out", tmp_path / "a.npz", "sbu", "view=1", name="ones")
     assert (dataset.name, dataset["train"].names.tolist()) == ("ones", ["ones-0"])
 
 
@@ -277,7 +294,11 @@ def test_npz_without_a_body(tmp_path):
     x[3:] = 0
     x[1, 3] = np.nan
     np.savez(tmp_path / "a.npz", x=x, len=np.array([1, 2, 2]), y=np.zeros(3, int), view=np.ones(3, int))
-    dataset = prepare_npz(tmp_path / "a.npz", "sbu", "view=1", tmp_path / "out")
+    with pytest.raises(
+        InputError, match=r"out: expected at least 50% of the clips to be usable, found 1 of 3"
+    ):
+        prepare_npz(tmp_path / "out", tmp_path / "a.npz", "sbu", "view=1")
+    dataset = open_dataset(tmp_path / "out")
     assert [name for name, _ in dataset.skipped] == ["a-1", "a-2"]
     assert "NaN" in dataset.skipped[0][1] and "expected a body" in dataset.skipped[1][1]
 
@@ -296,7 +317,9 @@ def test_utd_mhad(tmp_path):
     whole = (tmp_path / "Skeleton" / "a1_s1_t1_skeleton.mat").read_bytes()
     (tmp_path / "Skeleton" / "a5_s1_t1_skeleton.mat").write_bytes(whole[:3000])
     savemat(tmp_path / "Skeleton" / "a28_s1_t1_skeleton.mat", {"d_skel": clips["a1_s1_t1_skeleton"]})
-    dataset = prepare_utd_mhad(tmp_path, tmp_path / "out")
+    with pytest.raises(InputError, match="found 3 of 8"):
+        prepare_utd_mhad(tmp_path / "out", tmp_path)
+    dataset = open_dataset(tmp_path / "out")
     assert dataset["train"].names.tolist() == ["a10_s7_t1_skeleton", "a1_s1_t1_skeleton"]
     assert dataset["test"].names.tolist() == ["a27_s2_t1_skeleton"]
     assert dataset["train"].labels.tolist() == [9, 0] and dataset["test"].labels.tolist() == [26]
@@ -305,12 +328,12 @@ def test_utd_mhad(tmp_path):
     np.testing.assert_array_equal(dataset["test"].clips[0], preprocess_clip(raw, layout="utd-mhad"))
     assert len(dataset.classes) == len(set(dataset.classes)) == 27
     reasons = [reason for _, reason in sorted(dataset.skipped)]
-    assert len(reasons) == 5 and "is not named like" in reasons[0]
+    assert len(reasons) == 5 and "expected a name such as a1_s1_t1_skeleton.mat" in reasons[0]
     assert [reason.partition(", found")[0] for reason in reasons[1:]] == [
-        "expected numbers 'd_skel' of shape (20, 3, frames)",
-        "expected numbers 'd_skel' of shape (20, 3, frames)",
-        "expected a MATLAB file",
-        "expected a MATLAB file",
+        "expected a MATLAB file with a variable 'd_skel'",
+        "expected 'd_skel' of shape (20, 3, frames)",
+        "expected a MATLAB 5 file, little endian",
+        "expected an element of 20224 bytes",
     ]
 
 
@@ -326,13 +349,90 @@ def test_nw_ucla(tmp_path):
         for action, content in enumerate(broken, 1):
             archive.writestr(f"all_sqe/a{action:02d}_s02_e00_v01.json", content)
         archive.writestr("all_sqe/a07_s01_e00_v01.json", "{}")
-    dataset = prepare_nw_ucla(tmp_path, tmp_path / "out")
+    with pytest.raises(InputError, match="found 3 of 9"):
+        prepare_nw_ucla(tmp_path / "out", tmp_path)
+    dataset = open_dataset(tmp_path / "out")
     assert dataset["train"].names.tolist() == ["a01_s01_e00_v01", "a08_s01_e00_v02"]
     assert dataset["train"].labels.tolist() == [0, 6] and dataset["test"].labels.tolist() == [9]
     raw = clips["a12_s01_e00_v03"].transpose(2, 0, 1)[..., None].astype(np.float32)
     np.testing.assert_array_equal(dataset["test"].clips[0], preprocess_clip(raw, layout="kinect-v1"))
     assert len(dataset.skipped) == 6 and len(dataset.classes) == 10
-    assert all("expected" in reason or "is not named like" in reason for _, reason in dataset.skipped)
+    assert all(reason.startswith("expected ") for _, reason in dataset.skipped)
+
+
+def test_foreign_files_leave_nothing_behind(shared, tmp_path):
+    with pytest.raises(
+        InputError, match=r"expected a name such as a01_s01_e00_v01\.json, .* none of the 2 files"
+    ):
+        prepare_nw_ucla(tmp_path / "out", shared / "faults" / "openpose_json")
+    assert not any(tmp_path.iterdir())
+
+
+def test_no_usable_clip_is_no_dataset(tmp_path):
+    (tmp_path / "in").mkdir()
+    for view in (1, 3):
+        (tmp_path / "in" / f"a01_s01_e00_v0{view}.json").write_text('{"skeletons": []}')
+    with pytest.raises(
+        InputError, match=r"out: expected usable clips, found none among 2: a01_s01_e00_v01: "
+    ):
+        prepare_nw_ucla(tmp_path / "out", tmp_path / "in")
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+@pytest.mark.parametrize("odd", ['"1"', "true", "null", "[1]"])
+def test_json_numbers_are_numbers(odd):
+    frame = "[" + ",".join(["[1, 2.5, 3]"] * 19) + ",[1, 2, %s]]"
+    assert nw_ucla.parse_clip(f'{{"skeletons": [{frame % 3}]}}'.encode()).shape == (3, 1, 20, 1)
+    with pytest.raises(ValueError, match="expected 'skeletons' to be numbers"):
+        nw_ucla.parse_clip(f'{{"skeletons": [{frame % odd}]}}'.encode())
+
+
+def packed(path, clips=8, scale=1.0, **changes):
+    """Clips of 12 frames, 20 joints."""
+    x = scale * np.random.default_rng(0).normal(size=(12 * clips, 20, 3)).astype(np.float32)
+    entries = {"x": x, "len": np.full(clips, 12), "y": np.arange(clips) % 4, "subject": np.arange(clips) // 4}
+    np.savez(path, **(entries | changes))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "warning"),
+    [
+        ({"y": np.arange(8) % 4 + 1}, "1 of 5 classes have no clip: 0; labels .* found are 1 … 4\n"),
+        (
+            {"y": np.arange(8) % 4 * 3},
+            "6 of 10 classes have no clip: 1, 2, 4 and 3 more; .* 0, 3, 6, 9\n",
+        ),
+        ({"scale": 400.0}, r"the farthest joint lies \d{4} from the root .* pixels or millimetres"),
+        ({"scale": 9e7}, r"the farthest joint lies .*e\+08 from the root"),
+        ({"scale": 1e-3}, r"the farthest joint lies 0\.00\d+ from the root"),
+        ({"subject": np.zeros(8, int)}, "there is no clip in test\n"),
+    ],
+)
+def test_warnings(tmp_path, capsys, changes, warning):
+    prepare_npz(tmp_path / "out", packed(tmp_path / "a.npz", **changes), "utd-mhad", "subject=0")
+    lines = capsys.readouterr().err.splitlines(keepends=True)
+    assert len(lines) == 1 and re.match(f"warning: {warning}", lines[0])
+
+
+def test_nothing_to_warn_of(tmp_path, capsys):
+    prepare_npz(tmp_path / "out", packed(tmp_path / "a.npz"), "utd-mhad", "subject=0")
+    assert capsys.readouterr().err == ""
+
+
+def test_damaged_frames_are_left_out_or_interpolated(tmp_path, capsys):
+    path = packed(tmp_path / "a.npz")
+    x = np.load(path)["x"]
+    x[17, 3] = np.nan  # frame 5 of clip 1
+    packed(path, x=x)
+    left_out = prepare_npz(tmp_path / "a", path, "utd-mhad", "subject=0")
+    assert [name for name, _ in left_out.skipped] == ["a-1"] and "in frame 5" in left_out.skipped[0][1]
+    assert "1 of 8 clips were left out, such as a-1 (expected coordinates" in capsys.readouterr().err
+    repaired = prepare_npz(tmp_path / "b", path, "utd-mhad", "subject=0", damaged="interpolate")
+    x[17, 3] = (x[16, 3] + x[18, 3]) / 2
+    expected = preprocess_clip(x[12:24].transpose(2, 0, 1)[..., None], layout="utd-mhad")
+    np.testing.assert_allclose(repaired["train"].clips[1], expected, atol=1e-5)
+    assert repaired.skipped == () and repaired.prepared["damaged"] == "interpolate"
 
 
 def test_synthetic(tmp_path):
@@ -346,9 +446,11 @@ def test_synthetic(tmp_path):
     short = prepare_synthetic(tmp_path / "short", clips_per_class=3, frames=20)
     assert short["train"].clips.shape[2] == short.num_frames == 20
     for wrong, message in (
-        ({"clips_per_class": 2}, "clips_per_class: expected at least 3"),
+        ({"clips_per_class": 2}, "clips_per_class: expected 3 "),
+        ({"clips_per_class": 10**9}, "clips_per_class: expected .* found 1000000000"),
+        ({"frames": 10**9}, "frames: expected 1 … 10000, found 1000000000"),
         ({"seed": -1}, "seed:"),
-        ({"frames": 0}, "frames: expected at least 1"),
+        ({"frames": 0}, "frames: expected 1 "),
     ):
         with pytest.raises(InputError, match=message):
             prepare_synthetic(tmp_path / "wrong", **wrong)
@@ -357,16 +459,16 @@ def test_synthetic(tmp_path):
 def test_names():
     assert utd_mhad.parse_name("a27_s8_t4_skeleton") == (27, 8, 4)
     assert nw_ucla.parse_name("a12_s10_e05_v03") == (12, 10, 5, 3)
-    for name in ("a0_s1_t1_skeleton", "a28_s1_t1_skeleton", "a1_s1_t1_inertial", ""):
+    for name in ("a0_s1_t1_skeleton", "a28_s1_t1_skeleton", "a1_s9_t1_skeleton", "a1_s1_t1_inertial", ""):
         assert utd_mhad.parse_name(name) is None
-    for name in ("a07_s01_e00_v01", "a1_s1_e0_v1", ""):
+    for name in ("a07_s01_e00_v01", "a01_s01_e00_v04", "a1_s1_e0_v1", ""):
         assert nw_ucla.parse_name(name) is None
 
 
 def test_without_the_extension(skeletons, tmp_path, monkeypatch):
-    whole = prepare_ntu(skeletons, "ntu60-xview", tmp_path / "a")
-    monkeypatch.setattr(ntu, "_skeleton_io", None)
-    alike = prepare_ntu(skeletons, "ntu60-xview", tmp_path / "b", workers=1)
+    whole = prepare_ntu(tmp_path / "a", skeletons, "ntu60-xview")
+    monkeypatch.setattr(skeleton_text, "_skeleton_io", None)
+    alike = prepare_ntu(tmp_path / "b", skeletons, "ntu60-xview", workers=1)
     assert contents(alike.folder) == contents(whole.folder)
 
 

@@ -1,6 +1,7 @@
 """Files in folders and archives: found in one order wherever they lie, read in place and within bounds."""
 
 import io
+import os
 import zipfile
 
 import pytest
@@ -106,3 +107,40 @@ def test_encrypted_member(tmp_path):
 def test_missing_file(tmp_path):
     with pytest.raises(ValueError, match=r"cannot be read: .*No such file"):
         SourceFile(tmp_path / "gone.txt").read(10)
+
+
+def test_linked_folders_are_searched_once(tmp_path):
+    (tmp_path / "raw" / "one").mkdir(parents=True)
+    (tmp_path / "raw" / "one" / "a.txt").write_text("a")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "b.txt").write_text("b")
+    (tmp_path / "raw" / "two").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "raw" / "again").symlink_to(tmp_path / "raw" / "one")
+    (tmp_path / "raw" / "one" / "up").symlink_to(tmp_path / "raw")
+    files = find_files(tmp_path / "raw", ".txt")
+    assert [file.read(1) for file in files] == [b"a", b"b"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes")
+def test_pipes_are_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.txt")
+    (file,) = find_files(tmp_path, ".txt")
+    with pytest.raises(ValueError, match="cannot be read: expected a regular file, found a pipe"):
+        file.read(10)
+    os.mkfifo(tmp_path / "pipe.zip")
+    with pytest.raises(InputError, match=r"pipe\.zip: expected a \.zip .*expected a regular file"):
+        find_files(tmp_path, ".txt")
+
+
+def test_devices_are_not_opened(tmp_path):
+    (tmp_path / "zero.txt").symlink_to("/dev/zero")
+    (file,) = find_files(tmp_path, ".txt")
+    with pytest.raises(ValueError, match="expected a regular file"):
+        file.read(10)
+
+
+@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may read everything")
+def test_folders_that_cannot_be_searched_are_named(tmp_path):
+    (tmp_path / "closed").mkdir(mode=0)
+    with pytest.raises(InputError, match="closed: expected a folder that can be searched"):
+        find_files(tmp_path, ".txt")

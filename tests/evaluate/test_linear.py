@@ -262,9 +262,9 @@ def test_untrained_encoders_have_fitting_statistics(tiny_dataset, checkpoint):
 
 
 def test_a_model_of_another_layout_is_refused(tiny_dataset, checkpoint, shared, tmp_path):
-    from ikem_fast.data.prepare import prepare_npz
+    from ikem_fast.data.formats.npz import prepare_npz
 
     other = tmp_path / "utd"
-    prepare_npz(shared / "data" / "utd_mhad.npz", "utd-mhad", "subject=1,3,5,7", other)
+    prepare_npz(other, shared / "data" / "utd_mhad.npz", "utd-mhad", "subject=1,3,5,7")
     with pytest.raises(InputError, match="'utd-mhad', found one for 'ntu-rgb\\+d'"):
         evaluate_linear(config(tmp_path, data=other, checkpoint=checkpoint))

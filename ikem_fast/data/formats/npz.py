@@ -2,29 +2,36 @@
 
     x          (sum of frames, V, 3) or (sum of frames, V, 3, M), floats
     len        (N,) frames of each clip
-    y          (N,) class of each clip, from 0
+    y          (N,) class of each clip; labels are kept as they are and count from 0, whichever are there
     any other  (N,) an attribute of each clip to split by, such as subject or view
 
 Read as a stream, a clip at a time: memory does not grow with the file, and what its header declares is not
 believed before it has been read.
 """
 
+import re
+import struct
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, NamedTuple
 
 import numpy as np
 
-from ikem_fast.errors import InputError
+from ikem_fast.data.dataset import MAX_CLASSES, Dataset
+from ikem_fast.data.formats.base import Damaged, Format, prepared_with
+from ikem_fast.data.pipeline import PlannedClip, prepare_clips, to_clips
+from ikem_fast.errors import InputError, printable
+from ikem_fast.skeleton import get_layout
 
-MAX_CLIP_BYTES = 1 << 28
-MAX_COLUMN_BYTES = 1 << 28
-MAX_CLASSES = 1 << 16
+MAX_CLIP_BYTES = 1 << 26
+MAX_COLUMN_BYTES = 1 << 28  # of all columns together
 _BROKEN = (ValueError, KeyError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 class PackedClips:
-    """The description of a packed file; `clips` reads its coordinates.
+    """Read the description of a packed file; `clips` reads its coordinates.
 
     lengths, labels: (N,) int64.
     attributes: name → (N,) array, for every other entry that is one value a clip.
@@ -33,7 +40,7 @@ class PackedClips:
     Raises InputError if the file cannot be read or its entries disagree.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str | Path):
         self.path = Path(path)
         if not self.path.is_file():
             raise InputError(f"{self.path}: expected an .npz file, found no such file")
@@ -43,12 +50,16 @@ class PackedClips:
         except InputError:
             raise
         except _BROKEN as error:
-            raise InputError(f"{self.path}: expected an .npz with x, len and y, found: {error}") from None
+            raise InputError(
+                f"{self.path}: expected an .npz with x, len and y, found: {printable(error)}"
+            ) from None
 
     def _read_description(self, archive):
         entries = sorted(name.removesuffix(".npy") for name in archive.namelist())
         if not {"x", "len", "y"} <= set(entries):
-            raise InputError(f"{self.path}: expected entries x, len and y, found {', '.join(entries[:20])}")
+            shown = ", ".join(map(printable, entries[:20]))
+            raise InputError(f"{self.path}: expected entries x, len and y, found {shown}")
+        self._left = MAX_COLUMN_BYTES
         columns = {entry: self._read_column(archive, entry) for entry in entries if entry != "x"}
         self.lengths = self._as_integers("len", columns.pop("len"), most=MAX_CLIP_BYTES)
         self.labels = self._as_integers("y", columns.pop("y"), most=MAX_CLASSES - 1)
@@ -63,13 +74,15 @@ class PackedClips:
             if column is not None and column.shape == self.lengths.shape
         }
         with archive.open("x.npy") as stream:
-            shape, fortran_order, self._dtype = _read_header(stream)
-        if fortran_order or len(shape) not in (3, 4) or shape[2] != 3 or self._dtype.kind != "f":
+            shape, fortran_order, dtype = _read_header(stream, "x")
+        in_order = len(shape) in (3, 4) and shape[2] == 3 and min(shape[1:]) > 0 and not fortran_order
+        if not in_order or dtype is None or dtype.kind != "f":
             raise InputError(
                 f"{self.path}: expected 'x' to be floats of shape (frames, joints, 3) or "
-                f"(frames, joints, 3, bodies) in C order, found {self._dtype} of shape {shape}"
+                f"(frames, joints, 3, bodies) in C order, found {dtype or 'something else'} of shape {shape}"
                 f"{' in Fortran order' if fortran_order else ''}"
             )
+        self._dtype = dtype
         if shape[0] != self.lengths.sum():
             raise InputError(
                 f"{self.path}: expected 'x' to have {self.lengths.sum()} frames, the sum of 'len', "
@@ -80,10 +93,17 @@ class PackedClips:
     def _read_column(self, archive, entry):
         """The array of an entry with one number or string a clip; None if it is something else."""
         with archive.open(f"{entry}.npy") as stream:
-            shape, _, dtype = _read_header(stream)
-            if len(shape) != 1 or dtype.kind not in "iuUS" or shape[0] * dtype.itemsize > MAX_COLUMN_BYTES:
+            shape, _, dtype = _read_header(stream, entry)
+            if len(shape) != 1 or dtype is None or dtype.kind not in "iuUS":
                 return None
-            return np.frombuffer(_read_exactly(stream, shape[0] * dtype.itemsize), dtype)
+            size = shape[0] * dtype.itemsize
+            self._left -= size
+            if self._left < 0:
+                raise InputError(
+                    f"{self.path}: expected columns of at most {MAX_COLUMN_BYTES} bytes, found "
+                    f"{printable(entry)!r} of {shape[0]} values in {size}"
+                )
+            return np.frombuffer(_read_exactly(stream, size), dtype)
 
     def _as_integers(self, entry, column, most):
         if column is None or column.dtype.kind not in "iu":
@@ -94,17 +114,21 @@ class PackedClips:
             )
         return column.astype(np.int64)
 
-    def clips(self, start=0):
-        """Yield the raw clips from `start` on, each (3, F, V, M) float32."""
+    def clips(self, start: int = 0) -> Iterator[np.ndarray]:
+        """Yield the raw clips from `start` on, each (3, F, V, M) float32.
+
+        Raises InputError where the file turns out to be cut short.
+        """
         frame_shape = (self.num_joints, 3, self.num_bodies)
         frame_bytes = int(np.prod(frame_shape)) * self._dtype.itemsize
         try:
             with zipfile.ZipFile(self.path) as archive, archive.open("x.npy") as stream:
-                _read_header(stream)
+                _read_header(stream, "x")
                 for index, length in enumerate(self.lengths.tolist()):
                     if length * frame_bytes > MAX_CLIP_BYTES:
                         raise InputError(
-                            f"{self.path}: clip {index} declares {length} frames, which is absurd"
+                            f"{self.path}: expected clips of at most {MAX_CLIP_BYTES} bytes, "
+                            f"found clip {index} of {length} frames"
                         )
                     content = _read_exactly(stream, length * frame_bytes)
                     if index >= start:
@@ -113,13 +137,44 @@ class PackedClips:
         except InputError:
             raise
         except _BROKEN as error:
-            raise InputError(f"{self.path}: expected a whole 'x', found: {error}") from None
+            raise InputError(f"{self.path}: expected a whole 'x', found: {printable(error)}") from None
 
 
-def _read_header(stream):
-    version = np.lib.format.read_magic(stream)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    return read(stream)
+class _Header(NamedTuple):
+    """dtype: None where it is not a plain one."""
+
+    shape: tuple[int, ...]
+    fortran_order: bool
+    dtype: np.dtype | None
+
+
+_MAGIC = b"\x93NUMPY"
+_MAX_HEADER_BYTES = 1 << 14
+_DESCR = re.compile(r"'descr': *(?:'([<>=|]?[a-zA-Z]\d{0,9})'|\[)")
+_ORDER = re.compile(r"'fortran_order': *(True|False)")
+_SHAPE = re.compile(r"'shape': *\(((?:\d{1,18}, *)*(?:\d{1,18})?)\)")
+
+
+def _read_header(stream: IO[bytes], entry: str) -> _Header:
+    """Read the header of an .npy file. It is a Python literal, of which this reads the three values alone.
+
+    NumPy hands it to Python's parser, which may raise anything, or run out of memory, on what is no literal.
+    """
+    start = stream.read(len(_MAGIC) + 2)
+    form = "<H" if start[-2:-1] == b"\x01" else "<I"  # how the version writes the header's length
+    (size,) = struct.unpack(form, _read_exactly(stream, struct.calcsize(form)))
+    if start[:-2] != _MAGIC or size > _MAX_HEADER_BYTES:
+        raise ValueError(f"no NumPy array in {printable(entry)!r}")
+    text = _read_exactly(stream, size).decode("latin-1")
+    descr, order, shape = (pattern.search(text) for pattern in (_DESCR, _ORDER, _SHAPE))
+    if not (descr and order and shape):
+        raise ValueError(f"no header of a NumPy array in {printable(entry)!r}: '{printable(text, 60)}'")
+    try:
+        dtype = np.dtype(descr[1]) if descr[1] else None
+    except TypeError:
+        dtype = None
+    sizes = tuple(int(size) for size in shape[1].split(",") if size.strip())
+    return _Header(sizes, order[1] == "True", dtype)
 
 
 def _read_exactly(stream, size):
@@ -127,3 +182,105 @@ def _read_exactly(stream, size):
     if len(content) != size:
         raise EOFError(f"{size} bytes expected, {len(content)} left")
     return content
+
+
+def prepare_npz(
+    out: Path,
+    file: Path,
+    layout: str,
+    train: str,
+    name: str | None = None,
+    damaged: Damaged = "leave-out",
+) -> Dataset:
+    """Prepare clips packed into one .npz file.
+
+    Args:
+        out: folder to write.
+        file: the .npz: x (frames, joints, 3[, bodies]), len and y, and an attribute of the clips to split by.
+        layout: name of the joint layout, such as utd-mhad, kinect-v1 or ntu-rgb+d.
+        train: the attribute and its values that make a clip a training clip, such as subject=1,3,5,7; the
+            rest are test clips.
+        name: name of the dataset; the file's, if not given.
+        damaged: what becomes of a clip with coordinates such as NaN: left out, or interpolated over time.
+    """
+    packed = PackedClips(file)
+    joints = _known_layout(layout).num_joints
+    if packed.num_joints != joints:
+        raise InputError(
+            f"{packed.path}: expected {joints} joints for layout {layout}, found {packed.num_joints}"
+        )
+    is_train = _parse_train(train, packed)
+    name = name or packed.path.stem
+    digits = len(str(len(packed.labels)))
+    plan = [
+        PlannedClip(f"{name}-{index:0{digits}d}", "train" if in_train else "test", label)
+        for index, (in_train, label) in enumerate(zip(is_train, packed.labels.tolist(), strict=True))
+    ]
+    return prepare_clips(
+        plan,
+        lambda start: to_clips(packed.clips(start), layout, repair=damaged == "interpolate"),
+        out=out,
+        name=name,
+        layout=layout,
+        classes=[str(label) for label in range(int(packed.labels.max(initial=0)) + 1)],
+        num_bodies=packed.num_bodies,
+        prepared={
+            "from": "npz",
+            "file": packed.path.name,
+            "bytes": packed.path.stat().st_size,
+            "train": train,
+            **prepared_with(damaged),
+        },
+    )
+
+
+def _known_layout(layout):
+    try:
+        return get_layout(layout)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+
+
+def _parse_train(train, packed):
+    """(N,) bool from "attribute=value,value,…"."""
+    attribute, _, values = train.partition("=")
+    wanted = [value.strip() for value in values.split(",")]
+    if attribute not in packed.attributes or wanted == [""]:
+        raise InputError(
+            f"train: expected attribute=value,value,… with an attribute among "
+            f"{', '.join(map(printable, packed.attributes)) or '(there is none)'}, found {train!r}"
+        )
+    try:
+        column = packed.attributes[attribute].astype(str)
+        missing = sorted(set(wanted) - set(column.tolist()))
+    except ValueError as error:  # bytes that are no text
+        raise InputError(
+            f"train: expected text or numbers in {attribute!r} of {packed.path}, found: {printable(error)}"
+        ) from None
+    if missing:
+        raise InputError(
+            f"train: expected values of {attribute!r} that are in {packed.path} "
+            f"({', '.join(map(printable, np.unique(column)[:50]))}), found {', '.join(missing)}"
+        )
+    return np.isin(column, wanted)
+
+
+def _detect(path: Path) -> bool:
+    try:
+        return Path(path).suffix == ".npz" and PackedClips(path).num_joints > 0
+    except InputError:
+        return False
+
+
+def _read(path: Path) -> Iterator[np.ndarray]:
+    yield from PackedClips(path).clips()
+
+
+NPZ = Format(
+    name="npz",
+    summary="Prepare clips packed into one .npz file.",
+    example="ikem-fast prepare npz --file utd.npz --layout utd-mhad --train subject=1,3,5,7 --out data/utd",
+    prepare=prepare_npz,
+    detect=_detect,
+    read=_read,
+)

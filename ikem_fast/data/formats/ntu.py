@@ -1,201 +1,33 @@
-"""NTU RGB+D: `.skeleton` files, their names, the choice of two bodies, the four evaluation protocols.
+"""NTU RGB+D: one `.skeleton` file a clip, its name, the four evaluation protocols.
 
 Shahroudy et al., "NTU RGB+D: A Large Scale Dataset for 3D Human Activity Analysis" (CVPR 2016); Liu et al.,
-"NTU RGB+D 120" (TPAMI 2019). Text is parsed in C++ (`csrc/skeleton/skeleton_parser.h`) where that is built,
-otherwise by the reader below: the same grammar, the same arrays, the same errors.
+"NTU RGB+D 120" (TPAMI 2019). `data.skeletons` parses the files.
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from ikem_fast.data.sources import SourceFile
+from ikem_fast.data.dataset import Dataset
+from ikem_fast.data.formats.base import Format
+from ikem_fast.data.pipeline import PlannedClip, prepare_files
+from ikem_fast.data.preprocess import Skipped
+from ikem_fast.data.report import IN_SKIP_LIST
+from ikem_fast.data.skeletons import MAX_FILE_BYTES, NUM_BODIES, BodyChoice, parse_skeleton, read_skeleton
+from ikem_fast.data.sources import find_files
 from ikem_fast.errors import InputError
 
-try:
-    from ikem_fast import _skeleton_io
-except ImportError:  # installed without a compiler
-    _skeleton_io = None
-
 LAYOUT = "ntu-rgb+d"
-NUM_JOINTS = 25
-NUM_BODIES = 2  # of a clip; the sensor tracks up to six
-MAX_FILE_BYTES = 1 << 26  # the largest of the dataset has 2 MB
-
-BodyChoice = Literal["motion", "file-order"]
-
-
-@dataclass(frozen=True, eq=False)
-class Skeletons:
-    """What a `.skeleton` file holds: R records, one for each body of each frame, in the order of the file.
-
-    num_frames: F.
-    frame: (R,) int32, the frame of each record.
-    tracking_id: (R,) uint64, the sensor's name for the body; a person lost and found again gets another.
-    joints: (R, 25, 3) float32, metres.
-    """
-
-    num_frames: int
-    frame: np.ndarray
-    tracking_id: np.ndarray
-    joints: np.ndarray
-
-    def bodies(self):
-        """{tracking id: (frames (F',), joints (F', 25, 3))}, in the order in which they appear."""
-        ids = list(dict.fromkeys(self.tracking_id.tolist()))
-        if len(ids) == 1:
-            return {ids[0]: (self.frame, self.joints)}
-        mine = {body: self.tracking_id == body for body in ids}
-        return {body: (self.frame[rows], self.joints[rows]) for body, rows in mine.items()}
-
-    def clip(self, bodies: BodyChoice = "motion"):
-        """(3, F, 25, 2) float32: two of the bodies, zero where one is not tracked.
-
-        bodies: "motion": tracks (one for each tracking id) in the order of falling motion energy, the sum of
-            squared distances of all joints from their mean over the track's frames; each takes the first of
-            the two places that is free from its first to its last frame, so that a person who was lost and
-            found again stays one body. "file-order": in each frame, the first two as the file lists them, as
-            the published code does.
-        """
-        clip = np.zeros((NUM_BODIES, 3, self.num_frames, NUM_JOINTS), dtype=np.float32)
-        if bodies == "file-order":
-            place = np.arange(len(self.frame)) - np.searchsorted(self.frame, self.frame)
-            for m in range(NUM_BODIES):
-                clip[m][:, self.frame[place == m]] = self.joints[place == m].transpose(2, 0, 1)
-        elif bodies == "motion":
-            self._place_tracks(clip)
-        else:
-            raise ValueError(f"bodies: expected 'motion' or 'file-order', found {bodies!r}")
-        return clip.transpose(1, 2, 3, 0)
-
-    def _place_tracks(self, clip):
-        taken = [[] for _ in range(NUM_BODIES)]  # of each place: (first, last) frames of its tracks
-        tracks = list(self.bodies().values())
-        if len(tracks) > 1:
-            tracks.sort(key=lambda track: -_motion_energy(track[1]))
-        for frames, joints in tracks:
-            first, last = frames[0], frames[-1]
-            for place, spans in enumerate(taken):
-                if all(last < start or end < first for start, end in spans):
-                    spans.append((first, last))
-                    clip[place][:, frames] = joints.transpose(2, 0, 1)
-                    break
-
-
-def _motion_energy(joints):
-    """Of one track (F', 25, 3)."""
-    return float(np.square(joints - joints.mean(axis=0), dtype=np.float64).sum())
-
-
-def read_skeleton(path):
-    """Read one `.skeleton` file into `Skeletons`.
-
-    Raises InputError naming the file, the line, what was expected there and what was found.
-    """
-    path = Path(path)
-    try:
-        return parse_skeleton(SourceFile(path).read(MAX_FILE_BYTES))
-    except ValueError as error:
-        raise InputError(f"{path}: {error}") from None
-
-
-def parse_skeleton(text):
-    """Parse the bytes of a `.skeleton` file into `Skeletons`. Raises ValueError naming the line."""
-    return Skeletons(*(_skeleton_io.parse if _skeleton_io else parse_in_python)(text))
-
-
-_MAX_FRAMES = 1 << 16
-_MAX_BODIES = 6
-_MAX_NUMBER_LENGTH = 32
-_MAX_QUOTED = 40
-_MAX_FLOAT32 = float(np.finfo(np.float32).max)
-# Repetitions are bounded so that no text makes a match take long.
-_INTEGER = rb"(-?\d{1,32})"
-_DECIMAL = rb"(-?(?:\d{1,32}(?:\.\d{0,32})?|\.\d{1,32})(?:[eE][+-]?\d{1,32})?)"
-_OTHERS = rb"(?:[ \t\r]+[+-9eE]+)"  # not read, so that it only has to look like numbers
-_COUNT_LINE = re.compile(rb"[ \t\r]*" + _INTEGER + rb"[ \t\r]*")
-_BODY_LINE = re.compile(rb"[ \t\r]*(\d{1,32})" + _OTHERS + rb"{9}[ \t\r]*")
-_JOINT_LINE = re.compile(
-    rb"[ \t\r]*" + _DECIMAL + rb"[ \t\r]+" + _DECIMAL + rb"[ \t\r]+" + _DECIMAL + _OTHERS + rb"{9}[ \t\r]*"
-)
-
-
-class _Lines:
-    """The lines of a text, each matched against what it should be."""
-
-    def __init__(self, text):
-        self.lines = text.split(b"\n")
-        if not self.lines[-1]:
-            self.lines.pop()  # the end of the last line, not another one
-        self.number = 0
-
-    def fail(self, expected):
-        found = "the end of the file"
-        if self.number <= len(self.lines):
-            line = self.lines[self.number - 1]
-            shown = "".join(chr(c) if 32 <= c <= 126 else "?" for c in line[:_MAX_QUOTED])
-            found = f"'{shown}{'...' if len(line) > _MAX_QUOTED else ''}'"
-        raise ValueError(f"line {self.number}: expected {expected}, found {found}")
-
-    def match(self, pattern, expected):
-        self.number += 1
-        match = self.number <= len(self.lines) and pattern.fullmatch(self.lines[self.number - 1])
-        if not match or max(map(len, match.groups())) > _MAX_NUMBER_LENGTH:
-            self.fail(expected)
-        return match.groups()
-
-    def count(self, expected, least, most):
-        value = int(self.match(_COUNT_LINE, expected)[0])
-        if not least <= value <= most:
-            self.fail(expected)
-        return value
-
-    def tracking_id(self):
-        expected = "10 numbers of a body"
-        value = int(self.match(_BODY_LINE, expected)[0])
-        if value >= 1 << 64:
-            self.fail(expected)
-        return value
-
-    def coordinates(self):
-        expected = "12 finite numbers of a joint"
-        xyz = [float(number) for number in self.match(_JOINT_LINE, expected)]
-        if max(map(abs, xyz)) > _MAX_FLOAT32:
-            self.fail(expected)
-        return xyz
-
-    def end(self):
-        while self.number < len(self.lines):
-            self.number += 1
-            if self.lines[self.number - 1].strip(b" \t\r"):
-                self.fail("the end of the file")
-
-
-def parse_in_python(text):
-    """What `_skeleton_io.parse` does, for where that is not built."""
-    lines = _Lines(text)
-    frame, tracking_id, joints = [], [], []
-    num_frames = lines.count("a frame count from 0 to 65536", 0, _MAX_FRAMES)
-    for index in range(num_frames):
-        for _ in range(lines.count("a body count from 0 to 6", 0, _MAX_BODIES)):
-            frame.append(index)
-            tracking_id.append(lines.tracking_id())
-            lines.count("the joint count 25", NUM_JOINTS, NUM_JOINTS)
-            joints.append(np.array([lines.coordinates() for _ in range(NUM_JOINTS)], dtype=np.float32))
-    lines.end()
-    return (
-        num_frames,
-        np.array(frame, dtype=np.int32),
-        np.array(tracking_id, dtype=np.uint64),
-        np.array(joints, dtype=np.float32).reshape(-1, NUM_JOINTS, 3),
-    )
+SUFFIX = ".skeleton"
 
 
 class ClipName(NamedTuple):
-    """The parts of a name such as S001C002P003R002A013."""
+    """The parts of a name such as S001C002P003R002A013, each from 1."""
 
     setup: int
     camera: int
@@ -204,22 +36,24 @@ class ClipName(NamedTuple):
     action: int
 
 
+NUMBERS = ClipName(setup=32, camera=3, subject=106, replication=2, action=120)  # of each there are
 _NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})", re.ASCII)
 
 
-def parse_name(name):
-    """The `ClipName` of a file's name without `.skeleton`, or None if it is not one."""
+def parse_name(name: str) -> ClipName | None:
+    """Parse a file's name without `.skeleton`; None if it is not one, or has a part that there is not."""
     match = _NAME.fullmatch(name)
-    return ClipName(*map(int, match.groups())) if match else None
+    clip = ClipName(*map(int, match.groups())) if match else None
+    return clip if clip and all(1 <= part <= most for part, most in zip(clip, NUMBERS, strict=True)) else None
 
 
-def read_skip_list(path):
-    """The names in a list of samples to leave out, one a line; headings and `.skeleton` after a name may be.
+def read_skip_list(path: str | Path) -> set[str]:
+    """Read the names of samples to leave out, one a line; headings and `.skeleton` after a name may be.
 
     Raises InputError if the file cannot be read or has no such name in it.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").split()
+        lines = Path(path).read_text(encoding="utf-8-sig").split()
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: expected a list of clip names, found: {error}") from None
     names = {line.removesuffix(".skeleton") for line in lines}
@@ -237,11 +71,12 @@ class Protocol:
     part: Literal["setup", "camera", "subject"]
     train: frozenset[int]
 
-    def has(self, name: ClipName | None):
-        """Whether a clip is one of the protocol's; a file whose name says nothing (None) may be."""
-        return name is None or 1 <= name.action <= self.num_actions
+    def has(self, name: ClipName | None) -> bool:
+        """Say whether a clip is one of the protocol's; a file whose name says nothing (None) may be."""
+        return name is None or name.action <= self.num_actions
 
-    def split(self, name: ClipName):
+    def split(self, name: ClipName) -> str:
+        """Say where a clip goes: train or test."""
         return "train" if getattr(name, self.part) in self.train else "test"
 
 
@@ -285,3 +120,84 @@ ACTIONS = (
     "take a photo", "follow the other", "whisper in the ear", "exchange things", "support with a hand",
     "rock-paper-scissors",
 )  # fmt: skip
+
+
+def prepare_ntu(
+    out: Path,
+    skeletons: Path,
+    protocol: ProtocolName,
+    skip_list: Path | None = None,
+    bodies: BodyChoice = "motion",
+    workers: int | None = None,
+) -> Dataset:
+    """Prepare NTU RGB+D or NTU RGB+D 120 from its .skeleton files.
+
+    Args:
+        out: folder to write; an interrupted run started again goes on where it was.
+        skeletons: folder with the files or with .zip archives of them (searched to its depths), or one .zip.
+        protocol: which actions, and which clips are for training.
+        skip_list: file with the names of clips to leave out, one a line: the official lists of samples with
+            missing or incomplete skeletons.
+        bodies: how two bodies are chosen where the sensor saw more or lost one: by motion energy over
+            tracking ids, or the first two of every frame as published.
+        workers: processes that read files; as many as there are cores, if not given.
+    """
+    rules = PROTOCOLS[protocol]
+    skipped = read_skip_list(skip_list) if skip_list else set()
+    files = [file for file in find_files(skeletons, SUFFIX) if rules.has(parse_name(file.stem))]
+    if not files:
+        raise InputError(
+            f"{skeletons}: expected files of actions A001 … A{rules.num_actions:03d}, found none"
+        )
+
+    def plan(file):
+        name = parse_name(file.stem)
+        if name is None:
+            return PlannedClip(str(file), skip=_NOT_NAMED)
+        skip = IN_SKIP_LIST if file.stem in skipped else None
+        return PlannedClip(file.stem, rules.split(name), name.action - 1, skip)
+
+    return prepare_files(
+        files,
+        plan,
+        partial(_parse_clip, bodies=bodies),
+        limit=MAX_FILE_BYTES,
+        workers=workers,
+        out=out,
+        name=protocol,
+        layout=LAYOUT,
+        classes=ACTIONS[: rules.num_actions],
+        num_bodies=NUM_BODIES,
+        prepared={"from": "ntu", "protocol": protocol, "bodies": bodies, "skip_list": sorted(skipped)},
+    )
+
+
+_NOT_NAMED = Skipped(
+    "expected a name such as S001C002P003R002A013.skeleton, of "
+    + ", ".join(f"{part}s 1 … {most}" for part, most in NUMBERS._asdict().items())
+)
+
+
+def _parse_clip(content, bodies):
+    return parse_skeleton(content).clip(bodies)
+
+
+def _detect(path):
+    try:
+        return any(parse_name(file.stem) for file in find_files(path, SUFFIX))
+    except InputError:
+        return False
+
+
+def _read(path: Path) -> Iterator[np.ndarray]:
+    yield read_skeleton(path).clip()
+
+
+NTU = Format(
+    name="ntu",
+    summary="Prepare NTU RGB+D (120) from .skeleton files.",
+    example="ikem-fast prepare ntu --skeletons raw/ --protocol ntu60-xsub --out data/ntu60",
+    prepare=prepare_ntu,
+    detect=_detect,
+    read=_read,
+)

@@ -6,14 +6,18 @@ its relatives share. Its cross-view protocol trains on views 1 and 2.
 
 import json
 import re
+from itertools import chain
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-LAYOUT = "kinect-v1"
-SUFFIX = ".json"
-MAX_FILE_BYTES = 1 << 24  # the largest of the dataset has 0.5 MB
+from ikem_fast.data.dataset import Dataset
+from ikem_fast.data.formats.base import ClipFiles, Damaged, Format
+
+MAX_FILE_BYTES = 1 << 22  # the largest of the dataset has 0.5 MB
 TRAIN_VIEWS = frozenset({1, 2})
+VIEWS = frozenset({1, 2, 3})
 
 # By their numbers in the file names, which leave some out; labels count those that are there.
 ACTIONS = {
@@ -31,37 +35,81 @@ ACTIONS = {
 
 
 class ClipName(NamedTuple):
+    """The parts of a name such as a12_s10_e05_v03."""
+
     action: int
     subject: int
     episode: int
     view: int
 
     @property
-    def label(self):
+    def label(self) -> int:
+        """The clip's class."""
         return list(ACTIONS).index(self.action)
 
     @property
-    def split(self):
+    def split(self) -> str:
+        """Where the clip goes."""
         return "train" if self.view in TRAIN_VIEWS else "test"
 
 
-def parse_name(name):
-    """The `ClipName` of a file's name without `.json`, or None if it is not one."""
+def parse_name(name: str) -> ClipName | None:
+    """Parse a file's name without `.json`; None if it is not one, or of an action or view there is not."""
     match = re.fullmatch(r"a(\d\d)_s(\d\d)_e(\d\d)_v(\d\d)", name, re.ASCII)
     if not match:
         return None
     clip = ClipName(*map(int, match.groups()))
-    return clip if clip.action in ACTIONS else None
+    return clip if clip.action in ACTIONS and clip.view in VIEWS else None
 
 
-def parse_clip(content):
-    """The raw clip (3, F, 20, 1) float32 in the bytes of a file. Raises ValueError if it is not one."""
+def parse_clip(content: bytes) -> np.ndarray:
+    """Parse a file's bytes into a raw clip (3, F, 20, 1) float32. Raises ValueError if it is not one."""
     try:
-        skeletons = np.array(json.loads(content)["skeletons"], dtype=np.float32)
-    except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
+        skeletons = json.loads(content)["skeletons"]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ValueError(f"expected JSON with 'skeletons', found: {type(error).__name__}: {error}") from None
+    try:
+        numbers = set(map(type, chain.from_iterable(chain.from_iterable(skeletons))))
+        array = np.array(skeletons, dtype=np.float32)
+    except (ValueError, TypeError, OverflowError):
+        raise ValueError("expected 'skeletons' to be numbers (frames, 20, 3), found something else") from None
+    if not numbers <= {int, float} or array.ndim != 3 or array.shape[1:] != (20, 3):
+        names = " and ".join(sorted(kind.__name__ for kind in numbers))
         raise ValueError(
-            f"expected JSON with numbers 'skeletons', found: {type(error).__name__}: {error}"
-        ) from None
-    if skeletons.ndim != 3 or skeletons.shape[1:] != (20, 3):
-        raise ValueError(f"expected 'skeletons' of shape (frames, 20, 3), found {skeletons.shape}")
-    return np.ascontiguousarray(skeletons.transpose(2, 0, 1)[..., None])
+            f"expected 'skeletons' to be numbers (frames, 20, 3), found {names} of shape {array.shape}"
+        )
+    return np.ascontiguousarray(array.transpose(2, 0, 1)[..., None])
+
+
+FILES = ClipFiles(
+    suffix=".json",
+    layout="kinect-v1",
+    expected=f"a01_s01_e00_v01.json, of actions {', '.join(map(str, ACTIONS))} and views 1 … {len(VIEWS)}",
+    parse_name=parse_name,
+    parse_clip=parse_clip,
+    limit=MAX_FILE_BYTES,
+)
+
+
+def prepare_nw_ucla(
+    out: Path, skeletons: Path, workers: int | None = None, damaged: Damaged = "leave-out"
+) -> Dataset:
+    """Prepare NW-UCLA, cross-view, from one .json a clip (a01_s01_e00_v01.json …).
+
+    Args:
+        out: folder to write; an interrupted run started again goes on where it was.
+        skeletons: folder with the files or with a .zip of them (searched to its depths), or the .zip.
+        workers: processes that read files; as many as there are cores, if not given.
+        damaged: what becomes of a clip with coordinates such as NaN: left out, or interpolated over time.
+    """
+    return FILES.prepare(out, skeletons, workers, damaged, name="nw-ucla", classes=tuple(ACTIONS.values()))
+
+
+NW_UCLA = Format(
+    name="nw-ucla",
+    summary="Prepare NW-UCLA from one .json a clip.",
+    example="ikem-fast prepare nw-ucla --skeletons all_sqe --out data/nw_ucla",
+    prepare=prepare_nw_ucla,
+    detect=FILES.detect,
+    read=FILES.read,
+)

@@ -4,54 +4,36 @@ Chen, Jafari, Kehtarnavaz, "UTD-MHAD: A Multimodal Dataset for Human Action Reco
 cross-subject protocol trains on the subjects with odd numbers.
 """
 
-import io
 import re
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-LAYOUT = "utd-mhad"
-SUFFIX = "_skeleton.mat"
+from ikem_fast.data.dataset import Dataset
+from ikem_fast.data.formats.base import ClipFiles, Damaged, Format
+from ikem_fast.data.formats.matlab import read_variable
+
 MAX_FILE_BYTES = 1 << 20  # the largest of the dataset has 60 kB
 TRAIN_SUBJECTS = frozenset({1, 3, 5, 7})
 
 
 class ClipName(NamedTuple):
+    """The parts of a name such as a27_s8_t4_skeleton, each from 1."""
+
     action: int
     subject: int
     trial: int
 
     @property
-    def label(self):
+    def label(self) -> int:
+        """The clip's class."""
         return self.action - 1
 
     @property
-    def split(self):
+    def split(self) -> str:
+        """Where the clip goes."""
         return "train" if self.subject in TRAIN_SUBJECTS else "test"
-
-
-def parse_name(name):
-    """The `ClipName` of a file's name without `.mat`, or None if it is not one."""
-    match = re.fullmatch(r"a(\d{1,2})_s(\d)_t(\d)_skeleton", name, re.ASCII)
-    if not match:
-        return None
-    clip = ClipName(*map(int, match.groups()))
-    return clip if 1 <= clip.action <= len(ACTIONS) else None
-
-
-def parse_clip(content):
-    """The raw clip (3, F, 20, 1) float32 in the bytes of a file. Raises ValueError if it is not one."""
-    from scipy.io import loadmat  # imported here: only those who prepare this dataset need scipy
-
-    try:
-        entries = loadmat(io.BytesIO(content), variable_names=["d_skel"])
-    except Exception as error:  # scipy raises whatever its parser trips over
-        raise ValueError(f"expected a MATLAB file, found: {error}") from None
-    joints = entries.get("d_skel")
-    if joints is None or joints.ndim != 3 or joints.shape[:2] != (20, 3) or joints.dtype.kind not in "fiu":
-        found = "no such variable" if joints is None else f"{joints.dtype} of shape {joints.shape}"
-        raise ValueError(f"expected numbers 'd_skel' of shape (20, 3, frames), found {found}")
-    return np.ascontiguousarray(joints.transpose(1, 2, 0)[..., None], dtype=np.float32)
 
 
 ACTIONS = (
@@ -60,3 +42,56 @@ ACTIONS = (
     "baseball swing", "tennis swing", "arm curl", "tennis serve", "push", "knock", "catch",
     "pick up and throw", "jog", "walk", "sit to stand", "stand to sit", "lunge", "squat",
 )  # fmt: skip
+
+NUM_SUBJECTS = 8
+
+
+def parse_name(name: str) -> ClipName | None:
+    """Parse a file's name without `.mat`; None if it is not one, or of a subject or action there is not."""
+    match = re.fullmatch(r"a(\d{1,2})_s(\d)_t(\d)_skeleton", name, re.ASCII)
+    if not match:
+        return None
+    clip = ClipName(*map(int, match.groups()))
+    return clip if 1 <= clip.action <= len(ACTIONS) and 1 <= clip.subject <= NUM_SUBJECTS else None
+
+
+def parse_clip(content: bytes) -> np.ndarray:
+    """Parse a file's bytes into a raw clip (3, F, 20, 1) float32. Raises ValueError if it is not one."""
+    joints = read_variable(content, "d_skel")
+    if joints.ndim != 3 or joints.shape[:2] != (20, 3):
+        raise ValueError(f"expected 'd_skel' of shape (20, 3, frames), found {joints.shape}")
+    return np.ascontiguousarray(joints.transpose(1, 2, 0)[..., None], dtype=np.float32)
+
+
+FILES = ClipFiles(
+    suffix="_skeleton.mat",
+    layout="utd-mhad",
+    expected=f"a1_s1_t1_skeleton.mat, of actions 1 … {len(ACTIONS)} and subjects 1 … {NUM_SUBJECTS}",
+    parse_name=parse_name,
+    parse_clip=parse_clip,
+    limit=MAX_FILE_BYTES,
+)
+
+
+def prepare_utd_mhad(
+    out: Path, skeletons: Path, workers: int | None = None, damaged: Damaged = "leave-out"
+) -> Dataset:
+    """Prepare UTD-MHAD, cross-subject, from its skeleton files (a1_s1_t1_skeleton.mat …).
+
+    Args:
+        out: folder to write; an interrupted run started again goes on where it was.
+        skeletons: folder with the files or with a .zip of them (searched to its depths), or the .zip.
+        workers: processes that read files; as many as there are cores, if not given.
+        damaged: what becomes of a clip with coordinates such as NaN: left out, or interpolated over time.
+    """
+    return FILES.prepare(out, skeletons, workers, damaged, name="utd-mhad", classes=ACTIONS)
+
+
+UTD_MHAD = Format(
+    name="utd-mhad",
+    summary="Prepare UTD-MHAD from its .mat files.",
+    example="ikem-fast prepare utd-mhad --skeletons Skeleton.zip --out data/utd_mhad",
+    prepare=prepare_utd_mhad,
+    detect=FILES.detect,
+    read=FILES.read,
+)

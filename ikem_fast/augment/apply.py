@@ -1,0 +1,259 @@
+"""Augmentations of given parameters: nothing is drawn, and all are differentiable."""
+
+import functools
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ikem_fast.skeleton import Layout, get_layout
+
+BLUR_TAPS = 15
+
+
+def on_clips(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Have a function check that its first argument is clips before anything is drawn or computed."""
+
+    @functools.wraps(function)
+    def checked(x, *arguments, **options):
+        if x.dim() != 5 or x.shape[1] != 3:
+            hint = "; for a single clip, give x[None]" if x.dim() == 4 else ""
+            raise ValueError(f"x: expected clips (N,3,T,V,M), found shape {tuple(x.shape)}{hint}")
+        return function(x, *arguments, **options)
+
+    return checked
+
+
+def _check(name, value, *shapes, kind=None):
+    """Raise ValueError unless a parameter has one of these shapes, and a dtype where one is named."""
+    if value.shape not in shapes:
+        expected = " or ".join(str(tuple(shape)) for shape in shapes)
+        raise ValueError(f"{name}: expected shape {expected}, found {tuple(value.shape)}")
+    if kind is not None and value.dtype != kind:
+        raise ValueError(f"{name}: expected {kind}, found {value.dtype}")
+
+
+# Space
+
+
+@on_clips
+def shear(x: Tensor, matrix: Tensor) -> Tensor:
+    """Multiply the coordinates of each clip by a matrix of its own: x' = M x.
+
+    Written as products and sums, not as a matrix product, so that neither autocast nor TF32 touches it.
+
+    Args:
+        x: (N,3,T,V,M).
+        matrix: (N,3,3).
+
+    Returns:
+        (N,3,T,V,M) in the dtype of x.
+
+    Example:
+        shear(x, draw_shear(len(x), amplitude=0.5))
+    """
+    _check("matrix", matrix, (len(x), 3, 3))
+    matrix = matrix.to(x.dtype).view(len(x), 3, 3, 1, 1, 1)
+    product = matrix[:, :, 0] * x[:, None, 0]
+    for c in (1, 2):
+        product = product + matrix[:, :, c] * x[:, None, c]
+    return product
+
+
+@on_clips
+def rotate(x: Tensor, angles: Tensor) -> Tensor:
+    """Turn each clip about the x axis, then y, then z, by angles (N,3) in radians."""
+    _check("angles", angles, (len(x), 3))
+    return shear(x, rotation_matrix(angles))
+
+
+def rotation_matrix(angles: Tensor) -> Tensor:
+    """Make the matrices (N,3,3) that turn by angles (N,3), in radians, about x, then y, then z.
+
+    They are what `shear` and `derive_modalities` take.
+    """
+    if angles.dim() != 2 or angles.shape[1] != 3:
+        raise ValueError(f"angles: expected shape (N, 3), found {tuple(angles.shape)}")
+    (sx, sy, sz), (cx, cy, cz) = angles.sin().unbind(1), angles.cos().unbind(1)
+    entries = (
+        *(cy * cz, sx * sy * cz - cx * sz, cx * sy * cz + sx * sz),
+        *(cy * sz, sx * sy * sz + cx * cz, cx * sy * sz - sx * cz),
+        *(-sy, sx * cy, cx * cy),
+    )
+    return torch.stack(entries, 1).view(len(angles), 3, 3)
+
+
+@on_clips
+def scale(x: Tensor, factor: Tensor) -> Tensor:
+    """Multiply each clip by a factor: (N,), or (N,3) with one for each coordinate."""
+    _check("factor", factor, (len(x),), (len(x), 3))
+    return x * factor.to(x.dtype).view(*factor.shape, *(1,) * (5 - factor.dim()))
+
+
+@on_clips
+def flip(x: Tensor, flipped: Tensor, layout: str | Layout = "ntu-rgb+d") -> Tensor:
+    """Mirror clips left to right: the first coordinate changes its sign, and paired joints their places.
+
+    Args:
+        x: (N,3,T,V,M).
+        flipped: (N,) bool, which clips to mirror.
+        layout: name of a joint layout, or a `skeleton.Layout`, that says which joints are pairs.
+
+    Raises:
+        ValueError: the layout has no left and right, or another number of joints.
+    """
+    layout = get_layout(layout)
+    if layout.swap is None:
+        raise ValueError(f"layout: {layout.name!r} does not say which joints are left and right")
+    if x.shape[3] != layout.num_joints:
+        raise ValueError(f"x: expected {layout.num_joints} joints for {layout.name!r}, found {x.shape[3]}")
+    _check("flipped", flipped, (len(x),), kind=torch.bool)
+    mirrored = torch.cat([x[:, :, :, first:end] for first, end in _runs(layout.swap)], 3)
+    mirrored[:, 0].neg_()
+    return choose(flipped, mirrored, x)
+
+
+@on_clips
+def add_noise(x: Tensor, noise: Tensor) -> Tensor:
+    """Add noise (N,3,T,V,M) to the bodies that are there; empty bodies (all 0) stay empty."""
+    _check("noise", noise, x.shape)
+    N, _, _, V, M = x.shape
+    if not x.numel():
+        return x + noise
+    # Frames first, with the joints side by side: the reduction over V alone is slow.
+    largest = x.detach().flatten(3).flatten(1, 2).abs().amax(1).view(N, V, M).amax(1)
+    return torch.addcmul(x, noise, (largest != 0).to(noise.dtype).view(N, 1, 1, 1, M))
+
+
+@on_clips
+def mask_axes(x: Tensor, masked: Tensor) -> Tensor:
+    """Multiply coordinates by 0: masked (N,3) bool."""
+    _check("masked", masked, (len(x), 3), kind=torch.bool)
+    return x * _kept(masked, x).view(len(x), 3, 1, 1, 1)
+
+
+@on_clips
+def mask_joints(x: Tensor, masked: Tensor) -> Tensor:
+    """Multiply joints by 0 in every frame: masked (N,V) bool."""
+    N, _, _, V, M = x.shape
+    _check("masked", masked, (N, V), kind=torch.bool)
+    kept = _kept(masked, x)[:, :, None].expand(-1, -1, M).reshape(N, 1, 1, V * M)
+    return (x.flatten(3) * kept).view(x.shape)
+
+
+# Time
+
+
+@on_clips
+def temporal_crop(x: Tensor, start: Tensor, padding: int) -> Tensor:
+    """Take a window of T frames out of each clip padded on both sides by mirrored frames.
+
+    The mirror repeats the edge: the padded clip is frames padding−1 … 0, 0 … T−1, T−1 … T−padding.
+
+    Args:
+        x: (N,3,T,V,M).
+        start: (N,) integer, first frame of the window in the padded clip, in 0 … 2·padding.
+        padding: frames added on each side, 0 … T.
+
+    Returns:
+        (N,3,T,V,M).
+    """
+    T = x.shape[2]
+    _check("start", start, (len(x),))
+    if not 0 <= padding <= T:
+        raise ValueError(f"padding: expected 0 … {T}, the frames of a clip, found {padding}")
+    return _take_frames(
+        x, _mirrored(start[:, None] + torch.arange(-padding, T - padding, device=x.device), T)
+    )
+
+
+@on_clips
+def crop_resize(x: Tensor, start: Tensor, length: Tensor) -> Tensor:
+    """Stretch a window of each clip to T frames by linear interpolation (half-pixel centers).
+
+    Args:
+        x: (N,3,T,V,M).
+        start: (N,) first frame of the window, whole or not.
+        length: (N,) frames in the window, ≥ 1. Where the window goes past an end of the clip, the frame at
+            that end is held.
+
+    Returns:
+        (N,3,T,V,M).
+    """
+    N, _, T, _, _ = x.shape
+    _check("start", start, (N,))
+    _check("length", length, (N,))
+    start, length = start.to(torch.float32)[:, None], length.to(torch.float32)[:, None]
+    center = (torch.arange(T, device=x.device) + 0.5) * length / T - 0.5
+    at = (start + torch.minimum(center.clamp(min=0), length - 1)).clamp(0, max(T - 1, 0))
+    before = at.long()
+    dtype = torch.promote_types(torch.float32, x.dtype)
+    weight = (at - before).to(dtype).view(N, 1, T, 1, 1)
+    frames = (_take_frames(x, frame).to(dtype) for frame in (before, (before + 1).clamp(max=max(T - 1, 0))))
+    return torch.lerp(*frames, weight).to(x.dtype)
+
+
+@on_clips
+def reverse_time(x: Tensor, reversed_: Tensor) -> Tensor:
+    """Play clips backwards: reversed_ (N,) bool."""
+    _check("reversed_", reversed_, (len(x),), kind=torch.bool)
+    frame = torch.arange(x.shape[2], device=x.device)
+    return _take_frames(x, torch.where(reversed_[:, None], frame.flip(0), frame))
+
+
+@on_clips
+def blur(x: Tensor, sigma: Tensor) -> Tensor:
+    """Blur over time: Gaussian, 15 taps, standard deviation sigma (N,) in frames; the ends are mirrored."""
+    T = x.shape[2]
+    _check("sigma", sigma, (len(x),))
+    tap = torch.arange(BLUR_TAPS, device=x.device) - BLUR_TAPS // 2
+    weight = torch.softmax(-0.5 * (tap / sigma[:, None].clamp(min=1e-3)) ** 2, 1)
+    frame = _mirrored(tap[:, None] + torch.arange(T, device=x.device), T)
+    reaches = torch.nn.functional.one_hot(frame, T).to(weight.dtype)  # (taps,T,T): tap k at t reads frame j
+    return _mix_frames(x, torch.tensordot(weight, reaches, 1))
+
+
+@on_clips
+def mask_frames(x: Tensor, masked: Tensor) -> Tensor:
+    """Multiply whole frames by 0: masked (N,T) bool."""
+    _check("masked", masked, (len(x), x.shape[2]), kind=torch.bool)
+    return x * _kept(masked, x).view(len(x), 1, x.shape[2], 1, 1)
+
+
+@functools.lru_cache(maxsize=16)
+def _runs(joints):
+    """(first, end) of the runs of joints that stand side by side: each is copied at once."""
+    starts = [v for v, joint in enumerate(joints) if v == 0 or joints[v - 1] + 1 != joint]
+    ends = [*starts[1:], len(joints)]
+    return [(joints[start], joints[end - 1] + 1) for start, end in zip(starts, ends, strict=True)]
+
+
+def choose(chosen: Tensor, changed: Tensor, x: Tensor) -> Tensor:
+    """Take clips of `changed` where chosen (N,) is true, of `x` elsewhere; a weight of 0 or 1 is exact."""
+    return torch.lerp(x, changed, chosen.to(x.dtype).view(len(x), 1, 1, 1, 1))
+
+
+def _kept(masked, x):
+    return masked.logical_not().to(x.dtype)
+
+
+def _take_frames(x, frame):
+    """The frames (N,T) of each clip, as rows of V·M values, which copy far faster than single values."""
+    N, C, T, V, M = x.shape
+    if N == 1:
+        return x.index_select(2, frame[0])
+    row = torch.arange(0, N * C * T, T, device=x.device).view(N, C, 1) + frame[:, None]
+    return x.reshape(N * C * T, V * M).index_select(0, row.flatten()).view(N, C, frame.shape[1], V, M)
+
+
+def _mix_frames(x, weight):
+    """Frame t of clip n becomes Σ_j weight[n,t,j] x_j: weight (N,T,T)."""
+    dtype = torch.promote_types(weight.dtype, x.dtype)
+    with torch.autocast(x.device.type, enabled=False):
+        return (weight.to(dtype)[:, None] @ x.to(dtype).flatten(3)).view(x.shape).to(x.dtype)
+
+
+def _mirrored(frame, T):
+    """Frames of an endlessly mirrored clip (…, 1, 0, 0, 1, …, T−1, T−1, T−2, …) as frames of the clip."""
+    frame = frame % (2 * T)
+    return torch.where(frame < T, frame, 2 * T - 1 - frame).long()

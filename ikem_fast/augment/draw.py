@@ -1,0 +1,109 @@
+"""Parameters of augmentations, drawn from a generator: on its device, then moved to where they are wanted."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from ikem_fast.skeleton import Layout, get_layout
+
+Generator = torch.Generator | None  # None: torch's own
+Device = torch.device | str
+
+
+def draw_shear(
+    n: int, amplitude: float = 0.5, *, generator: Generator = None, device: Device = "cpu"
+) -> Tensor:
+    """Draw matrices (n,3,3) with ones on the diagonal and the rest uniform in [−amplitude, amplitude].
+
+    Source: the shear of CrosSCLR and AimCLR. `generator` may live on the CPU or on `device`.
+    """
+    matrix = draw_uniform((n, 3, 3), -amplitude, amplitude, generator=generator, device=device)
+    matrix.diagonal(dim1=1, dim2=2).fill_(1)
+    return matrix
+
+
+def draw_crop_start(n: int, frames: int, *, generator: Generator = None, device: Device = "cpu") -> Tensor:
+    """Draw starts (n,) int64 for `temporal_crop` with padding = frames // 6, uniform in 0 … 2·padding.
+
+    frames: T, the number of frames in a clip. `generator` may live on the CPU or on `device`.
+    """
+    return draw_integers(n, 2 * (frames // 6) + 1, generator=generator, device=device)
+
+
+def draw_rotation(
+    n: int, limit: float = math.pi / 6, *, generator: Generator = None, device: Device = "cpu"
+) -> Tensor:
+    """Draw angles (n,3) in radians: one axis at random turns by up to ±limit, the others stay.
+
+    Source: the rotation of AimCLR, less its tilt of one degree about the other axes.
+    """
+    axis = draw_integers(n, 3, generator=generator, device=device)
+    angle = draw_uniform((n, 1), -limit, limit, generator=generator, device=device)
+    return torch.nn.functional.one_hot(axis, 3) * angle
+
+
+def draw_chosen(
+    n: int, size: int, count: int, *, generator: Generator = None, device: Device = "cpu"
+) -> Tensor:
+    """Draw which joints or frames to mask: (n,size) bool with `count` True in each row, anywhere.
+
+    Raises ValueError if count is not in 0 … size.
+    """
+    if not 0 <= count <= size:
+        raise ValueError(f"count: expected 0 … {size}, found {count}")
+    order = draw_uniform((n, size), 0, 1, generator=generator, device=device)
+    order = order.argmin(1, keepdim=True) if count == 1 else order.argsort(1)[:, :count]
+    return torch.zeros((n, size), dtype=torch.bool, device=device).scatter_(1, order, True)
+
+
+def draw_limb(
+    n: int,
+    layout: str | Layout = "ntu-rgb+d",
+    *,
+    generator: Generator = None,
+    device: Device = "cpu",
+) -> Tensor:
+    """Draw limbs to mask: (n,V) bool, a joint at random, other than a root, with all that hangs on it.
+
+    Raises ValueError if every joint of the layout is a root.
+    """
+    layout = get_layout(layout)
+    hangs_on = torch.eye(layout.num_joints, dtype=torch.bool)
+    for v in range(layout.num_joints):
+        joint = v
+        while joint not in layout.roots:
+            hangs_on[joint, v] = True
+            joint = layout.parents[joint]
+    limbs = hangs_on[[v for v in range(layout.num_joints) if v not in layout.roots]].to(device)
+    if not len(limbs):
+        raise ValueError(f"layout: {layout.name!r} has no limbs, only roots")
+    return limbs[draw_integers(n, len(limbs), generator=generator, device=device)]
+
+
+def draw_integers(n: int, high: int, *, generator: Generator = None, device: Device = "cpu") -> Tensor:
+    """Draw integers (n,) int64, uniform in 0 … high−1."""
+    source = generator.device if generator is not None else device
+    return torch.randint(high, (n,), generator=generator, device=source).to(device, non_blocking=True)
+
+
+def draw_uniform(
+    size: tuple[int, ...],
+    low: float,
+    high: float,
+    *,
+    generator: Generator = None,
+    device: Device = "cpu",
+) -> Tensor:
+    """Draw float32 numbers of a size, uniform in [low, high), where the generator lives; move them."""
+    source = generator.device if generator is not None else device
+    drawn = torch.rand(size, generator=generator, device=source)
+    if (low, high) != (0, 1):
+        drawn = drawn.mul_(high - low).add_(low)
+    return drawn.to(device, non_blocking=True)
+
+
+def draw_normal(size: tuple[int, ...], *, generator: Generator = None, device: Device = "cpu") -> Tensor:
+    """Draw float32 numbers of a size, standard normal."""
+    source = generator.device if generator is not None else device
+    return torch.randn(size, generator=generator, device=source).to(device, non_blocking=True)

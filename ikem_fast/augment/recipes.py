@@ -1,0 +1,153 @@
+"""Augmentations that draw their parameters: steps of `Compose`, which chains them into a recipe.
+
+Each takes clips and a generator, and options with a default.
+"""
+
+import math
+from collections.abc import Callable
+
+from torch import Tensor
+
+from ikem_fast.augment.apply import (
+    add_noise,
+    blur,
+    choose,
+    crop_resize,
+    flip,
+    mask_axes,
+    mask_frames,
+    mask_joints,
+    on_clips,
+    reverse_time,
+    rotate,
+    scale,
+    shear,
+    temporal_crop,
+)
+from ikem_fast.augment.draw import (
+    Generator,
+    draw_chosen,
+    draw_crop_start,
+    draw_limb,
+    draw_normal,
+    draw_rotation,
+    draw_shear,
+    draw_uniform,
+)
+from ikem_fast.skeleton import Layout
+
+Step = Callable[[Tensor, Generator], Tensor]  # of a recipe
+
+
+@on_clips
+def random_shear(x: Tensor, generator: Generator = None, *, amplitude: float = 0.5) -> Tensor:
+    """Shear with off-diagonals in [−amplitude, amplitude]."""
+    return shear(x, draw_shear(len(x), amplitude, generator=generator, device=x.device))
+
+
+@on_clips
+def random_rotation(x: Tensor, generator: Generator = None, *, limit: float = math.pi / 6) -> Tensor:
+    """Turn about one axis at random by up to ±limit, in radians."""
+    return rotate(x, draw_rotation(len(x), limit, generator=generator, device=x.device))
+
+
+@on_clips
+def random_scale(x: Tensor, generator: Generator = None, *, low: float = 0.8, high: float = 1.2) -> Tensor:
+    """Scale by a factor in [low, high)."""
+    return scale(x, draw_uniform((len(x),), low, high, generator=generator, device=x.device))
+
+
+@on_clips
+def random_flip(x: Tensor, generator: Generator = None, *, layout: str | Layout = "ntu-rgb+d") -> Tensor:
+    """Mirror left to right, or not, with even chances."""
+    return flip(x, _draw_bool(x, 0.5, generator), layout)
+
+
+@on_clips
+def random_noise(x: Tensor, generator: Generator = None, *, std: float = 0.01) -> Tensor:
+    """Add Gaussian noise of standard deviation `std`, in the unit of the coordinates."""
+    return add_noise(x, draw_normal(x.shape, generator=generator, device=x.device).mul_(std).to(x.dtype))
+
+
+@on_clips
+def random_axis_mask(x: Tensor, generator: Generator = None) -> Tensor:
+    """Mask one coordinate of each clip."""
+    return mask_axes(x, draw_chosen(len(x), 3, 1, generator=generator, device=x.device))
+
+
+@on_clips
+def random_joint_mask(x: Tensor, generator: Generator = None, *, count: int = 5) -> Tensor:
+    """Mask `count` joints of each clip."""
+    return mask_joints(x, draw_chosen(len(x), x.shape[3], count, generator=generator, device=x.device))
+
+
+@on_clips
+def random_limb_mask(x: Tensor, generator: Generator = None, *, layout: str | Layout = "ntu-rgb+d") -> Tensor:
+    """Mask a joint of each clip and all that hangs on it."""
+    return mask_joints(x, draw_limb(len(x), layout, generator=generator, device=x.device))
+
+
+@on_clips
+def random_temporal_crop(x: Tensor, generator: Generator = None) -> Tensor:
+    """Crop with the padding of CrosSCLR and AimCLR, a sixth of the clip."""
+    start = draw_crop_start(len(x), x.shape[2], generator=generator, device=x.device)
+    return temporal_crop(x, start, padding=x.shape[2] // 6)
+
+
+@on_clips
+def random_crop_resize(x: Tensor, generator: Generator = None, *, shortest: float = 0.5) -> Tensor:
+    """Stretch a window of between `shortest` and all of the clip's frames, anywhere in it."""
+    T = x.shape[2]
+    uniform = draw_uniform((2, len(x)), 0, 1, generator=generator, device=x.device)
+    length = (T * (shortest + (1 - shortest) * uniform[0])).clamp(1, T)
+    return crop_resize(x, (T - length) * uniform[1], length)
+
+
+@on_clips
+def random_time_reversal(x: Tensor, generator: Generator = None) -> Tensor:
+    """Play backwards, or not, with even chances."""
+    return reverse_time(x, _draw_bool(x, 0.5, generator))
+
+
+@on_clips
+def random_blur(x: Tensor, generator: Generator = None, *, low: float = 0.1, high: float = 2.0) -> Tensor:
+    """Blur over time with a standard deviation in [low, high) frames. Source: AimCLR."""
+    return blur(x, draw_uniform((len(x),), low, high, generator=generator, device=x.device))
+
+
+@on_clips
+def random_frame_mask(x: Tensor, generator: Generator = None, *, count: int = 5) -> Tensor:
+    """Mask `count` frames of each clip."""
+    return mask_frames(x, draw_chosen(len(x), x.shape[2], count, generator=generator, device=x.device))
+
+
+class Compose:
+    """Apply steps one after the other, each to a clip at random with its own probability.
+
+    steps: functions of (clips, generator), as the `random_*` above, or pairs (function, probability).
+
+    >>> recipe = Compose(random_shear, (functools.partial(random_noise, std=0.02), 0.5))
+    >>> view = recipe(x, generator=torch.Generator().manual_seed(0))
+    """
+
+    def __init__(self, *steps: Step | tuple[Step, float]):
+        self.steps = [step if isinstance(step, tuple) else (step, 1.0) for step in steps]
+        for step, probability in self.steps:
+            if not callable(step) or not 0 <= probability <= 1:
+                raise ValueError(
+                    "steps: expected functions, or pairs (function, probability in 0 … 1), "
+                    f"found {(step, probability)}"
+                )
+
+    def __call__(self, x: Tensor, generator: Generator = None) -> Tensor:
+        """Augment clips (N,3,T,V,M); without a generator, parameters come from torch's own."""
+        for step, probability in self.steps:
+            changed = step(x, generator)
+            if probability < 1:
+                changed = choose(_draw_bool(x, probability, generator), changed, x)
+            x = changed
+        return x
+
+
+def _draw_bool(x, probability, generator):
+    return draw_uniform((len(x),), 0, 1, generator=generator, device=x.device) < probability

@@ -1,0 +1,120 @@
+"""What a format is, and what formats of one clip a file share.
+
+To add one: a file beside this one that makes a `Format`, a line in the table of `formats`, a test.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+
+from ikem_fast.data.dataset import Dataset
+from ikem_fast.data.pipeline import PlannedClip, prepare_files
+from ikem_fast.data.preprocess import Skipped
+from ikem_fast.data.sources import SourceFile, find_files
+from ikem_fast.errors import InputError
+
+Damaged = Literal["leave-out", "interpolate"]  # what becomes of a clip with coordinates such as NaN
+
+
+@dataclass(frozen=True)
+class Format:
+    """A form that clips come in.
+
+    name: as the command line has it, `ikem-fast prepare NAME`.
+    summary, example: of that command, for its help.
+    prepare: prepares a dataset; its parameters (the folder `out` first), their annotations and its docstring
+        are the command's options.
+    detect: says whether a file, a folder or an archive holds clips of this format, by their names.
+    read: yields the raw clips (3, F, V, M) of one file, or raises InputError; None where there are no files.
+    """
+
+    name: str
+    summary: str
+    example: str
+    prepare: Callable[..., Dataset]
+    detect: Callable[[Path], bool]
+    read: Callable[[Path], Iterator[np.ndarray]] | None = None
+
+
+class ClipName(Protocol):
+    """What the name of a clip's file says."""
+
+    @property
+    def label(self) -> int:
+        """The clip's class, from 0."""
+
+    @property
+    def split(self) -> str:
+        """Where the clip goes: train or test."""
+
+
+class ClipFiles(NamedTuple):
+    """One clip of one body a file, whose name says split and label.
+
+    expected: what a name has to be, for messages.
+    parse_name: the `ClipName` of a file's stem, or None if it is not one.
+    parse_clip: from a file's bytes to a raw clip; raises ValueError.
+    limit: bytes above which a file is left out.
+    """
+
+    suffix: str
+    layout: str
+    expected: str
+    parse_name: Callable[[str], ClipName | None]
+    parse_clip: Callable[[bytes], np.ndarray]
+    limit: int
+
+    def detect(self, path: Path) -> bool:
+        """Say whether a file, or any below a folder, is named like one of these."""
+        try:
+            return any(self.parse_name(file.stem) for file in find_files(path, self.suffix))
+        except InputError:
+            return False
+
+    def read(self, path: Path) -> Iterator[np.ndarray]:
+        """Yield the raw clip of a file. Raises InputError naming it if it is not one."""
+        try:
+            yield self.parse_clip(SourceFile(Path(path)).read(self.limit))
+        except ValueError as error:
+            raise InputError(f"{path}: {Skipped.of(error).reason}") from None
+
+    def plan(self, file: SourceFile) -> PlannedClip:
+        """Plan the clip of a file by its name."""
+        clip = self.parse_name(file.stem)
+        if clip is None:
+            return PlannedClip(str(file), skip=Skipped(f"expected a name such as {self.expected}"))
+        return PlannedClip(file.stem, clip.split, clip.label)
+
+    def prepare(
+        self,
+        out: Path,
+        skeletons: Path,
+        workers: int | None,
+        damaged: Damaged,
+        *,
+        name: str,
+        classes: tuple[str, ...],
+    ) -> Dataset:
+        """Prepare a dataset of the files below `skeletons`."""
+        return prepare_files(
+            find_files(skeletons, self.suffix),
+            self.plan,
+            self.parse_clip,
+            limit=self.limit,
+            workers=workers,
+            out=out,
+            name=name,
+            layout=self.layout,
+            classes=classes,
+            num_bodies=1,
+            prepared={"from": name, **prepared_with(damaged)},
+            repair=damaged == "interpolate",
+        )
+
+
+def prepared_with(damaged: Damaged) -> dict[str, str]:
+    """Describe what became of damaged clips; what was prepared before there was a choice says nothing."""
+    return {} if damaged == "leave-out" else {"damaged": damaged}

@@ -1,0 +1,109 @@
+"""What is said at the end of a preparation: the clips of each split, and warnings about what may be wrong.
+
+Every warning is a line of `warnings_about`, whatever it is about, so that each is said once and tests see it.
+"""
+
+import sys
+
+import numpy as np
+
+from ikem_fast.data.dataset import DESCRIPTION, Dataset
+from ikem_fast.data.preprocess import Skipped
+from ikem_fast.errors import InputError, printable
+
+IN_SKIP_LIST = Skipped("in the skip list")
+MOST_LEFT_OUT = 0.5  # of the clips: where more are unusable, preparing them is not a success
+LISTED = 20  # clips left out that are printed; the rest are in the description
+EXAMPLES = 3
+MEASURED = 200  # clips whose size is measured
+BODY_REACH = (0.05, 20.0)  # metres, from the root to the farthest joint: about 1, wherever the root is
+
+
+def left_out(dataset: Dataset) -> list[tuple[str, str]]:
+    """List (name, reason) of the clips left out as unusable: all but those of the user's own skip list."""
+    return [(name, reason) for name, reason in dataset.skipped if reason != IN_SKIP_LIST.reason]
+
+
+def report(dataset: Dataset) -> None:
+    """Print the clips of each split and those left out, then each warning, on stderr."""
+    counts = ", ".join(f"{len(split)} {name}" for name, split in dataset.splits.items())
+    print(f"{dataset.folder}: {counts} clips of {len(dataset.classes)} classes")
+    unusable = left_out(dataset)
+    if len(unusable) < len(dataset.skipped):
+        print(f"left out as listed: {len(dataset.skipped) - len(unusable)}")
+    if unusable:
+        print(f"left out as unusable: {len(unusable)}")
+    for name, reason in unusable[:LISTED]:
+        print(f"  {printable(name)}: {printable(reason)}")
+    if len(unusable) > LISTED:
+        print(f"  … and {len(unusable) - LISTED} more, listed in {dataset.folder / DESCRIPTION}")
+    for warning in warnings_about(dataset):
+        print(f"warning: {warning}", file=sys.stderr)
+
+
+def check_share(dataset: Dataset) -> None:
+    """Raise InputError if most clips were left out as unusable; the folder is whole all the same."""
+    unusable, usable = len(left_out(dataset)), sum(map(len, dataset.splits.values()))
+    if unusable > MOST_LEFT_OUT * (unusable + usable):
+        raise InputError(
+            f"{dataset.folder}: expected at least {1 - MOST_LEFT_OUT:.0%} of the clips to be usable, found "
+            f"{usable} of {unusable + usable}; the folder holds those, but look at the reasons first"
+        )
+
+
+def warnings_about(dataset: Dataset) -> list[str]:
+    """List what a prepared dataset should be looked at for, each with what was found."""
+    warnings = []
+    unusable, usable = left_out(dataset), sum(map(len, dataset.splits.values()))
+    if unusable:
+        warnings.append(
+            f"{len(unusable)} of {len(unusable) + usable} clips were left out, such as "
+            + _examples([f"{printable(name)} ({printable(reason)})" for name, reason in unusable])
+        )
+    empty = [name for name, split in dataset.splits.items() if not len(split)]
+    if empty:
+        warnings.append(f"there is no clip in {' and '.join(empty)}")
+    labels = np.unique(np.concatenate([split.labels for split in dataset.splits.values()]))
+    missing = [name for label, name in enumerate(dataset.classes) if label not in labels]
+    if missing:
+        warnings.append(
+            f"{len(missing)} of {len(dataset.classes)} classes have no clip: {_examples(missing)}; labels "
+            f"are kept as they are and count from 0, and those found are {_ranges(labels.tolist())}"
+        )
+    reach = median_reach(dataset)
+    if not BODY_REACH[0] <= reach <= BODY_REACH[1]:
+        warnings.append(
+            f"the farthest joint lies {reach:.4g} from the root (median over clips), expected about 1, in "
+            "metres; coordinates in pixels or millimetres are kept as they are, but the noise of "
+            "augmentations and models trained in metres do not fit them"
+        )
+    return warnings
+
+
+def median_reach(dataset: Dataset) -> float:
+    """Measure how far joints lie from the root: the median, over clips spread evenly, of the largest."""
+    splits = [split for split in dataset.splits.values() if len(split)]
+    share = -(-MEASURED // max(len(splits), 1))
+    reaches = [
+        float(np.abs(split.clips[index]).max())
+        for split in splits
+        for index in np.unique(np.linspace(0, len(split) - 1, share).astype(int))
+    ]
+    return float(np.median(reaches)) if reaches else 1.0
+
+
+def _examples(items):
+    rest = len(items) - EXAMPLES
+    return ", ".join(items[:EXAMPLES]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _ranges(numbers):
+    """[1, 2, 3, 7] as "1 … 3, 7"."""
+    ranges = []
+    for number in numbers:
+        if ranges and ranges[-1][1] == number - 1:
+            ranges[-1][1] = number
+        else:
+            ranges.append([number, number])
+    shown = [str(first) if first == last else f"{first} … {last}" for first, last in ranges]
+    return ", ".join(shown[:20]) + (" and more" if len(shown) > 20 else "")

@@ -1,0 +1,305 @@
+"""Writing a prepared-dataset folder a clip at a time, in memory that does not grow with the dataset.
+
+It is written beside its final name; an interrupted preparation goes on where it was. `dataset` says what is
+in the folder.
+"""
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ikem_fast.data.dataset import (
+    DESCRIPTION,
+    FORMAT,
+    MAX_CLASSES,
+    VERSION,
+    Dataset,
+    is_count,
+    is_pairs,
+    open_dataset,
+    read_description,
+    read_json,
+)
+from ikem_fast.errors import InputError, printable
+from ikem_fast.files import SUFFIX, write_text
+from ikem_fast.skeleton import get_layout
+
+PROGRESS = "progress.json"
+CHECKPOINT_EVERY = 512  # sources between two states that an interrupted preparation can go on from
+
+
+class _NpyAppender:
+    """Append rows to an .npy file; its header, whose size is the same for any row count, is written last."""
+
+    def __init__(self, path, dtype, row_shape, rows):
+        """rows: how many of those in the file to keep; what follows them is cut off."""
+        self.path, self.dtype, self.row_shape = path, np.dtype(dtype), row_shape
+        if path.is_symlink():
+            raise InputError(f"{path}: expected an array of this folder, found a link; delete {path.parent}")
+        self.file = path.open("r+b" if path.exists() else "w+b")
+        size = len(self._header(0)) + rows * self.dtype.itemsize * int(np.prod(row_shape))
+        if rows and path.stat().st_size < size:
+            raise InputError(
+                f"{path}: expected {rows} rows from an interrupted preparation, found it cut short; "
+                f"delete {path.parent} and prepare anew"
+            )
+        self.file.truncate(size)
+        self.file.seek(size)
+
+    def _header(self, rows):
+        header = io.BytesIO()
+        fields = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False,
+                  "shape": (rows, *self.row_shape)}  # fmt: skip
+        np.lib.format.write_array_header_1_0(header, fields)
+        return header.getvalue()
+
+    def append(self, row):
+        self.file.write(np.asarray(row, dtype=self.dtype).tobytes())
+
+    def sync(self):
+        self.file.flush()
+        os.fsync(self.file.fileno())
+
+    def write_header(self, rows):
+        self.file.seek(0)
+        self.file.write(self._header(rows))
+        self.file.seek(0, os.SEEK_END)
+
+
+class DatasetWriter:
+    """Write a dataset folder from sources (files, as a rule) handled in a fixed order.
+
+    Every source either adds a clip or is skipped; `done` is how many an interrupted earlier run handled, and
+    this one goes on from there. Clip names may have `name_length` characters. Use as a context manager:
+
+        with DatasetWriter(folder, ..., sources=names, name_length=20) as writer:
+            for name in names[writer.done:]:
+                writer.add("train", clip, frames, label, name)   # or writer.skip(name, reason)
+            dataset = writer.finish()
+
+    The clips go to `<folder>.partial`, renamed to `folder` by `finish`. A folder that is complete already,
+    with the same settings and sources, is left as it is (`complete` is True). Raises InputError if `folder`
+    or `<folder>.partial` is anything else: other settings, other sources, or not a dataset.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        name: str,
+        layout: str,
+        classes: Iterable[str],
+        num_frames: int,
+        num_bodies: int,
+        prepared: Mapping[str, object],
+        sources: Iterable[str],
+        name_length: int,
+        splits: Iterable[str] = ("train", "test"),
+    ):
+        self.folder = Path(os.path.abspath(folder))
+        self.partial = self.folder.with_name(self.folder.name + ".partial")
+        sources = list(sources)
+        self._num_sources = len(sources)
+        self._description = {
+            "format": FORMAT, "version": VERSION, "name": name, "layout": get_layout(layout).name,
+            "classes": list(classes), "frames": num_frames, "bodies": num_bodies,
+            "splits": dict.fromkeys(splits, 0), "prepared": dict(prepared), "skipped": [],
+        }  # fmt: skip
+        identity = json.dumps([self._description, sources], sort_keys=True)
+        self._description["fingerprint"] = hashlib.sha256(identity.encode()).hexdigest()
+        if len(self._description["classes"]) > MAX_CLASSES:
+            raise InputError(
+                f"classes: expected at most {MAX_CLASSES}, found {len(self._description['classes'])}"
+            )
+        self._name_dtype = f"U{max(name_length, 1)}"
+        self._lock = None
+        self._arrays = {}
+        self.done = 0
+        self.complete = self._is_complete()
+        if self.complete:
+            self.done = self._num_sources
+            return
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+
+    def _is_complete(self):
+        if not self.folder.exists() or (self.folder.is_dir() and not any(self.folder.iterdir())):
+            return False
+        if not (self.folder / DESCRIPTION).is_file():
+            raise InputError(
+                f"{self.folder}: expected a new folder to prepare into, found something else there; "
+                "choose another one or move it away"
+            )
+        if read_description(self.folder)["fingerprint"] != self._description["fingerprint"]:
+            raise InputError(
+                f"{self.folder}: expected a new folder to prepare into, found a dataset prepared "
+                "from other files or with other settings; choose another one or delete it"
+            )
+        (self.folder / PROGRESS).unlink(missing_ok=True)  # left there if the last run ended on its last step
+        return True
+
+    def _start(self):
+        """Create the partial folder, or take up the one that an interrupted run left."""
+        self.partial.mkdir(parents=True, exist_ok=True)
+        self._lock = _lock_folder(self.partial)
+        progress = self.partial / PROGRESS
+        if progress.is_file():
+            state = read_json(progress)
+            if state.get("fingerprint") != self._description["fingerprint"]:
+                raise InputError(
+                    f"{self.partial}: expected nothing or an interrupted preparation of the same files with "
+                    "the same settings, found another one; delete it or choose another folder"
+                )
+            self._take_up(state)
+        elif any(path.name != PROGRESS + SUFFIX for path in self.partial.iterdir()):
+            raise InputError(
+                f"{self.partial}: expected nothing or an interrupted preparation, found something else; "
+                "move it away"
+            )
+        row = (3, self._description["frames"], get_layout(self._description["layout"]).num_joints,
+               self._description["bodies"])  # fmt: skip
+        parts = {"clips": (np.float32, row), "frames": (np.int32, ()), "labels": (np.int64, ()),
+                 "names": (self._name_dtype, ())}  # fmt: skip
+        if not self.done:
+            self._checkpoint()  # marks the folder as ours before anything else is in it
+        for split, rows in self._description["splits"].items():
+            self._arrays[split] = {
+                part: _NpyAppender(self.partial / f"{split}_{part}.npy", dtype, row_shape, rows)
+                for part, (dtype, row_shape) in parts.items()
+            }
+
+    def _take_up(self, state):
+        """Go on from the state of an interrupted run, if it can be one: its splits become names of files."""
+        done, splits, skipped = state.get("done"), state.get("splits"), state.get("skipped")
+        if not (
+            is_count(done, 0)
+            and done <= self._num_sources
+            and isinstance(splits, dict)
+            and splits.keys() == self._description["splits"].keys()
+            and all(is_count(rows, 0) for rows in splits.values())
+            and is_pairs(skipped)
+            and done == sum(splits.values()) + len(skipped)
+        ):
+            raise InputError(
+                f"{self.partial / PROGRESS}: expected the state of an interrupted preparation of "
+                f"{self._num_sources} sources into {', '.join(self._description['splits'])}, found "
+                f"done {printable(repr(done), 40)}, splits {printable(repr(splits), 100)}; "
+                f"delete {self.partial} and prepare anew"
+            )
+        self.done = done
+        self._description["splits"], self._description["skipped"] = splits, skipped
+
+    @property
+    def num_clips(self) -> int:
+        """Clips added so far, by earlier runs too."""
+        return sum(self._description["splits"].values())
+
+    @property
+    def skipped(self) -> tuple[tuple[str, str], ...]:
+        """(name, reason) of every source skipped so far, by earlier runs too."""
+        return tuple((name, reason) for name, reason in self._description["skipped"])
+
+    def add(self, split: str, clip: np.ndarray, frames: int, label: int, name: str) -> None:
+        """Add the clip of the next source: (3, T, V, M), its true frame count, its class.
+
+        Raises ValueError if the shape is another or the name too long.
+        """
+        expected = self._arrays[split]["clips"].row_shape
+        if np.shape(clip) != expected:
+            raise ValueError(f"clip {name}: expected shape {expected}, found {np.shape(clip)}")
+        if len(name) > int(self._name_dtype[1:]):
+            raise ValueError(f"clip {name}: expected a name of at most {self._name_dtype[1:]} characters")
+        for part, value in (("clips", clip), ("frames", frames), ("labels", label), ("names", name)):
+            self._arrays[split][part].append(value)
+        self._description["splits"][split] += 1
+        self._advance()
+
+    def skip(self, name: str, reason: str) -> None:
+        """Pass over the next source, which gave no clip, for this reason."""
+        self._description["skipped"].append([name, reason])
+        self._advance()
+
+    def _advance(self):
+        self.done += 1
+        if self.done % CHECKPOINT_EVERY == 0:
+            self._checkpoint()
+
+    def _checkpoint(self):
+        """Everything so far is on disk before the state that refers to it is."""
+        for arrays in self._arrays.values():
+            for array in arrays.values():
+                array.sync()
+        state = {"fingerprint": self._description["fingerprint"], "done": self.done,
+                 "splits": self._description["splits"], "skipped": self._description["skipped"]}  # fmt: skip
+        _write_json(self.partial / PROGRESS, state)
+
+    def finish(self) -> Dataset:
+        """Give the folder its final name, now that all sources are handled, and return it opened.
+
+        Raises RuntimeError if some are not.
+        """
+        if self.done != self._num_sources:
+            raise RuntimeError(f"{self.done} of {self._num_sources} sources were added or skipped")
+        if not self.complete:
+            for split, arrays in self._arrays.items():
+                for array in arrays.values():
+                    array.write_header(self._description["splits"][split])
+            self._checkpoint()
+            _write_json(self.partial / DESCRIPTION, self._description)
+            self.close()
+            self.partial.rename(self.folder)
+            (self.folder / PROGRESS).unlink()
+            self.complete = True
+        return open_dataset(self.folder)
+
+    def discard(self) -> None:
+        """Delete the partial folder, which nothing is to be made of."""
+        for arrays in self._arrays.values():
+            for array in arrays.values():
+                array.path.unlink()
+        (self.partial / PROGRESS).unlink()
+        self.close()
+        self.partial.rmdir()
+
+    def close(self) -> None:
+        """Let go of the files; what was not finished stays, to be gone on with."""
+        for arrays in self._arrays.values():
+            for array in arrays.values():
+                array.file.close()
+        self._arrays = {}
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> "DatasetWriter":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._arrays:
+            self._checkpoint()  # an interrupted run can go on from the very clip it was at
+        self.close()
+
+
+def _write_json(path, content):
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def _lock_folder(folder):
+    """A descriptor that keeps other processes from preparing into the same folder while it is open."""
+    import fcntl  # POSIX alone has it, and reading datasets works elsewhere too
+
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise InputError(f"{folder}: another run is preparing this folder; wait for it to end") from None
+    return descriptor
