@@ -251,6 +251,15 @@ def test_options_win_over_the_configuration_wherever_it_stands(place, tmp_path):
     assert (parsed["model"].queue_size, parsed["model"].topk, parsed["model"].hidden_dim) == (99, 2, 256)
 
 
+def test_former_names_of_the_models_settings_still_count(tmp_path):
+    """`initialisation` is what version 1 called it."""
+    path = tmp_path / "mine.yaml"
+    path.write_text("pretrain: {model: {initialisation: published}}")
+    for words in (f"--config {path}", "--model.initialisation published", "--model.initialisation=published"):
+        parsed = parse(all_commands()["pretrain"], ["--data", "d", "--out", "o", *words.split()])
+        assert "published" in vars(parsed["model"]).values()
+
+
 def test_of_two_configurations_the_later_wins(tmp_path):
     for name, lr in (("a", 0.5), ("b", 0.25)):
         (tmp_path / f"{name}.yaml").write_text(f"pretrain: {{lr: {lr}}}")

@@ -2,13 +2,14 @@
 
 import json
 import re
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from ikem_fast.cli.commands import Command, all_commands
 from ikem_fast.configs import load_yaml, read_section, shipped_configs
 from ikem_fast.errors import InputError, printable
+from ikem_fast.nn.config import upgraded
 
 
 def parse(command: Command, words: list[str]) -> dict[str, Any]:
@@ -59,8 +60,10 @@ def _parser(command):
         @staticmethod
         def apply_config(parser, cfg, dest, value):
             section = read_section(value, command.section, sorted(sections))
+            if isinstance(section.get("model"), dict):
+                section["model"] = upgraded(section["model"])
             parser.where = f"{value}: {command.section}"
-            _refuse_unknown(parser.where, section, command)
+            _refuse_unknown(parser.where, section, command.settings)
             ActionConfigFile.apply_config(parser, cfg, dest, json.dumps(section))
             parser.where = command.name
 
@@ -94,22 +97,20 @@ def _groups(settings, prefix=""):
             yield from _groups(kind, f"{prefix}{name}.")
 
 
-def _refuse_unknown(where, settings, command):
-    """Raise InputError for a name in a section that is no setting, or a group of settings that is none."""
-    known = [entry.name for entry in fields(command.settings)]
-    for name in settings:
+def _refuse_unknown(where, given, settings):
+    """Raise InputError for a name in a file that is no setting, or a group of settings that is none."""
+    known = get_type_hints(settings)
+    for name, value in given.items():
         if name not in known:
             raise InputError(f"{where}: expected settings out of {', '.join(known)}, found {name!r}")
-    for group in _groups(command.settings):
-        value = settings
-        for name in group.split("."):
-            value = value.get(name, {})
+        if is_dataclass(known[name]):
             if not isinstance(value, dict):
-                raise InputError(f"{where}: {group}: expected settings, found {value!r}")
+                raise InputError(f"{where}: {name}: expected settings, found {value!r}")
+            _refuse_unknown(f"{where}: {name}", value, known[name])
 
 
 def _spelled(words, command):
-    """`--skip-list` is `--skip_list`, and `--resume` alone means `--resume true`."""
+    """`--skip-list` is `--skip_list`, former names are present ones, `--resume` alone is `--resume true`."""
     hints = get_type_hints(command.settings or command.run)
     flags = {f"--{name}" for name, kind in hints.items() if kind is bool}
     groups = {f"--{name}" for name in _groups(command.settings or command.run)}
@@ -130,7 +131,10 @@ def _underscored(word):
     if not word.startswith("--"):
         return word
     name, equals, value = word[2:].partition("=")
-    return f"--{name.replace('-', '_')}{equals}{value}"
+    name = name.replace("-", "_")
+    if name.startswith("model."):
+        (name,) = (f"model.{present}" for present in upgraded({name.removeprefix("model."): value}))
+    return f"--{name}{equals}{value}"
 
 
 def _ordered(words):
