@@ -59,9 +59,7 @@ def _prepare():
     """A command for each format."""
     from ikem_fast.data.formats import FORMATS
 
-    return [
-        Command(f"prepare {one.name}", one.summary, one.example, one.prepare) for one in FORMATS.values()
-    ]
+    return [Command(f"prepare {one.name}", one.summary, one.example, one.prepare) for one in FORMATS.values()]
 
 
 def _train():
