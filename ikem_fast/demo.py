@@ -1,27 +1,32 @@
 """The whole way on simulated people: prepare, pretrain, distil, evaluate, and one table of what came out."""
 
 from pathlib import Path
+from typing import Annotated
 
 from ikem_fast.configs import read_section
 from ikem_fast.data.formats.synthetic import prepare_synthetic
-from ikem_fast.evaluate.linear import PICTURE, RESULTS, LinearConfig, evaluate_linear
-from ikem_fast.evaluate.report import set_label
-from ikem_fast.nn.config import ModelConfig
-from ikem_fast.train.config import DistillConfig, PretrainConfig
-from ikem_fast.train.distill import distill
+from ikem_fast.evaluate import PROTOCOLS, LinearConfig, evaluate_linear
+from ikem_fast.evaluate.render import set_label
+from ikem_fast.runtime.checkpoint import NAME
+from ikem_fast.settings import Allowed, checked
+from ikem_fast.train import DistillConfig, ModelConfig, PretrainConfig, distill, pretrain
 from ikem_fast.train.log import METRICS
-from ikem_fast.train.pretrain import pretrain
 
 CLEARLY = 5.0  # percentage points by which training must beat random weights
 
 
-def demo(out: Path = Path("runs/demo"), seed: int = 0, device: str = "auto") -> int:
+@checked
+def demo(
+    out: Path = Path("runs/demo"),
+    seed: Annotated[int, Allowed(least=0, most=2**63 - 1)] = 0,
+    device: str = "auto",
+) -> int:
     """Show on simulated people that training works. Started again, it goes on where it was.
 
     Args:
-        out: folder for everything.
-        seed: of the people, the weights and the training.
-        device: cpu, cuda, cuda:1, …; auto takes a GPU where there is one.
+        out: Folder for everything.
+        seed: What the people, the weights and the training are drawn from.
+        device: Where to compute: cpu, cuda, cuda:1, …; auto takes a GPU where there is one.
 
     Returns:
         Exit status: 0, or 1 if training did not clearly beat random weights.
@@ -37,7 +42,7 @@ def demo(out: Path = Path("runs/demo"), seed: int = 0, device: str = "auto") -> 
 
     console.rule("2. pretrain: contrast, then exchange between modalities")
     settings = section("pretrain")
-    model = ModelConfig(**settings.pop("model"))
+    model = ModelConfig.of(settings.pop("model"))
     teacher = pretrain(PretrainConfig(out=out / "teacher", model=model, resume=True, **settings, **common))
 
     console.rule("3. distil six modalities into three")
@@ -47,7 +52,7 @@ def demo(out: Path = Path("runs/demo"), seed: int = 0, device: str = "auto") -> 
 
     console.rule("4. evaluate")
     runs = {"untrained": (teacher, True), "trained": (teacher, False), "student": (student, False)}
-    reports = {
+    results = {
         name: evaluate_linear(
             LinearConfig(
                 checkpoint=checkpoint,
@@ -60,16 +65,19 @@ def demo(out: Path = Path("runs/demo"), seed: int = 0, device: str = "auto") -> 
         for name, (checkpoint, untrained) in runs.items()
     }
     accuracy = {
-        name: {modalities: result["top1"] for modalities, result in report["sets"].items()}
-        for name, report in reports.items()
+        name: {modalities: result.top1 for modalities, result in found.sets.items()}
+        for name, found in results.items()
     }
-    console.print(_table(accuracy, reports["trained"]["clips"]["test"]))
+    console.print(_table(accuracy, results["trained"].clips["test"]))
+    for name, found in results.items():
+        for warning in found.warnings:
+            console.print(f"{name}: the probe of {warning}", style="red", highlight=False)
 
     console.print("left behind:")
     for path in (
         data,
-        *(out / run / name for run in ("teacher", "student") for name in ("checkpoint.pt", METRICS)),
-        *(out / f"linear_{name}" / file for name in runs for file in (RESULTS, PICTURE)),
+        *(out / run / name for run in ("teacher", "student") for name in (NAME, METRICS)),
+        *(out / f"linear_{name}" / file for name in runs for file in PROTOCOLS["linear"].files),
     ):
         console.print(f"  {path}", highlight=False)
     return _verdict(accuracy, console)

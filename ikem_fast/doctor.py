@@ -6,18 +6,21 @@ from importlib import import_module, metadata
 import torch
 
 import ikem_fast
+from ikem_fast.errors import printable
+from ikem_fast.ops._support import YES, Support
 
 
 def doctor() -> None:
     """Print versions, devices, and for each fused part whether it is active or why not."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     console = Console()
     for title, rows in (("versions", _versions()), ("devices", _devices()), ("fused ops", _fused())):
         table = Table(title=title, show_header=False, title_justify="left", min_width=40)
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*map(Text, row))
         console.print(table)
 
 
@@ -48,33 +51,38 @@ def _devices():
 
 
 def _fused():
-    from ikem_fast.ops import _library
+    from ikem_fast.ops._library import support_on
 
-    status = _library.status()
+    cpu, gpu = (_said(support_on(device), "plain torch in their place") for device in ("cpu", "cuda"))
+    triton = _importable("ikem_fast.ops.bank.triton")
+    reader = _importable("ikem_fast._skeleton_io")
     return [
-        ("derive_modalities, preprocess_clips on the CPU", status["cpu"]),
-        ("derive_modalities, preprocess_clips on a GPU", status["cuda"]),
-        ("blocks of the encoder on the CPU", status["cpu"]),
+        ("derive_modalities, preprocess_clips on the CPU", cpu),
+        ("derive_modalities, preprocess_clips on a GPU", gpu),
+        ("blocks of the encoder on the CPU", cpu),
         ("bank losses on the CPU", "ok"),
-        ("bank losses on a GPU", _importable("ikem_fast.ops.bank.triton", "plain torch in their place")),
-        ("autotuning of the bank losses", _autotuning()),
-        (".skeleton reader", _importable("ikem_fast._skeleton_io", "Python and plain torch in its place")),
+        ("bank losses on a GPU", _said(triton, "plain torch in their place")),
+        ("autotuning of the bank losses", _autotuning() if triton else "off: there is nothing to tune"),
+        (".skeleton reader", _said(reader, "Python and plain torch in its place")),
     ]
 
 
 def _autotuning():
-    try:
-        from ikem_fast.ops.bank.triton import tuning
-    except ImportError:
-        return "off: there is nothing to tune without Triton"
+    from ikem_fast.ops.bank.triton import tuning
+
     if tuning.enabled():
         return f"on: measured tiles are kept in {tuning.cache_folder()}"
     return f"off: pinned tiles ({tuning.SWITCH}=1 turns it on)"
 
 
-def _importable(module, instead):
+def _importable(module):
+    """The `Support` of a part that is optional: whatever its import raises is why it is not there."""
     try:
         import_module(module)
-    except ImportError as error:
-        return f"{instead}: {error}"
-    return "ok"
+    except Exception as error:
+        return Support(f"{type(error).__name__}: {error}")
+    return YES
+
+
+def _said(support, instead):
+    return "ok" if support else f"{instead}: {printable(support.problem)}"

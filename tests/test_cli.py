@@ -2,17 +2,20 @@
 
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 
-from ikem_fast import cli
+from ikem_fast.cli import all_commands, main, parse
 from ikem_fast.configs import read_section, shipped_configs
 from ikem_fast.errors import InputError
+from ikem_fast.evaluate import PROTOCOLS
+from ikem_fast.settings import check
 from ikem_fast.train import load_checkpoint
 
 
 def run(capsys, *words):
-    status = cli.main([str(word) for word in words])
+    status = main([str(word) for word in words])
     captured = capsys.readouterr()
     return status, captured.out, captured.err
 
@@ -30,7 +33,7 @@ def test_the_whole_way(tmp_path, capsys):
     steps = (
         ("prepare", "synthetic", "--out", data, "--clips-per-class", 3),
         ("pretrain", "--data", data, "--out", teacher, "--exchange-from", 2, *TINY, *TINY_MODEL),
-        ("pretrain", "--data", data, "--out", teacher, "--exchange-from", 2, *TINY, *TINY_MODEL, "--resume"),
+        ("pretrain", "--resume", "--data", data, "--out", teacher, "--exchange-from", 2, *TINY, *TINY_MODEL),
         ("distill", "--data", data, "--teacher", teacher, "--out", student, *TINY, "--amp"),
         ("evaluate", "knn", "--data", data, "--checkpoint", student, "--out", student, "--k", 3),
         ("evaluate", "linear", "--data", data, "--checkpoint", student, "--out", student, "--epochs", 2),
@@ -39,44 +42,54 @@ def test_the_whole_way(tmp_path, capsys):
         status, out, err = run(capsys, *step)
         assert status == 0, (step, out, err)
     assert "joint + motion + bone" in out and "top-1" in out
-    for name in ("knn.json", "linear.json", "linear.png"):
+    for name in ("knn.json", "linear.json", "linear.png", "linear.npz"):
         assert (student / name).is_file()
     assert load_checkpoint(student)["config"]["amp"] is True
 
 
-@pytest.mark.parametrize("name", cli.COMMANDS)
+@pytest.mark.parametrize("name", all_commands())
 def test_help_of_every_command_has_options_and_an_example(name, capsys):
     with pytest.raises(SystemExit) as exit_:
-        cli.main([*name.split(), "--help"])
+        main([*name.split(), "--help"])
     out = capsys.readouterr().out
     assert exit_.value.code == 0
     assert f"example: ikem-fast {name}" in " ".join(out.split())
     assert "_" not in "".join(word for word in out.split() if word.startswith("--"))
+    assert "--model CONFIG" not in out
 
 
-@pytest.mark.parametrize("name", [name for name, command in cli.COMMANDS.items() if command.section])
+@pytest.mark.parametrize("name", all_commands())
 def test_examples_are_valid_commands(name):
-    command = cli.COMMANDS[name]
-    settings = cli._named(command.settings)
-    words = command.example.split()[1 + len(name.split()) :]
-    parser = cli._parser(name, command, settings)
-    parser.parse_args(cli._normalised(words, settings))
+    command = all_commands()[name]
+    parse(command, command.example.split()[1 + len(name.split()) :])
+
+
+def test_every_protocol_is_a_command():
+    names = [name.removeprefix("evaluate ") for name in all_commands() if name.startswith("evaluate ")]
+    assert names == list(PROTOCOLS)
+
+
+REQUIRED = {"pretrain": "--data d --out o", "distill": "--data d --out o --teacher t",
+            "evaluate linear": "--data d --out o --checkpoint c"}  # fmt: skip
 
 
 @pytest.mark.parametrize("config", shipped_configs())
-@pytest.mark.parametrize("name", ["pretrain", "distill", "evaluate linear"])
+@pytest.mark.parametrize("name", REQUIRED)
 def test_shipped_configurations_fill_the_settings(config, name):
-    command = cli.COMMANDS[name]
-    settings = cli._named(command.settings)
-    parser = cli._parser(name, command, settings)
-    required = {"pretrain": "--data d --out o", "distill": "--data d --out o --teacher t",
-                "evaluate linear": "--data d --out o --checkpoint c"}[name]  # fmt: skip
-    parsed = parser.parse_args(["--config", config, *required.split()])
+    command = all_commands()[name]
+    parsed = parse(command, ["--config", config, *REQUIRED[name].split()])
+    check(command.settings(**parsed))
     section = read_section(config, command.section)
     assert name == "evaluate linear" or section, f"{config} has no settings for {name}"
     for key, value in section.items():
         if not isinstance(value, dict | list):
             assert parsed[key] == value
+
+
+def test_every_protocol_of_ntu_has_the_published_recipe():
+    for name in ("ntu60_xsub", "ntu60_xview", "ntu120_xsub", "ntu120_xset"):
+        assert read_section(name, "pretrain") == read_section("ntu", "pretrain")
+        assert read_section(name, "pretrain")["model"]["queue_size"] == 32768
 
 
 @pytest.mark.parametrize(
@@ -110,38 +123,176 @@ def test_wrong_usage_is_one_message_and_status_2(words, message, tmp_path, monke
 
 def test_debug_shows_the_traceback():
     with pytest.raises(InputError):
-        cli.main(["--debug", "pretrain", "--data", "nowhere", "--out", "o"])
+        main(["--debug", "pretrain", "--data", "nowhere", "--out", "o"])
 
 
-def test_ctrl_c_is_one_message(monkeypatch, capsys):
-    def interrupt(argv):
+def test_ctrl_c_is_one_message(tmp_path, capsys, monkeypatch):
+    def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_dispatch", interrupt)
-    status, _, err = run(capsys, "doctor")
+    monkeypatch.setattr("ikem_fast.train.tasks.pretrain.open_dataset", interrupt)
+    status, _, err = run(capsys, "pretrain", "--data", "d", "--out", tmp_path)
     assert status == 130 and "stopped" in err and "Traceback" not in err
 
 
-@pytest.mark.parametrize("content", ["pretrain: [1, 2]", "pretrain: {epochs: 3", "surprise: {}", "\x00"])
-def test_a_bad_configuration_file_is_named(content, tmp_path, capsys):
+PRETRAIN = ("pretrain", "--data", "d", "--out", "o")
+LINEAR = ("evaluate", "linear", "--data", "d", "--checkpoint", "c", "--out", "o")
+KNN = ("evaluate", "knn", *LINEAR[2:])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((*PRETRAIN, "--batch-size", 0), "batch_size: expected a number ≥ 1"),
+        ((*PRETRAIN, "--lr", -1), "lr: expected a number > 0"),
+        ((*PRETRAIN, "--lr", "1e6"), "lr: expected a number > 0 and ≤ 100"),
+        ((*PRETRAIN, "--lr", ".nan"), "lr: expected a number"),
+        ((*PRETRAIN, "--seed", -1), "seed: expected a number ≥ 0"),
+        ((*PRETRAIN, "--weight-decay", -1), "weight_decay: expected a number ≥ 0"),
+        ((*PRETRAIN, "--sgd-momentum", 1), "sgd_momentum: expected a number ≥ 0 and < 1"),
+        ((*PRETRAIN, "--epochs", 0), "epochs: expected a number ≥ 1"),
+        ((*PRETRAIN, "--epochs", -1), "epochs: expected a number ≥ 1"),
+        ((*PRETRAIN, "--shear-amplitude", -1), "shear_amplitude: expected a number ≥ 0"),
+        ((*PRETRAIN, "--lr-milestones", "[3,2]"), "lr_milestones: expected rising numbers ≥ 1"),
+        ((*PRETRAIN, "--exchange-from", 0), "exchange_from: expected a number ≥ 1"),
+        (
+            (*PRETRAIN, "--model.queue_size", 7, "--model.topk", 8),
+            "model.topk: expected at most queue_size = 7",
+        ),
+        ((*PRETRAIN, "--model.modalities", "[joint]"), "model.modalities: expected at least two"),
+        (
+            ("distill", *PRETRAIN[1:], "--teacher", "t", "--students", "[joint,joint]"),
+            "students: expected names",
+        ),
+        (("distill", *PRETRAIN[1:], "--teacher", "t", "--students", "[]"), "students: expected names"),
+        (("distill", *PRETRAIN[1:], "--teacher", "t", "--students", "[bonee]"), "students: expected names"),
+        (
+            ("distill", *PRETRAIN[1:], "--teacher", "t", "--temperature", 0),
+            "temperature: expected a number > 0",
+        ),
+        ((*LINEAR, "--epochs", 0), "epochs: expected a number ≥ 1"),
+        ((*LINEAR, "--lr", -1), "lr: expected a number > 0"),
+        ((*LINEAR, "--batch-size", 0), "batch_size: expected a number ≥ 1"),
+        ((*KNN, "--k", 0), "k: expected a number ≥ 1"),
+        ((*KNN, "--temperature", 0), "temperature: expected a number > 0"),
+        (("demo", "--out", "o", "--seed", -1), "seed: expected a number ≥ 0"),
+        (("prepare", "synthetic", "--out", "o", "--clips-per-class", 2), "clips_per_class: expected"),
+        (("prepare", "synthetic", "--out", "o", "--frames", 0), "frames: expected"),
+        (("prepare", "synthetic", "--out", "o", "--seed", -1), "seed: expected"),
+    ],
+)
+def test_settings_out_of_range_are_one_message_ahead_of_everything(
+    words, message, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = run(capsys, *words)
+    assert status == 2
+    assert message in err and err.count("\n") == 1, err
+    assert not out and not list(tmp_path.iterdir()), "something was left behind"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "pretrain: [1, 2]",
+        "pretrain: {epochs: 3",
+        "surprise: {}",
+        "\x00",
+        "pretrain: {epochs: ten}",
+        "pretrain: {epoch: 3}",
+        "pretrain: {config: /etc/hostname}",
+        "pretrain: {model: /etc/hostname}",
+        "pretrain: {model: {config: /etc/hostname}}",
+        "pretrain: {print_config: ''}",
+        "pretrain: {1: 2}",
+        "pretrain: {data: !!binary aGVsbG8=}",
+        "pretrain: {lr: !!python/object/apply:os.system [ls]}",
+        'pretrain: {lr: "\\e[31mred\\a"}',
+        "pretrain: &a {lr: *a}",
+        "pretrain: {lr_milestones: &a [*a]}",
+        "pretrain: {lr: " + 5000 * "[" + 5000 * "]" + "}",
+        "pretrain: {epochs: " + 5000 * "9" + "}",
+        "pretrain: {out: " + 70_000 * "x" + "}",
+        "a0: &a0 [x,x,x,x,x,x,x,x,x]\n"
+        + "".join(f"a{i}: &a{i} [{','.join(9 * [f'*a{i - 1}'])}]\n" for i in range(1, 9)),
+    ],
+)
+def test_a_bad_configuration_file_is_one_message_that_names_it(content, tmp_path, monkeypatch, capsys):
     path = tmp_path / "mine.yaml"
     path.write_text(content)
+    monkeypatch.chdir(tmp_path)
     status, _, err = run(capsys, "pretrain", "--config", path, "--data", "d", "--out", "o")
     assert status == 2 and "mine.yaml" in err
+    assert err.count("\n") == 1 and err[:-1].isprintable() and len(err) < 4200, err
 
 
-def test_the_users_own_configuration_and_overrides(tmp_path):
+@pytest.mark.parametrize("content", [b"\xff\xfe", b""])
+def test_a_configuration_that_is_no_text_is_named(content, tmp_path, capsys):
     path = tmp_path / "mine.yaml"
-    path.write_text("pretrain: {epochs: 7, lr: 0.5, model: {queue_size: 99}}")
-    command = cli.COMMANDS["pretrain"]
-    settings = cli._named(command.settings)
-    parser = cli._parser("pretrain", command, settings)
-    words = f"--config {path} --data d --out o --lr 0.25 --no-such"
-    with pytest.raises(InputError, match=r"no.such"):
-        parser.parse_args(words.split())
-    parsed = parser.instantiate(parser.parse_args(words.removesuffix(" --no-such").split()))
-    assert (parsed["epochs"], parsed["lr"], parsed["model"].queue_size) == (7, 0.25, 99)
-    assert parsed["model"].hidden_dim == 256
+    path.write_bytes(content)
+    status, _, err = run(capsys, "pretrain", "--config", path, "--data", "d", "--out", "o")
+    assert status == 2 and "mine.yaml: expected" in err
+
+
+def test_settings_of_the_model_are_not_read_from_another_file(capsys):
+    for words in (("--model", "/etc/hostname"), ("--model=/etc/hostname",)):
+        status, _, err = run(capsys, *PRETRAIN, *words)
+        assert status == 2 and "--model.NAME" in err
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_options_win_over_the_configuration_wherever_it_stands(place, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("pretrain: {epochs: 7, lr: 0.5, model: {queue_size: 99, topk: 3}}")
+    parts = [["--lr", "0.25", "--data", "d"], ["--out=o", "--model.topk", "2"]]
+    parts.insert(place, ["--config", str(path)])
+    parsed = parse(all_commands()["pretrain"], [word for part in parts for word in part])
+    assert (parsed["epochs"], parsed["lr"]) == (7, 0.25)
+    assert (parsed["model"].queue_size, parsed["model"].topk, parsed["model"].hidden_dim) == (99, 2, 256)
+
+
+def test_former_names_of_the_models_settings_still_count(tmp_path):
+    """`initialisation` is what version 1 called it."""
+    path = tmp_path / "mine.yaml"
+    path.write_text("pretrain: {model: {initialisation: published}}")
+    for words in (f"--config {path}", "--model.initialisation published", "--model.initialisation=published"):
+        parsed = parse(all_commands()["pretrain"], ["--data", "d", "--out", "o", *words.split()])
+        assert "published" in vars(parsed["model"]).values()
+
+
+def test_of_two_configurations_the_later_wins(tmp_path):
+    for name, lr in (("a", 0.5), ("b", 0.25)):
+        (tmp_path / f"{name}.yaml").write_text(f"pretrain: {{lr: {lr}}}")
+    words = f"--config {tmp_path}/a.yaml --data d --out o --config={tmp_path}/b.yaml"
+    assert parse(all_commands()["pretrain"], words.split())["lr"] == 0.25
+
+
+def test_home_is_expanded_in_every_path(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.yaml").write_text("distill: {teacher: ~/teacher}")
+    for words in ("--out=~/x --data ~/d --config ~/mine.yaml", "--data=~/d --config=~/mine.yaml --out ~/x"):
+        parsed = parse(all_commands()["distill"], words.split())
+        assert [parsed[name] for name in ("out", "data", "teacher")] == [
+            tmp_path / name for name in ("x", "d", "teacher")
+        ]
+    assert parse(all_commands()["prepare synthetic"], ["--out=~/x"])["out"] == tmp_path / "x"
+
+
+def test_home_of_nobody_is_one_message(capsys):
+    status, _, err = run(capsys, *PRETRAIN[:3], "--out=~nobody-of-that-name/x")
+    assert status == 2 and "~nobody-of-that-name" in err
+
+
+def test_doctor_shows_whatever_an_optional_part_raises(capsys, monkeypatch):
+    def broken(name):
+        if name.endswith(("triton", "_skeleton_io")):
+            raise RuntimeError("ptxas is [broken]\x1b[31m")
+        return import_module(name)
+
+    monkeypatch.setattr("ikem_fast.doctor.import_module", broken)
+    status, out, _ = run(capsys, "doctor")
+    shown = "".join(out.split())
+    assert status == 0 and "RuntimeError:ptxas" in shown and "[broken]" in shown and "\x1b" not in out
 
 
 def test_doctor_says_what_is_active(capsys):

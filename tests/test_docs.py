@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ikem_fast import cli
+from ikem_fast.cli import all_commands, parse
 from ikem_fast.configs import shipped_configs
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,16 +35,14 @@ def test_commands_are_valid(page):
         if words[:1] == ["make"]:
             assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), line
         if words[:1] == ["ikem-fast"]:
-            name = next(name for n in (2, 1) if (name := " ".join(words[1 : 1 + n])) in cli.COMMANDS)
-            command = cli.COMMANDS[name]
-            settings = cli._named(command.settings or command.run)
-            options = words[1 + len(name.split()) :]
-            cli._parser(name, command, settings).parse_args(cli._normalised(options, settings))
+            commands = all_commands()
+            name = next(name for n in (2, 1) if (name := " ".join(words[1 : 1 + n])) in commands)
+            parse(commands[name], words[1 + len(name.split()) :])
 
 
 def test_the_readme_lists_every_command_and_configuration():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert set(re.findall(r"^\| `([a-z -]+)` \|", readme, re.MULTILINE)) == set(cli.COMMANDS)
+    assert set(re.findall(r"^\| `([a-z -]+)` \|", readme, re.MULTILINE)) == set(all_commands())
     for name in shipped_configs():
         assert f"`{name}`" in readme
 

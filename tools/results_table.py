@@ -8,7 +8,7 @@ import statistics
 import sys
 from pathlib import Path
 
-from ikem_fast.evaluate.report import set_label
+from ikem_fast.evaluate.render import set_label
 
 COLUMNS = {
     "untrained": "linear_untrained",

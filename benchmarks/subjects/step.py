@@ -18,10 +18,14 @@ from benchmarks.published.step import PublishedStep
 from benchmarks.subject import Subject
 from ikem_fast import MODALITIES, augment
 from ikem_fast.nn import IKEM, RelationalDistiller
+from ikem_fast.nn.config import ModelConfig
 from ikem_fast.runtime.device import choose_device
 from ikem_fast.runtime.processes import Processes
 from ikem_fast.train.config import PretrainConfig
 from ikem_fast.train.step import Step
+from ikem_fast.train.task import Batch
+from ikem_fast.train.tasks.distill import Distillation
+from ikem_fast.train.tasks.pretrain import Pretraining
 
 PUBLISHED = "published"
 PHASES = ("contrast", "exchange", "distillation")
@@ -63,13 +67,10 @@ def ours(model, N, device="cpu", *, amp=True, lr=0.1, **speed):
     config = PretrainConfig(data=Path(), out=Path(), batch_size=N, amp=amp, lr=lr, **speed)
     alone = Processes(0, 1, choose_device(device))
 
-    def forward(clips, frames, first, second, phase):
-        if phase == "distillation":
-            return model(clips, clips, frames, augment_teacher=first, augment_student=second)
-        return model(clips, clips, frames, exchange=phase == "exchange", augment_q=first, augment_k=second)
-
-    step = Step(model, forward, config, alone)
-    return lambda clips, frames, views, phase: step(clips, frames, views, len(clips), phase)
+    distills = isinstance(model, RelationalDistiller)
+    task = Distillation(model, ModelConfig(), Path()) if distills else Pretraining(model, ModelConfig(), 1)
+    step = Step(task, config, alone)
+    return lambda clips, frames, views, phase: step(Batch(clips, frames, tuple(views)), len(clips), phase)
 
 
 def speeds(device):

@@ -1,4 +1,4 @@
-// What is left of an encoder's block when its convolutions are taken out: the graph, normalisation, ReLU,
+// What is left of an encoder's block when its convolutions are taken out: the graph, normalization, ReLU,
 // dropout and the residual, each one pass over memory. Shared by the ops (encoder_ops.cpp) and the kernels.
 //
 // Activations are (frames, V, C), frames of all clips and bodies one after another. What is a number for each
@@ -44,44 +44,74 @@ template <typename T>
 void graph_backward(const Graph& g, const T* grad, const T* x, const T* residual, const T* output, T* grad_x,
                     double* grad_weight);
 
-// sums (2, columns) += Σ y, Σ y².
-template <typename T>
-void column_sums(Matrix m, const T* y, double* sums);
+// A batch normalization of activations y (frames, V, C) to which a bias was added on paper only.
+// `bias_joints` is V, or 1 for a bias that all joints share. Its statistics, which `normalization_statistics`
+// fills in, are the mean (C) and 1/sqrt(variance + eps) (C) of y + bias, and the sums of y over frames (V·C).
+struct Normalization {
+    int64_t frames, joints, channels, bias_joints;
+    bool batch;  // statistics are the batch's own; else the running ones
+    double eps, momentum;
+    const float *bias, *gamma, *beta;
+    double* statistics;  // (2·C + V·C)
 
-// out = max(0, scale·y + shift).
-template <typename T>
-void normalise_relu(Matrix m, const T* y, const float* scale, const float* shift, T* out);
+    int64_t columns() const { return joints * channels; }
+    double* mean() const { return statistics; }
+    double* inverse() const { return statistics + channels; }
+    double* column_sums() const { return statistics + 2 * channels; }
+    double bias_at(int64_t joint, int64_t channel) const {
+        return bias[(bias_joints == 1 ? 0 : joint) * channels + channel];
+    }
+};
 
-// d = grad · (scale·y + shift > 0): sums (2, columns) += Σ d, Σ d·y.
-template <typename T>
-void normalise_relu_sums(Matrix m, const T* grad, const T* y, const float* scale, const float* shift,
-                         double* sums);
+// Gradients that a normalization's parameters receive, the bias's as (bias_joints, C).
+struct NormalizationGradients {
+    float *bias, *gamma, *beta;
+};
 
-// With the same d: grad_y = a·d + b·y + c. grad_y may be grad.
+// Fills in the statistics, and affine (2, V·C): the scale and shift of each column that normalize y. The
+// batch's statistics move the running ones towards themselves.
 template <typename T>
-void normalise_relu_backward(Matrix m, const T* grad, const T* y, const float* scale, const float* shift,
-                             const float* a, const float* b, const float* c, T* grad_y);
+void normalization_statistics(const Normalization& n, const T* y, float* running_mean, float* running_var,
+                              float* affine);
 
-// One of the two branches that a block adds up: scale·y + shift, or y itself where scale is null.
+// From sums (2, V·C) of d and d·y over frames, d the gradient in what is normalized: (a, b, c) (3, V·C) of
+// the gradient in y, a·d + b·y + c, and the parameters' gradients.
+void normalization_gradients(const Normalization& n, const double* sums, float* coefficients,
+                             NormalizationGradients gradients);
+
+// out = max(0, scale·y + shift), affine as above.
+template <typename T>
+void normalize_relu(Matrix m, const T* y, const float* affine, T* out);
+
+// d = grad · (scale·y + shift > 0) → the gradient in y, which may be grad, and those of the parameters.
+template <typename T>
+void normalize_relu_backward(const Normalization& n, const T* grad, const T* y, const float* affine,
+                             T* grad_y, NormalizationGradients gradients);
+
+// One of the two branches that a block adds up: scale·y + shift, or y itself where affine is null.
 template <typename T>
 struct Branch {
     const T* y;
-    const float *scale, *shift;
+    const float* affine;
 };
 
 // out = max(0, dropout(main) + residual); a residual whose y is null is 0.
 template <typename T>
 void block_output(Matrix m, Branch<T> main, Branch<T> residual, Dropout dropout, T* out);
 
-// d = grad · (output > 0), e = d through dropout: sums (2 or 4, columns) += Σ e, Σ e·y and, if a residual y
-// is given, Σ d, Σ d·residual.
+// What one branch gives back: the gradients in its y and in its normalization's parameters.
 template <typename T>
-void block_output_sums(Matrix m, const T* grad, const T* output, const T* y, const T* residual,
-                       Dropout dropout, double* sums);
+struct BranchBackward {
+    Normalization normalization;
+    const T* y;
+    T* grad_y;
+    NormalizationGradients gradients;
+};
 
-// With the same d and e: grad_y = a·e + b·y + c.
+// d = grad · (output > 0), and d through dropout, taken back through the main branch and, unless it is null,
+// a normalized residual.
 template <typename T>
-void block_output_backward(Matrix m, const T* grad, const T* output, const T* y, const float* a,
-                           const float* b, const float* c, Dropout dropout, T* grad_y);
+void block_output_backward(const T* grad, const T* output, const BranchBackward<T>& main,
+                           const BranchBackward<T>* residual, Dropout dropout);
 
 }  // namespace ikem

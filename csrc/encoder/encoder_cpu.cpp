@@ -5,17 +5,20 @@
 #include <torch/csrc/stable/ops.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <vector>
 
-#include "encoder/encoder.h"
 #include "common.h"
+#include "encoder/encoder.h"
 
 namespace ikem {
 namespace {
 
 constexpr int64_t kBlockFrames = 128;
 
+// Loads stand outside conditions: one that may not happen keeps a loop over 16-bit numbers from being
+// vectorized.
 inline float load(float v) { return v; }
 
 inline float load(uint16_t v) {
@@ -116,7 +119,10 @@ IKEM_MULTIVERSION void scatter_frames(const Graph& g, const T* grad, const T* x,
             for (int64_t i = 0; i < size; ++i) sources[i] = 0.0f;
         } else {
 #pragma omp simd
-            for (int64_t i = 0; i < size; ++i) sources[i] = load(output[i]) > 0 ? load(residual[i]) : 0.0f;
+            for (int64_t i = 0; i < size; ++i) {
+                const float g = load(residual[i]);
+                sources[i] = load(output[i]) > 0 ? g : 0.0f;
+            }
             residual += size, output += size;
         }
         for (int64_t wk = 0; wk < g.joints * g.partitions; ++wk) {
@@ -152,7 +158,7 @@ IKEM_MULTIVERSION void sum_frames(const T* y, int64_t frames, int64_t columns, f
 }
 
 template <typename T>
-IKEM_MULTIVERSION void normalise_relu_frames(const T* y, const float* scale, const float* shift, T* out,
+IKEM_MULTIVERSION void normalize_relu_frames(const T* y, const float* scale, const float* shift, T* out,
                                              int64_t frames, int64_t columns) {
     for (int64_t f = 0; f < frames; ++f, y += columns, out += columns) {
 #pragma omp simd
@@ -164,14 +170,14 @@ IKEM_MULTIVERSION void normalise_relu_frames(const T* y, const float* scale, con
 }
 
 template <typename T>
-IKEM_MULTIVERSION void normalise_relu_sum_frames(const T* grad, const T* y, const float* scale,
+IKEM_MULTIVERSION void normalize_relu_sum_frames(const T* grad, const T* y, const float* scale,
                                                  const float* shift, int64_t frames, int64_t columns,
                                                  float* sums) {
     for (int64_t f = 0; f < frames; ++f, grad += columns, y += columns) {
 #pragma omp simd
         for (int64_t i = 0; i < columns; ++i) {
-            const float v = load(y[i]);
-            const float d = scale[i] * v + shift[i] > 0 ? load(grad[i]) : 0.0f;
+            const float v = load(y[i]), g = load(grad[i]);
+            const float d = scale[i] * v + shift[i] > 0 ? g : 0.0f;
             sums[i] += d;
             sums[columns + i] += d * v;
         }
@@ -179,35 +185,36 @@ IKEM_MULTIVERSION void normalise_relu_sum_frames(const T* grad, const T* y, cons
 }
 
 template <typename T>
-IKEM_MULTIVERSION void normalise_relu_backward_frames(const T* grad, const T* y, const float* scale,
+IKEM_MULTIVERSION void normalize_relu_backward_frames(const T* grad, const T* y, const float* scale,
                                                       const float* shift, const float* a, const float* b,
                                                       const float* c, T* grad_y, int64_t frames,
                                                       int64_t columns) {
     for (int64_t f = 0; f < frames; ++f, grad += columns, y += columns, grad_y += columns) {
 #pragma omp simd
         for (int64_t i = 0; i < columns; ++i) {
-            const float v = load(y[i]);
-            const float d = scale[i] * v + shift[i] > 0 ? load(grad[i]) : 0.0f;
+            const float v = load(y[i]), g = load(grad[i]);
+            const float d = scale[i] * v + shift[i] > 0 ? g : 0.0f;
             store(grad_y + i, a[i] * d + b[i] * v + c[i]);
         }
     }
 }
 
-enum Residual { kNone, kIdentity, kNormalised };
+enum Residual { kNone, kIdentity, kNormalized };
 
 template <typename T, Residual kResidual, bool kDropout>
 IKEM_MULTIVERSION void output_frames(Branch<T> main, Branch<T> residual, Dropout dropout, int64_t first,
                                      T* out, int64_t frames, int64_t columns) {
     const T *y = main.y, *r = residual.y;
+    const float *scale = main.affine, *shift = main.affine + columns;
     for (int64_t f = 0; f < frames; ++f, y += columns, out += columns) {
         const uint64_t bits = frame_bits(dropout.seed, first + f);
         const uint32_t low = static_cast<uint32_t>(bits), high = static_cast<uint32_t>(bits >> 32);
 #pragma omp simd
         for (int64_t i = 0; i < columns; ++i) {
-            float v = main.scale[i] * load(y[i]) + main.shift[i];
+            float v = scale[i] * load(y[i]) + shift[i];
             if (kDropout) v *= kept(low, high, static_cast<uint32_t>(i), dropout.keep, dropout.scale);
             if (kResidual == kIdentity) v += load(r[i]);
-            if (kResidual == kNormalised) v += residual.scale[i] * load(r[i]) + residual.shift[i];
+            if (kResidual == kNormalized) v += residual.affine[i] * load(r[i]) + residual.affine[columns + i];
             store(out + i, v > 0 ? v : 0.0f);
         }
         if (kResidual != kNone) r += columns;
@@ -223,7 +230,7 @@ IKEM_MULTIVERSION void output_sum_frames(const T* grad, const T* output, const T
         const uint32_t low = static_cast<uint32_t>(bits), high = static_cast<uint32_t>(bits >> 32);
 #pragma omp simd
         for (int64_t i = 0; i < columns; ++i) {
-            const float d = load(output[i]) > 0 ? load(grad[i]) : 0.0f;
+            const float g = load(grad[i]), d = load(output[i]) > 0 ? g : 0.0f;
             float e = d;
             if (kDropout) e *= kept(low, high, static_cast<uint32_t>(i), dropout.keep, dropout.scale);
             sums[i] += e;
@@ -247,7 +254,8 @@ IKEM_MULTIVERSION void output_backward_frames(const T* grad, const T* output, co
         const uint32_t low = static_cast<uint32_t>(bits), high = static_cast<uint32_t>(bits >> 32);
 #pragma omp simd
         for (int64_t i = 0; i < columns; ++i) {
-            float e = load(output[i]) > 0 ? load(grad[i]) : 0.0f;
+            const float g = load(grad[i]);
+            float e = load(output[i]) > 0 ? g : 0.0f;
             if (kDropout) e *= kept(low, high, static_cast<uint32_t>(i), dropout.keep, dropout.scale);
             store(grad_y + i, a[i] * e + b[i] * load(y[i]) + c[i]);
         }
@@ -306,36 +314,96 @@ void graph_backward(const Graph& g, const T* grad, const T* x, const T* residual
 }
 
 template <typename T>
-void column_sums(Matrix m, const T* y, double* sums) {
-    sum_over_frames(m.frames, 2 * m.columns, sums, [&](int64_t first, int64_t frames, float* partial) {
-        sum_frames(y + first * m.columns, frames, m.columns, partial);
-    });
+void normalization_statistics(const Normalization& n, const T* y, float* running_mean, float* running_var,
+                              float* affine) {
+    const int64_t V = n.joints, C = n.channels, columns = n.columns();
+    std::vector<double> sums(2 * columns);
+    if (n.batch) {
+        sum_over_frames(n.frames, 2 * columns, sums.data(),
+                        [&](int64_t first, int64_t frames, float* partial) {
+                            sum_frames(y + first * columns, frames, columns, partial);
+                        });
+    }
+    std::copy_n(sums.data(), columns, n.column_sums());
+    const double frames = static_cast<double>(n.frames), count = frames * V;
+    for (int64_t c = 0; c < C; ++c) {
+        double mean = running_mean[c], variance = running_var[c];
+        if (n.batch) {
+            double total = 0, squares = 0;
+            for (int64_t v = 0; v < V; ++v) {
+                const double bias = n.bias_at(v, c), sum = sums[v * C + c];
+                total += sum + frames * bias;
+                squares += sums[columns + v * C + c] + bias * (2 * sum + frames * bias);
+            }
+            mean = total / count;
+            variance = std::max(squares / count - mean * mean, 0.0);
+            const double unbiased = variance * (count / std::max(count - 1, 1.0));
+            running_mean[c] += static_cast<float>(n.momentum * (mean - running_mean[c]));
+            running_var[c] += static_cast<float>(n.momentum * (unbiased - running_var[c]));
+        }
+        const double inverse = 1.0 / std::sqrt(variance + n.eps), scale = n.gamma[c] * inverse;
+        n.mean()[c] = mean, n.inverse()[c] = inverse;
+        for (int64_t v = 0; v < V; ++v) {
+            affine[v * C + c] = static_cast<float>(scale);
+            affine[columns + v * C + c] = static_cast<float>(n.beta[c] + scale * (n.bias_at(v, c) - mean));
+        }
+    }
+}
+
+void normalization_gradients(const Normalization& n, const double* sums, float* coefficients,
+                             NormalizationGradients gradients) {
+    const int64_t V = n.joints, C = n.channels, columns = n.columns();
+    const double frames = static_cast<double>(n.frames), count = frames * V;
+    for (int64_t c = 0; c < C; ++c) {
+        double grad_beta = 0, products = 0;
+        for (int64_t v = 0; v < V; ++v) {
+            const double d = sums[v * C + c];
+            grad_beta += d;
+            products += sums[columns + v * C + c] + d * n.bias_at(v, c);
+        }
+        const double mean = n.mean()[c], inverse = n.inverse()[c];
+        const double grad_gamma = (products - grad_beta * mean) * inverse;
+        const double a = n.gamma[c] * inverse, b = n.batch ? -a * inverse * grad_gamma / count : 0.0;
+        double grad_bias = 0;
+        for (int64_t v = 0; v < V; ++v) {
+            const int64_t at = v * C + c;
+            const double rest = n.batch ? b * (n.bias_at(v, c) - mean) - a * grad_beta / count : 0.0;
+            coefficients[at] = static_cast<float>(a);
+            coefficients[columns + at] = static_cast<float>(b);
+            coefficients[2 * columns + at] = static_cast<float>(rest);
+            grad_bias += a * sums[at] + b * n.column_sums()[at] + rest * frames;
+            if (n.bias_joints != 1) gradients.bias[at] = static_cast<float>(grad_bias), grad_bias = 0;
+        }
+        if (n.bias_joints == 1) gradients.bias[c] = static_cast<float>(grad_bias);
+        gradients.gamma[c] = static_cast<float>(grad_gamma);
+        gradients.beta[c] = static_cast<float>(grad_beta);
+    }
 }
 
 template <typename T>
-void normalise_relu(Matrix m, const T* y, const float* scale, const float* shift, T* out) {
+void normalize_relu(Matrix m, const T* y, const float* affine, T* out) {
     over_frames(m.frames, m.columns, [&](int64_t first, int64_t frames) {
         const int64_t at = first * m.columns;
-        normalise_relu_frames(y + at, scale, shift, out + at, frames, m.columns);
+        normalize_relu_frames(y + at, affine, affine + m.columns, out + at, frames, m.columns);
     });
 }
 
 template <typename T>
-void normalise_relu_sums(Matrix m, const T* grad, const T* y, const float* scale, const float* shift,
-                         double* sums) {
-    sum_over_frames(m.frames, 2 * m.columns, sums, [&](int64_t first, int64_t frames, float* partial) {
-        const int64_t at = first * m.columns;
-        normalise_relu_sum_frames(grad + at, y + at, scale, shift, frames, m.columns, partial);
+void normalize_relu_backward(const Normalization& n, const T* grad, const T* y, const float* affine,
+                             T* grad_y, NormalizationGradients gradients) {
+    const int64_t columns = n.columns();
+    const float *scale = affine, *shift = affine + columns;
+    std::vector<double> sums(2 * columns);
+    std::vector<float> abc(3 * columns);
+    sum_over_frames(n.frames, 2 * columns, sums.data(), [&](int64_t first, int64_t frames, float* partial) {
+        const int64_t at = first * columns;
+        normalize_relu_sum_frames(grad + at, y + at, scale, shift, frames, columns, partial);
     });
-}
-
-template <typename T>
-void normalise_relu_backward(Matrix m, const T* grad, const T* y, const float* scale, const float* shift,
-                             const float* a, const float* b, const float* c, T* grad_y) {
-    over_frames(m.frames, m.columns, [&](int64_t first, int64_t frames) {
-        const int64_t at = first * m.columns;
-        normalise_relu_backward_frames(grad + at, y + at, scale, shift, a, b, c, grad_y + at, frames,
-                                       m.columns);
+    normalization_gradients(n, sums.data(), abc.data(), gradients);
+    over_frames(n.frames, columns, [&](int64_t first, int64_t frames) {
+        const int64_t at = first * columns;
+        normalize_relu_backward_frames(grad + at, y + at, scale, shift, abc.data(), abc.data() + columns,
+                                       abc.data() + 2 * columns, grad_y + at, frames, columns);
     });
 }
 
@@ -344,62 +412,68 @@ void block_output(Matrix m, Branch<T> main, Branch<T> residual, Dropout dropout,
     const auto run = [&](auto kind, auto drops) {
         over_frames(m.frames, m.columns, [&](int64_t first, int64_t frames) {
             const int64_t at = first * m.columns;
-            const Branch<T> y{main.y + at, main.scale, main.shift};
-            const Branch<T> r{residual.y ? residual.y + at : nullptr, residual.scale, residual.shift};
+            const Branch<T> y{main.y + at, main.affine};
+            const Branch<T> r{residual.y ? residual.y + at : nullptr, residual.affine};
             output_frames<T, kind, drops>(y, r, dropout, first, out + at, frames, m.columns);
         });
     };
     with_flag(dropout.active, [&](auto drops) {
         if (residual.y == nullptr) {
             run(std::integral_constant<Residual, kNone>(), drops);
-        } else if (residual.scale == nullptr) {
+        } else if (residual.affine == nullptr) {
             run(std::integral_constant<Residual, kIdentity>(), drops);
         } else {
-            run(std::integral_constant<Residual, kNormalised>(), drops);
+            run(std::integral_constant<Residual, kNormalized>(), drops);
         }
     });
 }
 
+// The second pass over one branch: from its sums to its gradients.
+template <typename T, bool kDropout>
+void branch_backward(const T* grad, const T* output, const BranchBackward<T>& branch, const double* sums,
+                     Dropout dropout) {
+    const Normalization& n = branch.normalization;
+    const int64_t columns = n.columns();
+    std::vector<float> abc(3 * columns);
+    normalization_gradients(n, sums, abc.data(), branch.gradients);
+    over_frames(n.frames, columns, [&](int64_t first, int64_t frames) {
+        const int64_t at = first * columns;
+        output_backward_frames<T, kDropout>(grad + at, output + at, branch.y + at, abc.data(),
+                                            abc.data() + columns, abc.data() + 2 * columns, dropout, first,
+                                            branch.grad_y + at, frames, columns);
+    });
+}
+
 template <typename T>
-void block_output_sums(Matrix m, const T* grad, const T* output, const T* y, const T* residual,
-                       Dropout dropout, double* sums) {
+void block_output_backward(const T* grad, const T* output, const BranchBackward<T>& main,
+                           const BranchBackward<T>* residual, Dropout dropout) {
+    const int64_t frames = main.normalization.frames, columns = main.normalization.columns();
+    std::vector<double> sums((residual ? 4 : 2) * columns);
     with_flag(dropout.active, [&](auto drops) {
         with_flag(residual != nullptr, [&](auto has_residual) {
-            const int64_t size = (has_residual ? 4 : 2) * m.columns;
-            sum_over_frames(m.frames, size, sums, [&](int64_t first, int64_t frames, float* partial) {
-                const int64_t at = first * m.columns;
-                output_sum_frames<T, has_residual, drops>(grad + at, output + at, y + at,
-                                                          residual ? residual + at : nullptr, dropout, first,
-                                                          frames, m.columns, partial);
+            const auto size = static_cast<int64_t>(sums.size());
+            sum_over_frames(frames, size, sums.data(), [&](int64_t first, int64_t count, float* partial) {
+                const int64_t at = first * columns;
+                output_sum_frames<T, has_residual, drops>(grad + at, output + at, main.y + at,
+                                                          has_residual ? residual->y + at : nullptr, dropout,
+                                                          first, count, columns, partial);
             });
         });
+        branch_backward<T, drops>(grad, output, main, sums.data(), dropout);
     });
+    if (residual) branch_backward<T, false>(grad, output, *residual, sums.data() + 2 * columns, dropout);
 }
 
-template <typename T>
-void block_output_backward(Matrix m, const T* grad, const T* output, const T* y, const float* a,
-                           const float* b, const float* c, Dropout dropout, T* grad_y) {
-    with_flag(dropout.active, [&](auto drops) {
-        over_frames(m.frames, m.columns, [&](int64_t first, int64_t frames) {
-            const int64_t at = first * m.columns;
-            output_backward_frames<T, drops>(grad + at, output + at, y + at, a, b, c, dropout, first,
-                                             grad_y + at, frames, m.columns);
-        });
-    });
-}
-
-#define IKEM_INSTANTIATE(T)                                                                               \
-    template void graph_forward(const Graph&, const T*, T*);                                              \
-    template void graph_backward(const Graph&, const T*, const T*, const T*, const T*, T*, double*);      \
-    template void column_sums(Matrix, const T*, double*);                                                 \
-    template void normalise_relu(Matrix, const T*, const float*, const float*, T*);                       \
-    template void normalise_relu_sums(Matrix, const T*, const T*, const float*, const float*, double*);   \
-    template void normalise_relu_backward(Matrix, const T*, const T*, const float*, const float*,         \
-                                          const float*, const float*, const float*, T*);                  \
-    template void block_output(Matrix, Branch<T>, Branch<T>, Dropout, T*);                                \
-    template void block_output_sums(Matrix, const T*, const T*, const T*, const T*, Dropout, double*);    \
-    template void block_output_backward(Matrix, const T*, const T*, const T*, const float*, const float*, \
-                                        const float*, Dropout, T*);
+#define IKEM_INSTANTIATE(T)                                                                           \
+    template void graph_forward(const Graph&, const T*, T*);                                          \
+    template void graph_backward(const Graph&, const T*, const T*, const T*, const T*, T*, double*);  \
+    template void normalization_statistics(const Normalization&, const T*, float*, float*, float*);   \
+    template void normalize_relu(Matrix, const T*, const float*, T*);                                 \
+    template void normalize_relu_backward(const Normalization&, const T*, const T*, const float*, T*, \
+                                          NormalizationGradients);                                    \
+    template void block_output(Matrix, Branch<T>, Branch<T>, Dropout, T*);                            \
+    template void block_output_backward(const T*, const T*, const BranchBackward<T>&,                 \
+                                        const BranchBackward<T>*, Dropout);
 IKEM_INSTANTIATE(float)
 IKEM_INSTANTIATE(uint16_t)
 

@@ -5,9 +5,11 @@
 #include <torch/headeronly/core/ScalarType.h>
 #include <torch/headeronly/util/Exception.h>
 
+#include <algorithm>
 #include <cmath>
 #include <optional>
 #include <type_traits>
+#include <vector>
 
 #include "encoder/encoder.h"
 
@@ -63,17 +65,18 @@ Graph graph(const Tensor& x, const Tensor& first, const Tensor& source, const Te
             int64_t partitions) {
     STD_TORCH_CHECK(x.dim() >= 3 && x.is_contiguous(), "x: expected contiguous activations (…, V, C)");
     const int64_t V = x.size(x.dim() - 2), C = x.size(x.dim() - 1), edges = weight.numel();
+    STD_TORCH_CHECK(V > 0 && C > 0 && partitions > 0, "x: expected joints and channels, found none");
     check(first, "first", ScalarType::Long, V * partitions + 1);
     check(source, "source", ScalarType::Long, edges);
     check(weight, "weight", ScalarType::Float, edges);
-    return {V * C ? x.numel() / (V * C) : 0,
-            V,
-            C,
-            partitions,
-            edges,
-            read<int64_t>(first),
-            read<int64_t>(source),
-            read<float>(weight)};
+    const auto* starts = read<int64_t>(first);
+    const auto* joints = read<int64_t>(source);
+    STD_TORCH_CHECK(starts[0] == 0 && starts[V * partitions] == edges &&
+                        std::is_sorted(starts, starts + V * partitions + 1),
+                    "first: expected numbers that rise from 0 to ", edges, ", the number of edges");
+    STD_TORCH_CHECK(std::all_of(joints, joints + edges, [V](int64_t v) { return 0 <= v && v < V; }),
+                    "source: expected joints 0 … ", V - 1);
+    return {x.numel() / (V * C), V, C, partitions, edges, starts, joints, read<float>(weight)};
 }
 
 Dropout dropout_of(double probability, int64_t seed) {
@@ -105,92 +108,124 @@ void graph_backward_op(const Tensor& grad, const Tensor& x, std::optional<Tensor
     });
 }
 
-void column_sums_op(const Tensor& y, Tensor sums) {
-    const Matrix m = matrix(y, sums, 2);
-    check(sums, "sums", ScalarType::Double, 2 * m.columns);
-    with_type(y, [&](auto t) { column_sums(m, read<decltype(t)>(y), write<double>(sums)); });
+// The normalization of activations y (…, V, C) with these parameters; its statistics are written or read.
+Normalization normalization(const Tensor& y, const Tensor& bias, const Tensor& gamma, const Tensor& beta,
+                            const Tensor& statistics, bool batch, double momentum, double eps) {
+    STD_TORCH_CHECK(y.dim() >= 3 && y.is_contiguous() && y.numel() > 0,
+                    "y: expected contiguous activations (…, V, C)");
+    STD_TORCH_CHECK(y.scalar_type() == ScalarType::Float || y.scalar_type() == ScalarType::BFloat16,
+                    "expected float32 or bfloat16 activations");
+    const int64_t V = y.size(y.dim() - 2), C = y.size(y.dim() - 1);
+    const int64_t bias_joints = bias.numel() == C ? 1 : V;
+    check(bias, "bias", ScalarType::Float, bias_joints * C);
+    check(gamma, "gamma", ScalarType::Float, C);
+    check(beta, "beta", ScalarType::Float, C);
+    check(statistics, "statistics", ScalarType::Double, (2 + V) * C);
+    // Forward writes the statistics through a tensor of its own; what is const here is not written to.
+    auto* numbers = const_cast<double*>(read<double>(statistics));
+    return {y.numel() / (V * C),
+            V,
+            C,
+            bias_joints,
+            batch,
+            eps,
+            momentum,
+            read<float>(bias),
+            read<float>(gamma),
+            read<float>(beta),
+            numbers};
 }
 
-void normalise_relu_op(const Tensor& y, const Tensor& scale, const Tensor& shift, Tensor out) {
-    const Matrix m = matrix(y, scale);
-    check(scale, "scale", ScalarType::Float, m.columns), check(shift, "shift", ScalarType::Float, m.columns);
+NormalizationGradients gradients(const Normalization& n, Tensor& bias, Tensor& gamma, Tensor& beta) {
+    check(bias, "grad_bias", ScalarType::Float, n.bias_joints * n.channels);
+    check(gamma, "grad_gamma", ScalarType::Float, n.channels);
+    check(beta, "grad_beta", ScalarType::Float, n.channels);
+    return {write<float>(bias), write<float>(gamma), write<float>(beta)};
+}
+
+void normalization_op(const Tensor& y, const Tensor& bias, const Tensor& gamma, const Tensor& beta,
+                      Tensor running_mean, Tensor running_var, bool batch, double momentum, double eps,
+                      Tensor affine, Tensor statistics) {
+    const Normalization n = normalization(y, bias, gamma, beta, statistics, batch, momentum, eps);
+    check(running_mean, "running_mean", ScalarType::Float, n.channels);
+    check(running_var, "running_var", ScalarType::Float, n.channels);
+    check(affine, "affine", ScalarType::Float, 2 * n.columns());
+    with_type(y, [&](auto t) {
+        normalization_statistics(n, read<decltype(t)>(y), write<float>(running_mean),
+                                 write<float>(running_var), write<float>(affine));
+    });
+}
+
+void normalize_relu_op(const Tensor& y, const Tensor& affine, Tensor out) {
+    const Matrix m = matrix(y, affine, 2);
+    check(affine, "affine", ScalarType::Float, 2 * m.columns);
     check_like(out, "out", y);
     with_type(y, [&](auto t) {
         using T = decltype(t);
-        normalise_relu(m, read<T>(y), read<float>(scale), read<float>(shift), write<T>(out));
+        normalize_relu(m, read<T>(y), read<float>(affine), write<T>(out));
     });
 }
 
-void normalise_relu_sums_op(const Tensor& grad, const Tensor& y, const Tensor& scale, const Tensor& shift,
-                            Tensor sums) {
-    const Matrix m = matrix(y, scale);
-    check(scale, "scale", ScalarType::Float, m.columns), check(shift, "shift", ScalarType::Float, m.columns);
-    check_like(grad, "grad", y), check(sums, "sums", ScalarType::Double, 2 * m.columns);
+void normalize_relu_backward_op(const Tensor& grad, const Tensor& y, const Tensor& affine, const Tensor& bias,
+                                const Tensor& gamma, const Tensor& beta, const Tensor& statistics, bool batch,
+                                Tensor grad_y, Tensor grad_bias, Tensor grad_gamma, Tensor grad_beta) {
+    const Normalization n = normalization(y, bias, gamma, beta, statistics, batch, 0, 0);
+    check(affine, "affine", ScalarType::Float, 2 * n.columns());
+    check_like(grad, "grad", y);
+    check_like(grad_y, "grad_y", y);
+    const NormalizationGradients to = gradients(n, grad_bias, grad_gamma, grad_beta);
     with_type(y, [&](auto t) {
         using T = decltype(t);
-        normalise_relu_sums(m, read<T>(grad), read<T>(y), read<float>(scale), read<float>(shift),
-                            write<double>(sums));
+        normalize_relu_backward(n, read<T>(grad), read<T>(y), read<float>(affine), write<T>(grad_y), to);
     });
 }
 
-void normalise_relu_backward_op(const Tensor& grad, const Tensor& y, const Tensor& scale, const Tensor& shift,
-                                const Tensor& coefficients, Tensor grad_y) {
-    const Matrix m = matrix(y, scale);
-    check(scale, "scale", ScalarType::Float, m.columns), check(shift, "shift", ScalarType::Float, m.columns);
-    check(coefficients, "coefficients", ScalarType::Float, 3 * m.columns);
-    check_like(grad, "grad", y), check_like(grad_y, "grad_y", y);
-    const float* abc = read<float>(coefficients);
-    with_type(y, [&](auto t) {
-        using T = decltype(t);
-        normalise_relu_backward(m, read<T>(grad), read<T>(y), read<float>(scale), read<float>(shift), abc,
-                                abc + m.columns, abc + 2 * m.columns, write<T>(grad_y));
-    });
-}
-
-void block_output_op(const Tensor& y, const Tensor& scale, const Tensor& shift,
-                     std::optional<Tensor> residual, std::optional<Tensor> residual_scale,
-                     std::optional<Tensor> residual_shift, double dropout, int64_t seed, Tensor out) {
-    const Matrix m = matrix(y, scale);
-    check(scale, "scale", ScalarType::Float, m.columns), check(shift, "shift", ScalarType::Float, m.columns);
-    STD_TORCH_CHECK(residual_scale.has_value() == residual_shift.has_value(),
-                    "residual_scale: expected together with residual_shift");
+void block_output_op(const Tensor& y, const Tensor& affine, std::optional<Tensor> residual,
+                     std::optional<Tensor> residual_affine, double dropout, int64_t seed, Tensor out) {
+    const Matrix m = matrix(y, affine, 2);
+    check(affine, "affine", ScalarType::Float, 2 * m.columns);
     if (residual) check_like(*residual, "residual", y);
-    if (residual_scale) {
-        check(*residual_scale, "residual_scale", ScalarType::Float, m.columns);
-        check(*residual_shift, "residual_shift", ScalarType::Float, m.columns);
-    }
+    if (residual_affine) check(*residual_affine, "residual_affine", ScalarType::Float, 2 * m.columns);
     check_like(out, "out", y);
     with_type(y, [&](auto t) {
         using T = decltype(t);
-        const Branch<T> main{read<T>(y), read<float>(scale), read<float>(shift)};
-        const Branch<T> past{read<T>(residual), read<float>(residual_scale), read<float>(residual_shift)};
+        const Branch<T> main{read<T>(y), read<float>(affine)};
+        const Branch<T> past{read<T>(residual), read<float>(residual_affine)};
         block_output(m, main, past, dropout_of(dropout, seed), write<T>(out));
     });
 }
 
-void block_output_sums_op(const Tensor& grad, const Tensor& output, const Tensor& y,
-                          std::optional<Tensor> residual, double dropout, int64_t seed, Tensor sums) {
-    const Matrix m = matrix(y, sums, residual ? 4 : 2);
-    check(sums, "sums", ScalarType::Double, (residual ? 4 : 2) * m.columns);
-    check_like(grad, "grad", y), check_like(output, "output", y);
-    if (residual) check_like(*residual, "residual", y);
-    with_type(y, [&](auto t) {
-        using T = decltype(t);
-        block_output_sums(m, read<T>(grad), read<T>(output), read<T>(y), read<T>(residual),
-                          dropout_of(dropout, seed), write<double>(sums));
-    });
+// A branch's tensors, in this order: y, bias, gamma, beta, statistics; and what is written: grad_y,
+// grad_bias, grad_gamma, grad_beta.
+template <typename T>
+BranchBackward<T> branch(const std::vector<Tensor>& from, std::vector<Tensor>& to, bool batch) {
+    STD_TORCH_CHECK(from.size() == 5 && to.size() == 4, "expected 5 tensors to read and 4 to write, found ",
+                    from.size(), " and ", to.size());
+    const Normalization n = normalization(from[0], from[1], from[2], from[3], from[4], batch, 0, 0);
+    check_like(to[0], "grad_y", from[0]);
+    return {n, read<T>(from[0]), write<T>(to[0]), gradients(n, to[1], to[2], to[3])};
 }
 
-void block_output_backward_op(const Tensor& grad, const Tensor& output, const Tensor& y,
-                              const Tensor& coefficients, double dropout, int64_t seed, Tensor grad_y) {
-    const Matrix m = matrix(y, coefficients, 3);
-    check(coefficients, "coefficients", ScalarType::Float, 3 * m.columns);
-    check_like(grad, "grad", y), check_like(output, "output", y), check_like(grad_y, "grad_y", y);
-    const float* abc = read<float>(coefficients);
+void block_output_backward_op(const Tensor& grad, const Tensor& output, std::vector<Tensor> main, bool batch,
+                              std::vector<Tensor> residual, bool residual_batch, double dropout, int64_t seed,
+                              std::vector<Tensor> grad_main, std::vector<Tensor> grad_residual) {
+    STD_TORCH_CHECK(!main.empty(), "main: expected tensors, found none");
+    const Tensor& y = main[0];
+    check_like(grad, "grad", y);
+    check_like(output, "output", y);
     with_type(y, [&](auto t) {
         using T = decltype(t);
-        block_output_backward(m, read<T>(grad), read<T>(output), read<T>(y), abc, abc + m.columns,
-                              abc + 2 * m.columns, dropout_of(dropout, seed), write<T>(grad_y));
+        const BranchBackward<T> first = branch<T>(main, grad_main, batch);
+        const Dropout drop = dropout_of(dropout, seed);
+        if (residual.empty()) {
+            block_output_backward<T>(read<T>(grad), read<T>(output), first, nullptr, drop);
+        } else {
+            check_like(residual[0], "residual", y);
+            const BranchBackward<T> second = branch<T>(residual, grad_residual, residual_batch);
+            STD_TORCH_CHECK(second.normalization.columns() == first.normalization.columns(),
+                            "residual: expected as many columns as the main branch");
+            block_output_backward<T>(read<T>(grad), read<T>(output), first, &second, drop);
+        }
     });
 }
 
@@ -205,31 +240,31 @@ STABLE_TORCH_LIBRARY_FRAGMENT(ikem_fast, m) {
         "graph_backward(Tensor grad, Tensor x, Tensor? residual, Tensor? output, Tensor first, Tensor "
         "source, "
         "Tensor weight, int partitions, Tensor(a!) grad_x, Tensor(b!) grad_weight) -> ()");
-    m.def("column_sums(Tensor y, Tensor(a!) sums) -> ()");
-    m.def("normalise_relu(Tensor y, Tensor scale, Tensor shift, Tensor(a!) out) -> ()");
-    m.def("normalise_relu_sums(Tensor grad, Tensor y, Tensor scale, Tensor shift, Tensor(a!) sums) -> ()");
     m.def(
-        "normalise_relu_backward(Tensor grad, Tensor y, Tensor scale, Tensor shift, Tensor coefficients, "
-        "Tensor(a!) grad_y) -> ()");
+        "normalization(Tensor y, Tensor bias, Tensor gamma, Tensor beta, Tensor(a!) running_mean, "
+        "Tensor(b!) running_var, bool batch, float momentum, float eps, Tensor(c!) affine, "
+        "Tensor(d!) statistics) -> ()");
+    m.def("normalize_relu(Tensor y, Tensor affine, Tensor(a!) out) -> ()");
     m.def(
-        "block_output(Tensor y, Tensor scale, Tensor shift, Tensor? residual, Tensor? residual_scale, "
-        "Tensor? residual_shift, float dropout, int seed, Tensor(a!) out) -> ()");
+        "normalize_relu_backward(Tensor grad, Tensor y, Tensor affine, Tensor bias, Tensor gamma, Tensor "
+        "beta, "
+        "Tensor statistics, bool batch, Tensor(a!) grad_y, Tensor(b!) grad_bias, Tensor(c!) grad_gamma, "
+        "Tensor(d!) grad_beta) -> ()");
     m.def(
-        "block_output_sums(Tensor grad, Tensor output, Tensor y, Tensor? residual, float dropout, int seed, "
-        "Tensor(a!) sums) -> ()");
+        "block_output(Tensor y, Tensor affine, Tensor? residual, Tensor? residual_affine, float dropout, "
+        "int seed, Tensor(a!) out) -> ()");
     m.def(
-        "block_output_backward(Tensor grad, Tensor output, Tensor y, Tensor coefficients, float dropout, "
-        "int seed, Tensor(a!) grad_y) -> ()");
+        "block_output_backward(Tensor grad, Tensor output, Tensor[] main, bool batch, Tensor[] residual, "
+        "bool residual_batch, float dropout, int seed, Tensor(a!)[] grad_main, Tensor(b!)[] grad_residual) "
+        "-> ()");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(ikem_fast, CPU, m) {
     m.impl("graph_forward", TORCH_BOX(&ikem::graph_forward_op));
     m.impl("graph_backward", TORCH_BOX(&ikem::graph_backward_op));
-    m.impl("column_sums", TORCH_BOX(&ikem::column_sums_op));
-    m.impl("normalise_relu", TORCH_BOX(&ikem::normalise_relu_op));
-    m.impl("normalise_relu_sums", TORCH_BOX(&ikem::normalise_relu_sums_op));
-    m.impl("normalise_relu_backward", TORCH_BOX(&ikem::normalise_relu_backward_op));
+    m.impl("normalization", TORCH_BOX(&ikem::normalization_op));
+    m.impl("normalize_relu", TORCH_BOX(&ikem::normalize_relu_op));
+    m.impl("normalize_relu_backward", TORCH_BOX(&ikem::normalize_relu_backward_op));
     m.impl("block_output", TORCH_BOX(&ikem::block_output_op));
-    m.impl("block_output_sums", TORCH_BOX(&ikem::block_output_sums_op));
     m.impl("block_output_backward", TORCH_BOX(&ikem::block_output_backward_op));
 }

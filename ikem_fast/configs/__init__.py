@@ -1,37 +1,121 @@
 """Configurations for the known datasets, and reading sections of them or of a user's own file."""
 
+from collections.abc import Container
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import Any
 
-from ikem_fast.errors import InputError
+from ikem_fast.errors import InputError, printable
+
+# Names that configurations had or have beside their files': the recipe is one for every protocol of NTU.
+ALIASES = dict.fromkeys(("ntu60_xsub", "ntu60_xview", "ntu120_xsub", "ntu120_xset"), "ntu")
+MAX_BYTES = 1 << 16  # of a file
+MAX_DEPTH = 8  # of what is in it: sections, settings, settings of the model, their lists
 
 
-def shipped_configs():
-    """Name → file of the configurations in this folder."""
+def shipped_configs() -> dict[str, Traversable]:
+    """List the configurations in this folder: name → file, for every name that `--config` takes."""
     files = resources.files("ikem_fast.configs").iterdir()
-    return {file.name.removesuffix(".yaml"): file for file in files if file.name.endswith(".yaml")}
+    found = {file.name.removesuffix(".yaml"): file for file in files if file.name.endswith(".yaml")}
+    return found | {name: found[file] for name, file in ALIASES.items()}
 
 
-def read_section(name_or_file, section):
-    """One section of a shipped configuration or a YAML file, as a dict; {} where it is not there.
+def read_section(
+    name_or_file: str | Path, section: str, known: Container[str] | None = None
+) -> dict[str, Any]:
+    """Read one section of a shipped configuration or a YAML file; {} where it is not there.
 
-    Raises InputError if there is no such file, or if it is not YAML with sections.
+    Args:
+        name_or_file: of the configuration.
+        section: its name.
+        known: the sections that a file may have; any if not given.
+
+    Returns:
+        Settings by name: numbers, texts, true, false, null, lists of them, and settings again.
+
+    Raises InputError if there is no such file, or if it is anything but a small YAML file with such sections.
+
+    Example:
+        read_section("demo", "pretrain")["epochs"]
     """
-    import yaml
-
     configs = shipped_configs()
-    file = configs.get(str(name_or_file), Path(name_or_file))
+    file = configs.get(str(name_or_file))
+    if file is None:
+        try:
+            file = Path(name_or_file).expanduser()
+        except RuntimeError:  # ~nobody
+            file = Path(name_or_file)
     if not file.is_file():
-        known = ", ".join(sorted(configs))
-        raise InputError(f"config: expected a YAML file or one of {known}, found {str(name_or_file)!r}")
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: expected YAML, found: {' '.join(str(error).split())}") from None
-    known = ("synthetic", "pretrain", "distill", "linear", "knn")
-    if not isinstance(content, dict) or not set(content) <= set(known):
-        raise InputError(f"{file}: expected sections out of {', '.join(known)}, found {str(content)[:80]!r}")
+        names = ", ".join(sorted(configs))
+        raise InputError(f"config: expected a YAML file or one of {names}, found {str(name_or_file)!r}")
+    content = _read(file)
+    if not isinstance(content, dict) or (known is not None and not all(name in known for name in content)):
+        names = "sections" if known is None else f"sections out of {', '.join(known)}"
+        found = ", ".join(map(repr, content)) if isinstance(content, dict) else repr(content)
+        raise InputError(f"{file}: expected {names}, found {printable(found)}")
     settings = content.get(section, {})
     if not isinstance(settings, dict):
-        raise InputError(f"{file}: expected settings in section {section!r}, found {settings!r}")
+        raise InputError(
+            f"{file}: expected settings in section {section!r}, found {printable(repr(settings))}"
+        )
+    problem = _not_plain(settings)
+    if problem:
+        raise InputError(f"{file}: {section}: {problem}")
     return settings
+
+
+def load_yaml(text: str) -> Any:
+    """Read YAML in bounded time and memory: no anchors, which expand without bound, and no great depth.
+
+    Raises InputError that says what was found and where.
+    """
+    import yaml
+    from jsonargparse import get_loader
+
+    depth = 0
+    try:
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            line = event.start_mark.line + 1
+            if getattr(event, "anchor", None) is not None:
+                raise InputError(
+                    f"expected YAML without anchors and aliases, found {event.anchor!r} in line {line}; "
+                    "write its value out"
+                )
+            if depth > MAX_DEPTH:
+                raise InputError(f"expected at most {MAX_DEPTH} levels, found more in line {line}")
+        return get_loader("yaml")(text)
+    except InputError:
+        raise
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        raise InputError(f"expected YAML, found: {printable(' '.join(str(error).split()))}") from None
+
+
+def _read(file):
+    with file.open("rb") as stream:
+        content = stream.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise InputError(
+            f"{file}: expected a configuration of at most {MAX_BYTES} bytes, found a larger file"
+        )
+    try:
+        return load_yaml(content.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: expected UTF-8, found: {error}") from None
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from None
+
+
+def _not_plain(value):
+    """What is in settings and cannot be one, or None."""
+    if isinstance(value, dict):
+        wrong = [name for name in value if not isinstance(name, str)]
+        if wrong:
+            return f"expected names of settings, found {printable(repr(wrong[0]))}"
+        return next(filter(None, map(_not_plain, value.values())), None)
+    if isinstance(value, list):
+        return next(filter(None, map(_not_plain, value)), None)
+    if value is None or isinstance(value, str | int | float):
+        return None
+    return f"expected numbers, texts and lists, found {printable(repr(value))}"

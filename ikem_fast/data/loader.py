@@ -4,8 +4,6 @@ import mmap
 import os
 import weakref
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -15,34 +13,8 @@ from ikem_fast.errors import InputError
 RESIDENT_SHARE = 0.4  # of a GPU's free memory: a split that takes less is copied there once
 
 
-@dataclass(frozen=True)
-class Share:
-    """What one of several processes computes of a batch.
-
-    clips: its places in the batch, a slice.
-    weight: of the mean over its clips in the mean over the batch.
-    keys: how many of its clips, from the first on, it enters into the memory banks.
-    """
-
-    clips: slice
-    weight: float
-    keys: int
-
-
-def divide(clips, processes):
-    """The `Share` of each process in a batch of `clips`; every clip's key is entered once, in order.
-
-    Shares are consecutive and differ by one clip at most. A batch of fewer clips than processes (the last of
-    an epoch may be) is computed by all of them, at an equal weight, so that none is left without a clip.
-    """
-    if clips < processes:
-        return [Share(slice(0, clips), 1 / processes, 0 if rank else clips) for rank in range(processes)]
-    ends = [-(-clips * rank // processes) for rank in range(processes + 1)]
-    return [Share(slice(start, end), (end - start) / clips, end - start) for start, end in pairwise(ends)]
-
-
 class BatchLoader:
-    """Batches of (clips, frames) on `device`, or this process's share of each.
+    """Batches of (clips, frames) on `device`, or a share of each.
 
     Clips live on a GPU if they fit there. Otherwise a thread reads the next batch from disk while the device
     computes the present one; for a GPU it reads into one of two pinned buffers, and a stream of its own
@@ -51,21 +23,20 @@ class BatchLoader:
 
     Args:
         split: `data.Split`.
-        batch_size: clips in a batch of all processes; the last batch of an epoch is smaller unless
-            `drop_last`.
+        batch_size: clips in a batch; the last batch of an epoch is smaller unless `drop_last`.
         device: torch device that batches are wanted on.
         seed: of the order.
-        rank, processes: which of how many processes this is; see `divide`.
+        share: clips in a batch → the places in it that are read here, a slice; all of them if not given.
+            Where several processes read one batch, each has its own part of it.
     """
 
-    def __init__(self, split, batch_size, device, seed=0, drop_last=False, rank=0, processes=1):
+    def __init__(self, split, batch_size, device, seed=0, drop_last=False, share=None):
         self.split = split
         self.batch_size = batch_size
         self.device = torch.device(device)
         self.seed = seed
         self.drop_last = drop_last
-        self.rank = rank
-        self.processes = processes
+        self.share = share or (lambda clips: slice(0, clips))
         self.frames = torch.tensor(np.asarray(split.frames), device=self.device)
         self.source = _Source(split.clips)
         self.resident = self._resident_clips()
@@ -77,7 +48,7 @@ class BatchLoader:
         return clips // size if self.drop_last else -(-clips // size)
 
     def clips_in(self, step):
-        """Clips in batch `step` (from 0) of an epoch, of all processes together."""
+        """Clips in batch `step` (from 0) of an epoch, whatever is read of it here."""
         return min(self.batch_size, len(self.split) - step * self.batch_size)
 
     def epoch(self, epoch):
@@ -99,9 +70,9 @@ class BatchLoader:
 
     def _read(self, order, step):
         """In the reader's thread: where the batch's clips are, and the clips unless they are resident."""
-        share = divide(self.clips_in(step), self.processes)[self.rank]
+        places = self.share(self.clips_in(step))
         start = step * self.batch_size
-        where = order(np.arange(start + share.clips.start, start + share.clips.stop))
+        where = order(np.arange(start + places.start, start + places.stop))
         index = torch.from_numpy(where)
         if self.device.type == "cuda":
             index = index.pin_memory()

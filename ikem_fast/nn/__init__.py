@@ -1,9 +1,18 @@
-"""Encoder, pretraining model, distiller, and the memory bank they contrast with."""
+"""Encoders, pretraining model, distiller, and the memory bank they contrast with."""
 
 from ikem_fast.nn.distiller import RelationalDistiller
+from ikem_fast.nn.encoders.base import ENCODERS, create_encoder
 from ikem_fast.nn.encoders.stgcn import STGCN
 from ikem_fast.nn.ikem import IKEM
 from ikem_fast.nn.memory_bank import MemoryBank
 from ikem_fast.nn.published import load_published_state_dict
 
-__all__ = ["IKEM", "STGCN", "MemoryBank", "RelationalDistiller", "load_published_state_dict"]
+__all__ = [
+    "ENCODERS",
+    "IKEM",
+    "STGCN",
+    "MemoryBank",
+    "RelationalDistiller",
+    "create_encoder",
+    "load_published_state_dict",
+]

@@ -1,43 +1,90 @@
-"""Settings of the models, and the models of their settings."""
+"""Settings of the models: every default written once, every setting with what it may be."""
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
+from ikem_fast.errors import InputError
+from ikem_fast.nn.encoders import stgcn
+from ikem_fast.nn.encoders.base import EncoderConfig
+from ikem_fast.settings import setting
 from ikem_fast.skeleton import MODALITIES
+
+RENAMED = {"initialisation": "initialization"}  # settings of version 1 → what they are called now
 
 
 @dataclass
 class ModelConfig:
-    """Sizes of the pretraining model and constants of its losses; see `ikem_fast.nn.IKEM`.
+    """Settings of the pretraining model and constants of its losses; see `ikem_fast.nn.IKEM`.
 
     Args:
         feature_dim: size of the contrasted features.
         queue_size: keys in the memory bank of a modality.
         hidden_channels: width of the encoder's first block.
         hidden_dim: size of the encoder's pooled feature.
-        dropout: probability in the encoder.
-        momentum: of the key encoders' moving average.
-        temperature: of every loss.
-        topk: neighbours mined for each query in phase 2.
+        dropout: probability of dropout in the encoder.
+        momentum: momentum of the key encoders' moving average.
+        temperature: temperature of every loss.
+        topk: neighbors mined for each query in phase 2.
         context: whether phase 2 contrasts products of similarities too.
-        modalities: which, in this order.
+        modalities: which modalities the model has, in this order.
         strategy: how the encoder's graph is partitioned.
         exchange_key_updates: modalities whose key encoders are updated in phase 2.
-        initialisation: torch's own, with keys as copies; or as published, with keys drawn apart.
+        initialization: torch's own, with keys as copies; or as published, with keys drawn apart.
         impl: auto takes kernels where they serve; fused wants them; reference computes in plain torch.
+        encoder: which encoder, and settings of its own.
     """
 
-    feature_dim: int = 128
-    queue_size: int = 32768
-    hidden_channels: int = 16
-    hidden_dim: int = 256
-    dropout: float = 0.5
-    momentum: float = 0.999
-    temperature: float = 0.07
-    topk: int = 1
+    feature_dim: int = setting(128, least=1)
+    queue_size: int = setting(32768, least=1)
+    hidden_channels: int = setting(stgcn.HIDDEN_CHANNELS, least=1)
+    hidden_dim: int = setting(stgcn.HIDDEN_DIM, least=1)
+    dropout: float = setting(stgcn.DROPOUT, least=0, below=1)
+    momentum: float = setting(0.999, least=0, most=1)
+    temperature: float = setting(0.07, above=0)
+    topk: int = setting(1, least=1)
     context: bool = True
-    modalities: tuple[str, ...] = MODALITIES
-    strategy: Literal["spatial", "distance"] = "spatial"
-    exchange_key_updates: tuple[str, ...] = ("motion", "acceleration", "angular_velocity")
-    initialisation: Literal["default", "published"] = "default"
+    modalities: tuple[str, ...] = setting(MODALITIES, choices=MODALITIES)
+    strategy: Literal["spatial", "distance"] = stgcn.STRATEGY
+    exchange_key_updates: tuple[str, ...] = setting(
+        ("motion", "acceleration", "angular_velocity"), choices=MODALITIES, empty=True
+    )
+    initialization: Literal["default", "published"] = "default"
     impl: Literal["auto", "fused", "reference"] = "auto"
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> "ModelConfig":
+        """Make the settings that a checkpoint or a file holds, those of version 1 too.
+
+        Raises InputError for a setting that there is not.
+
+        Example:
+            config = ModelConfig.of(load_checkpoint("runs/teacher")["model_config"])
+        """
+        settings = upgraded(settings)
+        encoder = settings.pop("encoder", None)
+        try:
+            if encoder is not None:
+                settings["encoder"] = EncoderConfig(**encoder)
+            return cls(**settings)
+        except TypeError as error:
+            raise InputError(f"model: expected known settings, found another: {error}") from None
+
+    def problem(self) -> str | None:
+        """Say what is wrong among settings that are each right for themselves, or None.
+
+        Example:
+            ModelConfig(topk=9, queue_size=8).problem()  # "topk: expected at most queue_size = 8, found 9"
+        """
+        if self.topk > self.queue_size:
+            return f"topk: expected at most queue_size = {self.queue_size}, found {self.topk}"
+        return None
+
+
+def upgraded(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings of a model under their present names."""
+    return {RENAMED.get(name, name): value for name, value in settings.items()}
+
+
+DEFAULTS = ModelConfig()

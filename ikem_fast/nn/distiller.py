@@ -1,22 +1,27 @@
 """Relational cross-modality knowledge distillation: a frozen teacher of many modalities, students of few."""
 
 import copy
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import nn
 
 from ikem_fast import ops
-from ikem_fast.nn.encoders.stgcn import STGCN
-from ikem_fast.nn.ikem import encode_views, encoder_factory, two_layers
+from ikem_fast.nn.config import DEFAULTS
+from ikem_fast.nn.encoders.base import EncoderConfig, encode_views, encoder_maker
+from ikem_fast.nn.heads import two_layers
+from ikem_fast.nn.ikem import IKEM
 from ikem_fast.nn.memory_bank import MemoryBank
-from ikem_fast.skeleton import MODALITIES
+from ikem_fast.skeleton import Layout
 from ikem_fast.tracing import span
 
 TEACHER_MODES = ("eval", "train")
+STUDENTS = ("joint", "motion", "bone")
 
 
 class RelationalDistiller(nn.Module):
-    """Students that learn how the teacher's modalities relate to the clips in its bank.
+    """Train students that learn how the teacher's modalities relate to the clips in its bank.
 
     Args:
         feature_dim: D, size of the teacher's features.
@@ -26,37 +31,50 @@ class RelationalDistiller(nn.Module):
         layout: name of a joint layout, or a `skeleton.Layout`.
         modalities: the teacher's.
         students: the students', out of `ikem_fast.MODALITIES`.
-        encoder: the students' encoder, if not STGCN: a module, copied for each, or a function that makes one.
-            It maps (N,C,T,V,M) to (output (N,P·feature_dim), feature (N,·)).
+        encoder: of the students: a name of `ENCODERS` or an `EncoderConfig`; or a module, copied for each, or
+            a function that makes one. It maps (N,C,T,V,M) to (output (N,P·feature_dim), feature (N,·)).
         teacher: a pretrained `IKEM`; its query encoders and bank are copied, and the sizes, layout and
             modalities above must be its own. Without one, the teacher is to be loaded.
         teacher_mode: "eval" freezes the teacher whole; "train" keeps its dropout and batch statistics
             running, as the published code does.
         impl: implementation of the ops: "auto", "fused" or "reference"; with "reference" STGCN too is plain
             torch.
+        bodies: M, of a clip, for encoders that depend on it.
+
+    In any dtype: views are cast to their encoder's, and the bank has the model's.
+
+    Raises:
+        ValueError: an argument is out of range, or the teacher is of other sizes or modalities.
+
+    Example:
+        model = RelationalDistiller(queue_size=1024, teacher=IKEM(queue_size=1024))
+        clips = torch.randn(8, 3, 50, 25, 2)
+        model(clips, clips).sum().backward()
 
     Source: arXiv 2309.12009, section 3.4.
     """
 
     def __init__(
         self,
-        feature_dim=128,
-        queue_size=32768,
-        hidden_channels=16,
-        hidden_dim=256,
-        dropout=0.5,
-        temperature=0.07,
-        topk=1,
-        layout="ntu-rgb+d",
-        modalities=MODALITIES,
-        students=("joint", "motion", "bone"),
-        encoder=None,
-        teacher=None,
-        context=True,
-        strategy="spatial",
-        teacher_mode="eval",
-        impl="auto",
-    ):
+        feature_dim: int = DEFAULTS.feature_dim,
+        queue_size: int = DEFAULTS.queue_size,
+        hidden_channels: int = DEFAULTS.hidden_channels,
+        hidden_dim: int = DEFAULTS.hidden_dim,
+        dropout: float = DEFAULTS.dropout,
+        temperature: float = DEFAULTS.temperature,
+        topk: int = DEFAULTS.topk,
+        layout: str | Layout = "ntu-rgb+d",
+        modalities: Sequence[str] = DEFAULTS.modalities,
+        students: Sequence[str] = STUDENTS,
+        encoder: str | EncoderConfig | nn.Module | Callable[[], nn.Module] | None = None,
+        teacher: IKEM | None = None,
+        context: bool = DEFAULTS.context,
+        strategy: str = DEFAULTS.strategy,
+        teacher_mode: str = "eval",
+        impl: str = DEFAULTS.impl,
+        *,
+        bodies: int = 2,
+    ) -> None:
         super().__init__()
         if teacher_mode not in TEACHER_MODES:
             raise ValueError(f"teacher_mode: expected one of {TEACHER_MODES}, found {teacher_mode!r}")
@@ -70,22 +88,21 @@ class RelationalDistiller(nn.Module):
         self.impl = impl
         width = len(self.modalities) * feature_dim
 
-        def stgcn(head):
-            network = STGCN(
-                hidden_channels=hidden_channels,
-                hidden_dim=hidden_dim,
-                dropout=dropout,
-                layout=layout,
-                strategy=strategy,
-                impl="reference" if impl == "reference" else "auto",
-            )
-            network.fc = head
-            return network
+        sizes = {
+            "hidden_channels": hidden_channels,
+            "hidden_dim": hidden_dim,
+            "dropout": dropout,
+            "layout": layout,
+            "bodies": bodies,
+            "strategy": strategy,
+            "impl": "reference" if impl == "reference" else "auto",
+        }
 
         if teacher is None:
-            self.teacher = nn.ModuleDict(
-                {name: stgcn(two_layers(hidden_dim, hidden_dim, feature_dim)) for name in self.modalities}
-            )
+            head = partial(two_layers, hidden_dim, hidden_dim, feature_dim)
+            listed = encoder if isinstance(encoder, str | EncoderConfig) else None
+            make = encoder_maker(listed, head, num_classes=feature_dim, **sizes)
+            self.teacher = nn.ModuleDict({name: make() for name in self.modalities})
             self.bank = MemoryBank(len(self.modalities), queue_size, feature_dim)
         else:
             found = (teacher.modalities, *teacher.bank.rows.shape[1:])
@@ -98,22 +115,34 @@ class RelationalDistiller(nn.Module):
             self.bank = copy.deepcopy(teacher.bank)
         self.teacher.requires_grad_(False)
 
-        make = encoder_factory(encoder or (lambda: stgcn(two_layers(hidden_dim, width, width))))
+        head = partial(two_layers, hidden_dim, width, width)
+        make = encoder_maker(encoder, head, num_classes=width, **sizes)
         self.students = nn.ModuleDict({name: make() for name in self.student_modalities})
         self.train()
 
-    def train(self, mode=True):
+    def train(self, mode: bool = True) -> "RelationalDistiller":
+        """Set training mode for the students, and for the teacher as `teacher_mode` says."""
         super().train(mode)
         self.teacher.train(mode and self.teacher_mode == "train")
         return self
 
-    def forward(self, x_teacher, x_student, frames=None, augment_teacher=None, augment_student=None):
-        """One step of distillation up to the losses; in training mode the teacher's features enter the bank.
+    def forward(
+        self,
+        x_teacher: torch.Tensor,
+        x_student: torch.Tensor,
+        frames: torch.Tensor | None = None,
+        augment_teacher: Mapping[str, torch.Tensor] | None = None,
+        augment_student: Mapping[str, torch.Tensor] | None = None,
+        gather: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        """Take one step of distillation up to the losses; in training mode the bank takes the features in.
 
         Args:
             x_teacher, x_student: (N,3,T,V,M) two views of the same clips, N ≤ queue_size.
             frames: (N,) frame counts of the clips before resampling.
             augment_teacher, augment_student: {"shear": …, "crop_start": …} for `ops.derive_modalities`.
+            gather: the teacher's features (P,n,D) → those that enter the bank (P,N,D): of all processes,
+                where several train.
 
         Returns:
             (S,) losses, differentiable with respect to the students.
@@ -128,7 +157,7 @@ class RelationalDistiller(nn.Module):
         with span("loss"):
             losses = ops.relational_distillation(u, t, queue, impl=self.impl, **options)
         if self.training:
-            self.bank.enqueue(t)
+            self.bank.enqueue(t if gather is None else gather(t))
         return losses
 
     def _encode(self, encoders, modalities, x, frames, augmentation):

@@ -1,21 +1,26 @@
 """IKEM pretraining: an encoder for each modality, momentum contrast, and the implicit knowledge exchange."""
 
 import copy
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import nn
 
 from ikem_fast import ops
-from ikem_fast.nn.encoders.stgcn import STGCN
+from ikem_fast.nn.config import DEFAULTS
+from ikem_fast.nn.encoders.base import EncoderConfig, encode_views, encoder_maker
+from ikem_fast.nn.heads import two_layers
 from ikem_fast.nn.memory_bank import MemoryBank
-from ikem_fast.skeleton import MODALITIES
+from ikem_fast.ops._checks import check_choice
+from ikem_fast.skeleton import Layout
 from ikem_fast.tracing import span
 
-INITIALISATIONS = ("default", "published")
+INITIALIZATIONS = ("default", "published")
 
 
 class IKEM(nn.Module):
-    """Query and key encoders of every modality, their memory bank, and the two phases' losses.
+    """Hold query and key encoders of every modality and their memory bank, and give both phases' losses.
 
     Phase 1 contrasts each modality with its own bank (`ops.info_nce`). Phase 2 adds what modalities learn
     from each other: `ops.cross_modal_contrast` plus `ops.implicit_exchange`.
@@ -26,43 +31,60 @@ class IKEM(nn.Module):
         hidden_channels, hidden_dim, dropout, strategy: of the encoder, see `STGCN`.
         momentum: of the key encoders' moving average.
         temperature: τ of every loss.
-        topk: neighbours mined for each query in phase 2.
+        topk: neighbors mined for each query in phase 2.
         context: whether phase 2 contrasts products of similarities too.
         layout: name of a joint layout, or a `skeleton.Layout`.
         modalities: which, in this order.
-        encoder: another encoder: a module, copied for each modality, or a function that makes one. It maps
-            (N,C,T,V,M) to (output (N,feature_dim), feature (N,hidden_dim)).
+        encoder: a name of `ENCODERS` or an `EncoderConfig`; or a module, copied for each modality, or a
+            function that makes one. It maps (N,C,T,V,M) to (output (N,feature_dim), feature (N,hidden_dim)).
         exchange_key_updates: the modalities whose key encoders follow their query encoders in phase 2.
-        initialisation: "default" is torch's, with key encoders starting as copies; "published" draws
+        initialization: "default" is torch's, with key encoders starting as copies; "published" draws
             convolutions from N(0, 0.02), and key encoders apart from query encoders.
         impl: implementation of the ops: "auto", "fused" or "reference"; with "reference" STGCN too is plain
             torch.
+        bodies: M, of a clip, for encoders that depend on it.
+        initialisation: what `initialization` was called in version 1.
+
+    In any dtype: views are cast to their encoder's, and the bank has the model's. Below float32 a moving
+    average of a momentum near 1 is lost in rounding, which a warning says; mixed precision
+    (`torch.autocast`) keeps weights and bank in float32 and has no such fault.
+
+    Raises:
+        ValueError: an argument is out of range; forward: more clips than the bank has rows.
+
+    Example:
+        model = IKEM(queue_size=1024)
+        clips, frames = torch.randn(8, 3, 50, 25, 2), torch.full((8,), 90)
+        model(clips, clips, frames).sum().backward()
 
     Source: arXiv 2309.12009, sections 3.2 and 3.3.
     """
 
     def __init__(
         self,
-        feature_dim=128,
-        queue_size=32768,
-        hidden_channels=16,
-        hidden_dim=256,
-        dropout=0.5,
-        momentum=0.999,
-        temperature=0.07,
-        topk=1,
-        layout="ntu-rgb+d",
-        modalities=MODALITIES,
-        encoder=None,
-        context=True,
-        strategy="spatial",
-        exchange_key_updates=("motion", "acceleration", "angular_velocity"),
-        initialisation="default",
-        impl="auto",
-    ):
+        feature_dim: int = DEFAULTS.feature_dim,
+        queue_size: int = DEFAULTS.queue_size,
+        hidden_channels: int = DEFAULTS.hidden_channels,
+        hidden_dim: int = DEFAULTS.hidden_dim,
+        dropout: float = DEFAULTS.dropout,
+        momentum: float = DEFAULTS.momentum,
+        temperature: float = DEFAULTS.temperature,
+        topk: int = DEFAULTS.topk,
+        layout: str | Layout = "ntu-rgb+d",
+        modalities: Sequence[str] = DEFAULTS.modalities,
+        encoder: str | EncoderConfig | nn.Module | Callable[[], nn.Module] | None = None,
+        context: bool = DEFAULTS.context,
+        strategy: str = DEFAULTS.strategy,
+        exchange_key_updates: Sequence[str] = DEFAULTS.exchange_key_updates,
+        initialization: str = DEFAULTS.initialization,
+        impl: str = DEFAULTS.impl,
+        *,
+        bodies: int = 2,
+        initialisation: str | None = None,
+    ) -> None:
         super().__init__()
-        if initialisation not in INITIALISATIONS:
-            raise ValueError(f"initialisation: expected one of {INITIALISATIONS}, found {initialisation!r}")
+        initialization = initialisation or initialization
+        check_choice("initialization", initialization, INITIALIZATIONS)
         self.modalities = tuple(modalities)
         self.layout = layout
         self.momentum = momentum
@@ -72,25 +94,23 @@ class IKEM(nn.Module):
         self.exchange_key_updates = tuple(m for m in self.modalities if m in exchange_key_updates)
         self.impl = impl
 
-        def stgcn():
-            network = STGCN(
-                hidden_channels=hidden_channels,
-                hidden_dim=hidden_dim,
-                num_classes=feature_dim,
-                dropout=dropout,
-                layout=layout,
-                strategy=strategy,
-                impl="reference" if impl == "reference" else "auto",
-            )
-            network.fc = two_layers(hidden_dim, hidden_dim, feature_dim)
-            return network
-
-        make = encoder_factory(encoder or stgcn)
+        make = encoder_maker(
+            encoder,
+            lambda: two_layers(hidden_dim, hidden_dim, feature_dim),
+            hidden_channels=hidden_channels,
+            hidden_dim=hidden_dim,
+            num_classes=feature_dim,
+            dropout=dropout,
+            layout=layout,
+            bodies=bodies,
+            strategy=strategy,
+            impl="reference" if impl == "reference" else "auto",
+        )
         self.query_encoders = nn.ModuleDict({name: make() for name in self.modalities})
-        if initialisation == "published":
+        if initialization == "published":
             self.query_encoders.apply(_published_weights)
         self.key_encoders = copy.deepcopy(self.query_encoders)
-        if initialisation == "published":
+        if initialization == "published":
             self.key_encoders.apply(_published_weights)
         self.key_encoders.requires_grad_(False)
 
@@ -100,8 +120,17 @@ class IKEM(nn.Module):
         )
         self.bank = MemoryBank(len(self.modalities), queue_size, feature_dim)
 
-    def forward(self, x_q, x_k, frames=None, exchange=False, augment_q=None, augment_k=None):
-        """One step of pretraining up to the losses; in training mode key encoders and bank move on.
+    def forward(
+        self,
+        x_q: torch.Tensor,
+        x_k: torch.Tensor,
+        frames: torch.Tensor | None = None,
+        exchange: bool = False,
+        augment_q: Mapping[str, torch.Tensor] | None = None,
+        augment_k: Mapping[str, torch.Tensor] | None = None,
+        gather: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        """Take one step of pretraining up to the losses; in training mode key encoders and bank move on.
 
         Args:
             x_q, x_k: (N,3,T,V,M) two views of the same clips, N ≤ queue_size.
@@ -109,6 +138,7 @@ class IKEM(nn.Module):
             exchange: phase 2.
             augment_q, augment_k: {"shear": …, "crop_start": …} for `ops.derive_modalities`, which augments
                 the view while it derives.
+            gather: keys (P,n,D) → those that enter the bank (P,N,D): of all processes, where several train.
 
         Returns:
             (P,) losses, differentiable with respect to query encoders and exchange heads.
@@ -133,11 +163,17 @@ class IKEM(nn.Module):
             else:
                 losses = ops.info_nce(q, k, queue, **options)
         if self.training:
-            self.bank.enqueue(k)
+            self.bank.enqueue(k if gather is None else gather(k))
         return losses
 
-    def encode(self, encoders, x, frames, augmentation=None):
-        """x (N,3,T,V,M) → outputs (P,N,D), features (P,N,hidden_dim) of `encoders`, one for each modality."""
+    def encode(
+        self,
+        encoders: nn.ModuleDict,
+        x: torch.Tensor,
+        frames: torch.Tensor | None,
+        augmentation: Mapping[str, torch.Tensor] | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Map x (N,3,T,V,M) to outputs (P,N,D), features (P,N,hidden_dim) of `encoders`, one a modality."""
         with span("augment+derive"):
             views = ops.derive_modalities(
                 x,
@@ -150,30 +186,23 @@ class IKEM(nn.Module):
         return encode_views(encoders, views)
 
     @torch.no_grad()
-    def update_keys(self, modalities):
+    def update_keys(self, modalities: Sequence[str]) -> None:
         """Move the key encoders' weights towards the query encoders': k ← momentum·k + (1 − momentum)·q."""
         keys = [p for name in modalities for p in self.key_encoders[name].parameters()]
         queries = [p for name in modalities for p in self.query_encoders[name].parameters()]
         if keys:
+            _check_resolution(keys[0].dtype, self.momentum)
             torch._foreach_lerp_(keys, queries, 1.0 - self.momentum)
 
 
-def encode_views(encoders, views):
-    """views (P,N,3,T,V,M) → outputs (P,N,·), features (P,N,·): each view through its own encoder."""
-    outputs, features = zip(
-        *(encoder(view) for encoder, view in zip(encoders.values(), views, strict=True)), strict=True
-    )
-    return torch.stack(outputs), torch.stack(features)
-
-
-def two_layers(inputs, hidden, outputs):
-    """The head of the published code: Linear → ReLU → Linear."""
-    return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
-
-
-def encoder_factory(encoder):
-    """A function that makes encoders, out of one or out of a module to copy."""
-    return (lambda: copy.deepcopy(encoder)) if isinstance(encoder, nn.Module) else encoder
+def _check_resolution(dtype, momentum):
+    """Warn where a step of the moving average is below half a unit in the last place: it would not move."""
+    if 0 < 1.0 - momentum < torch.finfo(dtype).eps / 2:
+        warnings.warn(
+            f"IKEM in {dtype}: key encoders do not follow at momentum {momentum}, whose steps are lost in "
+            "rounding; train in float32, under torch.autocast for mixed precision",
+            stacklevel=3,
+        )
 
 
 def _published_weights(module):

@@ -6,30 +6,28 @@ from torch import nn
 
 
 class MemoryBank(nn.Module):
-    """The last `size` keys of each modality; row r of every modality comes from the same clip.
+    """Hold the last `size` keys of each modality; row r of every modality comes from the same clip.
 
     Buffers:
         rows: (P,K,D) float32, unit rows; random until keys have filled it.
         pointer: () int64, the row that the next key replaces; lives on the device, so that no step waits.
 
-    gather: turns the keys of one process into those of all; where several train together, their banks stay
-        the same (see `runtime.processes`).
+    Example:
+        bank = MemoryBank(num_modalities=6, size=32768, dim=128)
+        bank.enqueue(torch.randn(6, 64, 128))
     """
 
-    def __init__(self, num_modalities, size, dim):
+    def __init__(self, num_modalities: int, size: int, dim: int) -> None:
         super().__init__()
         self.register_buffer("rows", F.normalize(torch.randn(num_modalities, size, dim), dim=-1))
         self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))
-        self.gather = None
 
     @torch.no_grad()
-    def enqueue(self, keys):
+    def enqueue(self, keys: torch.Tensor) -> None:
         """Replace the oldest rows by keys (P,N,D), normalised here; the ring wraps at its end.
 
         Raises ValueError where N > K (a key would be replaced by another of its own batch).
         """
-        if self.gather is not None:
-            keys = self.gather(keys)
         P, K, D = self.rows.shape
         if keys.dim() != 3 or keys.shape[0] != P or keys.shape[2] != D or keys.shape[1] > K:
             raise ValueError(

@@ -1,5 +1,7 @@
 """Checkpoints of the published code, and of its relatives CrosSCLR and AimCLR, under this package's names."""
 
+from collections.abc import Mapping
+
 import torch
 
 from ikem_fast.nn.distiller import RelationalDistiller
@@ -25,7 +27,9 @@ _LETTER = {
 }
 
 
-def load_published_state_dict(model, state_dict):
+def load_published_state_dict(
+    model: IKEM | RelationalDistiller, state_dict: Mapping[str, torch.Tensor]
+) -> None:
     """Load a checkpoint of the published code into an `IKEM` or a `RelationalDistiller`, in place.
 
     Banks are stored there as (D,K) for each modality. Exchange heads, and a distiller's students, may be

@@ -1,54 +1,60 @@
-"""What fused implementations cannot differentiate: refused by name, never wrong in silence.
+"""What autograd may ask of a fused implementation: first derivatives in reverse mode; all else is refused.
 
-A fused op has a first derivative, in reverse mode, of its learned argument. Transforms of functions (vmap,
-jvp, torch.func.grad, jacrev) and forward-mode differentiation go through plain torch, so the fused op does
-not support tensors that they have wrapped. That a second derivative will be asked for cannot be seen
-beforehand; it raises when it is.
+Transforms of functions (vmap, jvp, torch.func.grad, jacrev) and forward-mode differentiation can be seen
+beforehand: fused implementations have no `Support` under them, plain torch computes. That a second derivative
+will be asked for cannot be seen; it raises when it is, and is never wrong or missing in silence.
 """
+
+import functools
 
 import torch
 from torch.autograd import forward_ad
 
-from ikem_fast.ops._support import YES, Support
+
+def transform_at_work() -> str | None:
+    """Say which transform of functions or forward mode a call is under, or None: no kernel knows any."""
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        return "torch.func (vmap, grad, jvp, jacrev)"
+    return "forward-mode differentiation" if forward_ad._current_level >= 0 else None
 
 
-def support_under_transforms(*tensors: torch.Tensor | None) -> Support:
-    """Say whether a fused op may take these tensors, as far as functional transforms go."""
-    if torch.compiler.is_compiling():
-        return YES
-    for tensor in tensors:
-        if tensor is None:
-            continue
-        if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
-            return Support(
-                "it is not for torch.func (vmap, grad, jvp, jacrev), which goes through plain torch"
-            )
-        if forward_ad.unpack_dual(tensor).tangent is not None:
-            return Support("it has no forward-mode derivative")
-    return YES
+def refusing_second_derivatives(backward):
+    """Decorate the `backward` of a torch.autograd.Function whose gradients cannot be differentiated again.
 
+    Gradients of a backward pass with create_graph=True are joined to everything they depend on by a node that
+    raises when it is reached, whether or not the incoming gradient requires one. The Function must have saved
+    with `save_for_backward` every input that it is differentiable in, since gradients depend on those, and
+    named itself `ctx.op`, for the message.
 
-def differentiable_once(op: str, gradient: torch.Tensor, *sources: torch.Tensor) -> torch.Tensor:
-    """Return a gradient whose own derivative in `sources` raises, instead of being 0 or missing.
-
-    Args:
-        op: name of the op, for the message.
-        gradient: what its backward pass computed.
-        sources: the tensors that it was computed from.
+    Example:
+        @staticmethod
+        @refusing_second_derivatives
+        def backward(ctx, grad): ...
     """
-    if not torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return gradient
-    return _Once.apply(op, gradient, *sources)
+
+    @functools.wraps(backward)
+    def wrapper(ctx, *incoming):
+        with torch.no_grad():
+            gradients = backward(ctx, *incoming)
+        if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return gradients
+        origins = [t for t in (*incoming, *ctx.saved_tensors) if t is not None and t.requires_grad]
+        tensors = [g for g in gradients if g is not None]
+        marked = iter(_Refusal.apply(ctx.op, len(tensors), *tensors, *origins))
+        return tuple(None if g is None else next(marked) for g in gradients)
+
+    return wrapper
 
 
-class _Once(torch.autograd.Function):
+class _Refusal(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, op, gradient, *sources):
+    def forward(ctx, op, count, *tensors):
         ctx.op = op
-        return gradient.view_as(gradient)
+        return tuple(tensor.clone() for tensor in tensors[:count])
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx, *grads):
         raise RuntimeError(
-            f"{ctx.op}: the fused implementation has no second derivative; call it with impl='reference'"
+            f"{ctx.op}: the fused implementation has no second derivatives; impl='reference' computes in plain "
+            "torch, which has"
         )

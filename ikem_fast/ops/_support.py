@@ -3,6 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import torch
+
+from ikem_fast.ops._autograd import transform_at_work
+
 Implementation = Literal["auto", "fused", "reference"]
 IMPLEMENTATIONS: tuple[str, ...] = get_args(Implementation)
 
@@ -21,6 +25,12 @@ class Support:
 
 
 YES = Support()
+
+
+def support_under_transforms() -> Support:
+    """Say whether a fused implementation may compute here, as far as transforms of functions go."""
+    transform = None if torch.compiler.is_compiling() else transform_at_work()
+    return Support(f"the kernels know nothing of {transform}") if transform else YES
 
 
 def takes_fused(impl: str, support: Support) -> bool:

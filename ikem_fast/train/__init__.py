@@ -1,10 +1,10 @@
-"""Training: settings, the loop, checkpoints; `pretrain` and `distill` are the two kinds of run."""
+"""Training: settings, the loop, and what there is to train: `pretrain` and `distill`."""
 
 from ikem_fast.nn.config import ModelConfig
 from ikem_fast.runtime.checkpoint import load_checkpoint
 from ikem_fast.train.config import DistillConfig, PretrainConfig
-from ikem_fast.train.distill import distill
-from ikem_fast.train.pretrain import pretrain
+from ikem_fast.train.tasks.distill import distill
+from ikem_fast.train.tasks.pretrain import pretrain
 
 __all__ = [
     "DistillConfig",

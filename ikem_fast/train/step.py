@@ -1,41 +1,57 @@
-"""One step of training: forward, backward, gradients of all processes, optimiser.
+"""One step of training: forward, backward, gradients of all processes, optimizer.
 
 Eager, with compiled encoders, or replayed from a CUDA graph.
 """
+
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from threading import Thread
+from types import TracebackType
+from typing import Any
 
 import torch
 from torch import nn
 
 from ikem_fast.errors import InputError
+from ikem_fast.runtime.processes import Processes
 from ikem_fast.tracing import span
+from ikem_fast.train.config import TrainConfig
+from ikem_fast.train.task import Batch, Task
 
 COMPILE_MODES = {"on": "default", "max": "max-autotune-no-cudagraphs"}
 WARM_UP = 3  # eager steps ahead of a capture: they create gradients, momenta, workspaces
 
 
 class Step:
-    """Trains `model` a batch at a time. Nothing in it waits for the device.
+    """Trains a task's model a batch at a time. Nothing in it waits for the device.
+
+    Use it as a context manager: when the block ends, however it does, the captured graph and the compiled
+    code are let go (a graph must not outlive the process group that it talks through).
 
     Args:
-        model: on its device; parameters that require a gradient are trained.
-        forward: forward(clips, frames, first, second, phase) → losses (L,), means over the clips given.
-        config: `TrainConfig`.
-        processes: `distributed.Processes`.
+        task: what is trained.
+        config: the settings.
+        processes: those that train.
 
     Raises InputError for `cuda_graph` without a GPU.
+
+    Example:
+        with Step(task, config, processes) as step:
+            losses = step(batch, clips_of_all, "contrast")
     """
 
-    def __init__(self, model, forward, config, processes):
+    def __init__(self, task: Task, config: TrainConfig, processes: Processes) -> None:
         if config.cuda_graph and processes.device.type != "cuda":
             raise InputError(
                 f"cuda_graph: expected a run on a GPU, found device {processes.device}; leave it false here"
             )
-        self.model = model
-        self.forward = forward
+        _import_compiler()
+        self.task = task
         self.processes = processes
         self.amp = config.amp
         self.batch_size = config.batch_size
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.parameters = [p for p in task.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.SGD(
             self.parameters,
             # A captured step reads the learning rate from the device.
@@ -45,20 +61,32 @@ class Step:
             fused=processes.device.type in ("cpu", "cuda"),
         )
         self._start_momenta()
-        if config.compile != "off":
-            for encoder in _encoders(model):
-                encoder.compile(mode=COMPILE_MODES[config.compile])
+        self.compiled = _encoders(task.model) if config.compile != "off" else []
+        for encoder in self.compiled:
+            encoder.compile(mode=COMPILE_MODES[config.compile])
         self.captures = config.cuda_graph
         self.captured = None, None  # the present phase, and its graph: none goes back to an earlier one
 
-    def set_learning_rate(self, value):
+    def __enter__(self) -> "Step":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.captured = None, None
+        for encoder in self.compiled:  # compile() makes a module refer to itself, and has no opposite
+            encoder._compiled_call_impl = None
+        self.compiled = []
+
+    def set_learning_rate(self, value: float) -> None:
+        """Set the rate of the steps to come, captured ones too."""
         for group in self.optimizer.param_groups:
             if isinstance(group["lr"], torch.Tensor):
                 group["lr"].fill_(value)
             else:
                 group["lr"] = value
 
-    def load_optimizer(self, state):
+    def load_optimizer(self, state: dict[str, Any]) -> None:
         """Take over momenta; the settings stay this run's own.
 
         Raises ValueError where they belong to other parameters.
@@ -66,7 +94,11 @@ class Step:
         mine = self.optimizer.state_dict()["param_groups"]
         counts = [[len(group["params"]) for group in groups] for groups in (mine, state["param_groups"])]
         if counts[0] != counts[1]:
-            raise ValueError(f"expected an optimiser of {counts[0]} parameters, found one of {counts[1]}")
+            raise ValueError(f"expected an optimizer of {counts[0]} parameters, found one of {counts[1]}")
+        for number, momenta in state["state"].items():
+            shape, found = self.parameters[number].shape, momenta["momentum_buffer"].shape
+            if shape != found:
+                raise ValueError(f"expected a momentum of shape {tuple(shape)}, found {tuple(found)}")
         self.optimizer.load_state_dict({"state": state["state"], "param_groups": mine})
         self._start_momenta()
 
@@ -78,32 +110,31 @@ class Step:
                 if state.get("momentum_buffer") is None:
                     state["momentum_buffer"] = torch.zeros_like(parameter)
 
-    def __call__(self, clips, frames, views, size, phase):
-        """One step on this process's share of a batch.
+    def __call__(self, batch: Batch, clips: int, phase: str) -> torch.Tensor:
+        """Take one step on this process's share of a batch.
 
         Args:
-            clips: (n,3,T,V,M), frames: (n,).
-            views: two of {"shear": (n,3,3), "crop_start": (n,)}.
-            size: clips in the batch, of all processes.
-            phase: passed on to `forward`.
+            batch: the share.
+            clips: in the batch, of all processes.
+            phase: passed on to the task.
 
         Returns:
             (L,) this process's part of the batch's mean losses: their sum over the processes is the mean.
         """
-        if size < self.batch_size:  # the last of an epoch: neither worth a compilation nor a capture
+        if clips < self.batch_size:  # the last of an epoch: neither worth a compilation nor a capture
             with torch.compiler.set_stance("force_eager"):
-                return self._run(clips, frames, views, size, phase)
+                return self._run(batch, clips, phase)
         if not self.captures:
-            return self._run(clips, frames, views, size, phase)
+            return self._run(batch, clips, phase)
         if phase != self.captured[0]:
-            self.captured = phase, _Captured(lambda *inputs: self._run(*inputs, size, phase))
-        return self.captured[1](clips, frames, views)
+            self.captured = phase, _Captured(self.processes.device)
+        return self.captured[1](partial(self._run, clips=clips, phase=phase), batch)
 
-    def _run(self, clips, frames, views, size, phase):
-        self.model.bank.gather = lambda keys: self.processes.gather_keys(keys, size)
-        with torch.autocast(clips.device.type, torch.bfloat16, enabled=self.amp):
-            losses = self.forward(clips, frames, *views, phase)
-        losses = losses * self.processes.share(size).weight
+    def _run(self, batch, clips, phase):
+        gather = partial(self.processes.gather, clips=clips)
+        with torch.autocast(batch.clips.device.type, torch.bfloat16, enabled=self.amp):
+            losses = self.task.losses(batch, phase, gather)
+        losses = losses * self.processes.share(clips).weight
         with span("backward"):
             self.optimizer.zero_grad()
             losses.sum().backward()
@@ -114,50 +145,53 @@ class Step:
 
 
 class _Captured:
-    """run(clips, frames, views), from its fourth call on as one CUDA graph that reads static copies of them.
+    """run(batch), from its fourth call on as one CUDA graph that reads a static copy of the batch.
 
     Every input must keep its shape. The first calls run eagerly, on a side stream, as capturing asks for.
+    `run` is given anew to each call and not kept: it refers to the step, which refers to this.
     """
 
-    def __init__(self, run):
-        self.run = run
+    def __init__(self, device: torch.device) -> None:
         self.calls = 0
         self.graph = None
-        self.side = torch.cuda.Stream()
+        self.side = torch.cuda.Stream(device)
 
-    def __call__(self, clips, frames, views):
+    def __call__(self, run: Callable[[Batch], torch.Tensor], batch: Batch) -> torch.Tensor:
         self.calls += 1
         if self.calls <= WARM_UP:
-            return self._aside(clips, frames, views)
+            return self._aside(run, batch)
         if self.graph is None:
-            inputs = clips.clone(), frames.clone(), [_cloned(view) for view in views]
-            self.static = _tensors(*inputs)
+            static = batch.clone()
+            self.static = static.tensors()
             self.graph = torch.cuda.CUDAGraph()
             # Other threads (the loader's) may allocate meanwhile.
             with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
-                self.output = self.run(*inputs)
-        torch._foreach_copy_(self.static, _tensors(clips, frames, views))
+                self.output = run(static)
+        torch._foreach_copy_(self.static, batch.tensors())
         self.graph.replay()
         return self.output
 
-    def _aside(self, *inputs):
-        present, side = torch.cuda.current_stream(), self.side
+    def _aside(self, run, batch):
+        present, side = torch.cuda.current_stream(self.side.device), self.side
         side.wait_stream(present)
         with torch.cuda.stream(side):
-            output = self.run(*inputs)
+            output = run(batch)
         present.wait_stream(side)
-        for tensor in _tensors(*inputs):
+        for tensor in batch.tensors():
             tensor.record_stream(side)
         output.record_stream(present)
         return output
 
 
-def _tensors(clips, frames, views):
-    return [clips, frames, *(view[name] for view in views for name in sorted(view))]
+def _import_compiler():
+    """Import torch's compiler on a stack of its own.
 
-
-def _cloned(view):
-    return {name: values.clone() for name, values in view.items()}
+    Otherwise the first optimizer of a process imports it, and an error that torch meets on the way and keeps
+    would keep every frame that led there too, and with them the model, for good.
+    """
+    thread = Thread(target=import_module, args=("torch._dynamo",))
+    thread.start()
+    thread.join()
 
 
 def _encoders(model):

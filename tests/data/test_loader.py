@@ -10,13 +10,18 @@ from hypothesis import strategies as st
 
 from benchmarks.subjects.loader import hollow_dataset, read
 from ikem_fast.data import Split
-from ikem_fast.data.loader import BatchLoader, divide, shuffled
+from ikem_fast.data.loader import BatchLoader, shuffled
+from ikem_fast.runtime.shares import divide
 
 
 def split_of(clips):
     array = np.arange(clips, dtype=np.float32)[:, None, None, None, None] * np.ones((3, 2, 5, 1), np.float32)
     frames = np.arange(clips, dtype=np.int32) + 1
     return Split(array, frames, np.zeros(clips, np.int64), np.array([str(i) for i in range(clips)]))
+
+
+def share_of(rank, processes):
+    return lambda clips: divide(clips, processes)[rank].clips
 
 
 def order(loader, epoch):
@@ -67,29 +72,12 @@ def test_order_depends_on_seed_and_epoch_alone():
     assert stored.tolist() == list(range(50))
 
 
-@settings(max_examples=200, deadline=None)
-@given(clips=st.integers(1, 300), processes=st.integers(1, 70))
-def test_shares_make_up_the_batch(clips, processes):
-    shares = divide(clips, processes)
-    assert len(shares) == processes
-    assert sum(share.weight for share in shares) == pytest.approx(1)
-    places = list(range(clips))
-    entered = [place for share in shares for place in places[share.clips][: share.keys]]
-    assert entered == places, "every clip's key is entered once, in order"
-    sizes = [len(places[share.clips]) for share in shares]
-    assert min(sizes) >= 1 and max(sizes) - min(sizes) <= 1
-    computed = np.zeros(clips)
-    for share in shares:
-        computed[share.clips] += share.weight / len(places[share.clips])
-    np.testing.assert_allclose(computed, 1 / clips, err_msg="every clip counts alike")
-
-
 @pytest.mark.parametrize("processes", [2, 3, 4])
 def test_processes_read_one_epoch_between_them(processes):
     """22 clips in batches of 7: uneven shares, and a last batch of one clip that all read."""
     whole = list(BatchLoader(split_of(22), 7, "cpu", seed=5).epoch(3))
     parts = [
-        list(BatchLoader(split_of(22), 7, "cpu", seed=5, rank=rank, processes=processes).epoch(3))
+        list(BatchLoader(split_of(22), 7, "cpu", seed=5, share=share_of(rank, processes)).epoch(3))
         for rank in range(processes)
     ]
     for clips, *shares in zip(whole, *parts, strict=True):

@@ -1,14 +1,12 @@
 """Evaluation by nearest neighbours: the votes on made-up features, and the whole of it on tiny data."""
 
-import json
-
 import pytest
 import torch
 import torch.nn.functional as F
 
 from ikem_fast.errors import InputError
-from ikem_fast.evaluate import KnnConfig, evaluate_knn
-from ikem_fast.evaluate.knn import vote
+from ikem_fast.evaluate import KnnConfig, evaluate_knn, read_results
+from ikem_fast.evaluate.probes.knn import vote
 from ikem_fast.train import ModelConfig, PretrainConfig, pretrain
 
 MODEL = ModelConfig(feature_dim=8, queue_size=16, hidden_channels=4, hidden_dim=12)
@@ -27,7 +25,7 @@ def test_votes_are_those_written_out():
 
 
 def test_one_neighbour_is_the_nearest(monkeypatch):
-    monkeypatch.setattr("ikem_fast.evaluate.knn.QUERIES", 4)  # several parts, the last one smaller
+    monkeypatch.setattr("ikem_fast.evaluate.probes.knn.QUERIES", 4)  # several parts, the last one smaller
     x, y = torch.randn(30, 1, 16), torch.arange(30)
     votes = vote(x + 0.01 * torch.randn(x.shape), x, F.one_hot(y).float(), k=1, temperature=0.07)
     assert torch.equal(votes.argmax(1), y)
@@ -40,13 +38,13 @@ def test_the_whole_way(tiny_dataset, tmp_path):
         )
     )
     settings = {"data": tiny_dataset, "checkpoint": checkpoint, "out": tmp_path, "device": "cpu"}
-    report = evaluate_knn(KnnConfig(k=2, **settings))
-    assert list(report["sets"]) == [*MODEL.modalities, "joint+motion+bone", "+".join(MODEL.modalities)]
-    assert json.loads((tmp_path / "knn.json").read_text()) == report
-    for result in report["sets"].values():
-        assert 0 <= result["top1"] <= result["top5"] <= 100
-        assert sum(map(sum, result["confusion"])) == report["clips"]["test"]
-    with pytest.raises(InputError, match="k: expected 1 … 24 \\(the training clips\\), found 25"):
+    results = evaluate_knn(KnnConfig(k=2, **settings))
+    assert list(results.sets) == [*MODEL.modalities, "joint+motion+bone", "+".join(MODEL.modalities)]
+    assert read_results(tmp_path / "knn.json") == results
+    for result in results.sets.values():
+        assert 0 <= result.top1 <= result.top5 <= 100
+        assert sum(map(sum, result.confusion)) == results.clips["test"]
+    with pytest.raises(InputError, match="k: expected at most 24 \\(the training clips\\), found 25"):
         evaluate_knn(KnnConfig(k=25, **settings))
     with pytest.raises(InputError, match="temperature"):
         evaluate_knn(KnnConfig(temperature=0.0, **settings))

@@ -53,3 +53,19 @@ def test_other_students_and_teachers():
         RelationalDistiller(**SMALL, teacher=IKEM(**sizes))
     with pytest.raises(ValueError, match="teacher_mode"):
         RelationalDistiller(**SMALL, teacher_mode="frozen")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_a_distiller_computes_in_any_dtype(dtype):
+    model = RelationalDistiller(**SMALL).to(dtype)
+    losses = model(*views())
+    losses.sum().backward()
+    assert losses.isfinite().all() and model.bank.rows.dtype == dtype
+    assert all(p.grad.dtype == dtype and p.grad.isfinite().all() for p in model.students.parameters())
+
+
+def test_what_is_gathered_enters_the_bank():
+    model = RelationalDistiller(**SMALL)
+    model(*views(), gather=lambda features: torch.cat([features, -features], 1))
+    assert int(model.bank.pointer) == 8
+    torch.testing.assert_close(model.bank.rows[:, 4:8], -model.bank.rows[:, :4])

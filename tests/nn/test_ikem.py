@@ -103,16 +103,42 @@ def test_any_encoder_and_any_modalities(encoder):
     assert model.query_encoders["bone"] is not model.query_encoders["joint"]
 
 
-def test_published_initialisation_sets_queries_and_keys_apart():
-    model = IKEM(**SMALL, initialisation="published")
+def test_published_initialization_sets_queries_and_keys_apart():
+    model = IKEM(**SMALL, initialization="published")
     q = model.query_encoders["joint"].st_gcn_networks[9].tcn[2].weight
     k = model.key_encoders["joint"].st_gcn_networks[9].tcn[2].weight
     assert not torch.equal(q, k)
     assert abs(q.std().item() - 0.02) < 0.005
-    with pytest.raises(ValueError, match="initialisation"):
+    with pytest.raises(ValueError, match="initialization"):
         IKEM(**SMALL, initialisation="zeros")
 
 
 def test_more_clips_than_the_bank_holds_are_refused():
     with pytest.raises(ValueError, match="N ≤ 16"):
         IKEM(**SMALL)(*views(N=17))
+
+
+@pytest.mark.parametrize("exchange", [False, True])
+@pytest.mark.parametrize("clips", [torch.float32, None])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_models_compute_in_any_dtype(dtype, clips, exchange):
+    model = IKEM(**SMALL, momentum=0.5).to(dtype)
+    x_q, x_k, frames = views()
+    losses = model(x_q.to(clips or dtype), x_k.to(clips or dtype), frames, exchange=exchange)
+    losses.sum().backward()
+    assert losses.isfinite().all() and model.bank.rows.dtype == dtype
+    gradients = [p.grad for p in model.query_encoders.parameters()]
+    assert all(g.dtype == dtype and g.isfinite().all() for g in gradients)
+
+
+def test_a_moving_average_lost_in_rounding_is_warned_of():
+    with pytest.warns(UserWarning, match=r"bfloat16.*momentum 0.999.*autocast"):
+        IKEM(**SMALL, momentum=0.999).bfloat16()(*views())
+
+
+def test_what_is_gathered_enters_the_bank():
+    model = IKEM(**SMALL)
+    x_q, x_k, frames = views()
+    model(x_q, x_k, frames, gather=lambda keys: torch.cat([keys, -keys], 1))
+    assert int(model.bank.pointer) == 8
+    torch.testing.assert_close(model.bank.rows[:, 4:8], -model.bank.rows[:, :4])

@@ -7,6 +7,7 @@ process, in float64: both must agree to rounding. Prints "<rank> <check> ok", or
 import copy
 import sys
 import traceback
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -14,44 +15,38 @@ from torch import nn
 
 from ikem_fast.errors import InputError
 from ikem_fast.nn import IKEM, RelationalDistiller
-from ikem_fast.runtime.processes import Processes, joined, synchronise_normalisation
+from ikem_fast.runtime.normalization import synchronize_normalization
+from ikem_fast.runtime.processes import Processes, joined
 from ikem_fast.train import ModelConfig, PretrainConfig
 from ikem_fast.train.step import Step
+from ikem_fast.train.task import Batch
+from ikem_fast.train.tasks.distill import Distillation
+from ikem_fast.train.tasks.pretrain import Pretraining
 
 SIZES = dict(feature_dim=6, queue_size=16, hidden_channels=2, hidden_dim=8, dropout=0.0)  # noqa: C408
 BATCHES = (8, 8, 7, 1)  # even, even, uneven, fewer clips than processes
 CONFIG = PretrainConfig(data=".", out=".", batch_size=8, lr=0.1, device="cpu", model=ModelConfig())
 
 
-def ikem(exchange):
-    model = IKEM(**SIZES, momentum=0.5)
-
-    def forward(clips, frames, first, second, phase):
-        return model(clips, clips, frames, exchange=exchange, augment_q=first, augment_k=second)
-
-    return model, forward
+def pretraining():
+    return Pretraining(IKEM(**SIZES, momentum=0.5), ModelConfig(), 1)
 
 
-def distiller():
-    model = RelationalDistiller(**SIZES)
-
-    def forward(clips, frames, first, second, phase):
-        return model(clips, clips, frames, augment_teacher=first, augment_student=second)
-
-    return model, forward
+def distillation():
+    return Distillation(RelationalDistiller(**SIZES), ModelConfig(), Path("teacher"))
 
 
-def frozen_normalisation(model, processes):
+def frozen_normalization(model, processes):
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()
 
 
-def trained(build, prepare, processes):
+def trained(build, phase, prepare, processes):
     """Losses and gradients of each step, and the state after the last."""
     torch.manual_seed(0)
-    model, forward = build()
-    model.double().train()
+    task = build()
+    model = task.model.double().train()
     with (
         torch.no_grad()
     ):  # larger weights, or all clips look alike and the nearest key is a matter of rounding
@@ -59,24 +54,24 @@ def trained(build, prepare, processes):
             if parameter.dim() == 4:
                 parameter.mul_(2)
     prepare(model, processes)
-    step = Step(model, forward, CONFIG, processes)
+    step = Step(task, CONFIG, processes)
     history = []
     for size in BATCHES:
         share = processes.share(size).clips
         clips = torch.randn(size, 3, 12, 25, 2, dtype=torch.float64)
         frames = torch.randint(10, 60, (size,))
         views = [{"shear": torch.eye(3).double() + 0.1 * torch.randn(size, 3, 3).double()} for _ in range(2)]
-        views = [{name: values[share] for name, values in view.items()} for view in views]
-        losses = step(clips[share], frames[share], views, size, "phase")
+        views = tuple({name: values[share] for name, values in view.items()} for view in views)
+        losses = step(Batch(clips[share], frames[share], views), size, phase)
         processes.add(losses)
         gradients = [p.grad.clone() for p in step.parameters if p.grad is not None]
         history.append((losses, gradients))
     return history, copy.deepcopy(model.state_dict())
 
 
-def compare(build, prepare, processes, same_statistics):
-    history, state = trained(build, prepare, processes)
-    single, expected = trained(build, prepare, Processes(0, 1, torch.device("cpu")))
+def compare(build, phase, prepare, processes, same_statistics):
+    history, state = trained(build, phase, prepare, processes)
+    single, expected = trained(build, phase, prepare, Processes(0, 1, torch.device("cpu")))
     for (losses, gradients), (losses_1, gradients_1) in zip(history, single, strict=True):
         torch.testing.assert_close(losses, losses_1, rtol=1e-9, atol=1e-11)
         scale = max(gradient.abs().max() for gradient in gradients_1)
@@ -111,11 +106,13 @@ def errors_of_the_first(processes):
 
 
 CHECKS = {
-    "contrast": lambda p: compare(lambda: ikem(False), frozen_normalisation, p, True),
-    "exchange": lambda p: compare(lambda: ikem(True), frozen_normalisation, p, True),
-    "distillation": lambda p: compare(distiller, frozen_normalisation, p, True),
+    "contrast": lambda p: compare(pretraining, "contrast", frozen_normalization, p, True),
+    "exchange": lambda p: compare(pretraining, "exchange", frozen_normalization, p, True),
+    "distillation": lambda p: compare(distillation, "distillation", frozen_normalization, p, True),
     # A batch shared by all is counted by all in the unbiased variance: its running value differs slightly.
-    "synchronised normalisation": lambda p: compare(lambda: ikem(True), synchronise_normalisation, p, False),
+    "synchronized normalization": lambda p: compare(
+        pretraining, "exchange", synchronize_normalization, p, False
+    ),
     "errors of the first": errors_of_the_first,
 }
 

@@ -13,7 +13,7 @@ from ikem_fast.train import ModelConfig, PretrainConfig, pretrain
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-CHECKS = ("contrast", "exchange", "distillation", "synchronised normalisation", "errors of the first")
+CHECKS = ("contrast", "exchange", "distillation", "synchronized normalization", "errors of the first")
 
 
 def torchrun(processes, *words):

@@ -97,14 +97,8 @@ def test_a_finished_folder_is_not_trained_over(settings, teacher):
 
 
 def test_another_model_does_not_resume(settings, teacher):
-    with pytest.raises(InputError, match="does not fit"):
+    with pytest.raises(InputError, match=r"model.queue_size was 16 and is 8"):
         pretrain(replace(settings, resume=True, model=replace(MODEL, queue_size=8)))
-
-
-def test_exploding_losses_stop_the_run_and_keep_the_checkpoint(settings, tmp_path):
-    with pytest.raises(InputError, match="finite"):
-        pretrain(replace(settings, out=tmp_path / "nan", lr=1e30))
-    assert not (tmp_path / "nan" / "checkpoint.pt").exists()
 
 
 def test_mixed_precision_follows_float32(settings, teacher, tmp_path):

@@ -12,10 +12,13 @@ from ikem_fast.nn import IKEM
 from ikem_fast.runtime.processes import Processes
 from ikem_fast.train import ModelConfig, PretrainConfig, pretrain
 from ikem_fast.train.step import WARM_UP, Step
+from ikem_fast.train.task import Batch
+from ikem_fast.train.tasks.pretrain import Pretraining
 
 MODEL = ModelConfig(
     feature_dim=8, queue_size=16, hidden_channels=4, hidden_dim=12, dropout=0.0, modalities=("joint", "bone")
 )
+ALONE = Processes(0, 1, torch.device("cpu"))
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
@@ -24,6 +27,10 @@ def settings(data, out, **changes):
         **{"data": data, "out": out, "epochs": 1, "batch_size": 10, "lr": 0.05, "device": "cpu",
            "model": MODEL, **changes}
     )  # fmt: skip
+
+
+def task(model):
+    return Pretraining(model, MODEL, 1)
 
 
 def losses(out):
@@ -51,13 +58,11 @@ def test_compiled_encoders_agree_with_eager_ones():
     for way in ("off", "on"):
         torch.manual_seed(0)
         model = IKEM(**vars(MODEL), encoder=Small).train()
-
-        def forward(clips, frames, first, second, phase):
-            return model(clips, clips, frames, exchange=phase == "exchange")  # noqa: B023
-
-        step = Step(model, forward, settings(".", ".", compile=way), Processes(0, 1, torch.device("cpu")))
         steps = [(phase, batch) for phase in ("contrast", "exchange") for batch in batches]
-        runs[way] = [step(clips, frames, [{}, {}], len(clips), phase) for phase, (clips, frames) in steps]
+        with Step(task(model), settings(".", ".", compile=way), ALONE) as step:
+            runs[way] = [
+                step(Batch(clips, frames, ({}, {})), len(clips), phase) for phase, (clips, frames) in steps
+            ]
         assert list(model.state_dict()) == list(IKEM(**vars(MODEL), encoder=Small).state_dict())
     torch.testing.assert_close(runs["on"], runs["off"], rtol=1e-4, atol=1e-5)
 
@@ -79,7 +84,7 @@ def test_fused_sgd_is_sgd():
     """Five steps, a parameter joining at the third, as exchange heads do, against torch's plain loop."""
     torch.manual_seed(0)
     model = IKEM(**vars(MODEL))
-    step = Step(model, None, settings(".", "."), Processes(0, 1, torch.device("cpu")))
+    step = Step(task(model), settings(".", "."), ALONE)
     mine = [p for p in step.parameters if p.dim() > 1][:4]
     theirs = [p.detach().clone().requires_grad_() for p in mine]
     plain = torch.optim.SGD(theirs, lr=0.05, momentum=0.9, weight_decay=1e-4, foreach=False)
@@ -117,19 +122,18 @@ def test_a_replayed_run_is_an_eager_one(tiny_dataset, tmp_path):
 @pytest.mark.parametrize("cuda_graph", [False, True])
 def test_no_step_waits_for_the_gpu(exchange, cuda_graph):
     model = IKEM(**vars(MODEL)).cuda().train()
-
-    def forward(clips, frames, first, second, phase):
-        return model(clips, clips, frames, exchange=exchange, augment_q=first, augment_k=second)
-
+    phase = "exchange" if exchange else "contrast"
     config = settings(".", ".", batch_size=4, device="cuda", cuda_graph=cuda_graph)
-    step = Step(model, forward, config, Processes(0, 1, torch.device("cuda", 0)))
+    step = Step(task(model), config, Processes(0, 1, torch.device("cuda", 0)))
     clips, frames = torch.randn(4, 3, 50, 25, 2, device="cuda"), torch.full((4,), 60, device="cuda")
-    views = [{"shear": torch.eye(3, device="cuda").repeat(4, 1, 1)} for _ in range(2)]
+    batch = Batch(
+        clips, frames, tuple({"shear": torch.eye(3, device="cuda").repeat(4, 1, 1)} for _ in range(2))
+    )
     for _ in range(WARM_UP + 2):  # loads kernels, captures
-        step(clips, frames, views, 4, "phase")
+        step(batch, 4, phase)
     torch.cuda.set_sync_debug_mode("error")
     try:
         for _ in range(3):
-            step(clips, frames, views, 4, "phase")
+            step(batch, 4, phase)
     finally:
         torch.cuda.set_sync_debug_mode("default")

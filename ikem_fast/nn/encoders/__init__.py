@@ -1,1 +1,1 @@
-"""Encoders by name: (N,C,T,V,M) → (output, pooled feature)."""
+"""Encoders of clips: their contract and table in `base`, one file each."""

@@ -1,6 +1,6 @@
 """The encoder: ST-GCN at a quarter of the usual width, with its published parameter names.
 
-The modules here are the definition, in plain torch. On a CPU `fused_block` computes the same blocks faster.
+The modules here are the definition, in plain torch. On a CPU `ops.encoder` computes the same blocks faster.
 """
 
 import torch
@@ -9,14 +9,16 @@ from torch import nn
 
 from ikem_fast.ops._checks import check_choice
 from ikem_fast.ops._support import IMPLEMENTATIONS, takes_fused
-from ikem_fast.ops.encoder import fused_block
-from ikem_fast.skeleton import get_layout
+from ikem_fast.ops.encoder.fused_block import Edges, fused_block
+from ikem_fast.ops.encoder.support import Kinds, activation_dtype, pays, support_for
+from ikem_fast.skeleton import Layout, get_layout
 
 TEMPORAL_KERNEL = 9
+HIDDEN_CHANNELS, HIDDEN_DIM, DROPOUT, STRATEGY = 16, 256, 0.5, "spatial"  # as published
 
 
 class STGCN(nn.Module):
-    """Spatial-temporal graph convolutional network on skeleton clips.
+    """Encode skeleton clips by a spatial-temporal graph convolutional network.
 
     Ten blocks of a graph convolution over joints and a convolution over time: 16×4, 32×3, 64×2 channels
     (at hidden_channels=16; the frame rate halves where the width doubles) and a last one of `hidden_dim`.
@@ -32,28 +34,32 @@ class STGCN(nn.Module):
         layout: name of a joint layout, or a `skeleton.Layout`.
         strategy: how the graph is partitioned, see `skeleton.Layout.adjacency`.
         edge_importance_weighting: learn a weight for each edge and block.
-        impl: "reference" computes every block in plain torch; "fused" by the kernels of `fused_block`, and
+        impl: "reference" computes every block in plain torch; "fused" by the kernels of `ops.encoder`, and
             raises where there are none; "auto" takes them where they serve.
 
     Raises:
         ValueError: an argument is out of range; forward: x has another shape.
-        RuntimeError: forward: impl="fused" and there is no kernel for this device or dtype.
+        RuntimeError: forward: impl="fused" and the kernels cannot compute this: another device or dtype,
+            modules that were hooked or replaced, a transform of torch.func. The message says which.
+
+    Example:
+        output, feature = STGCN(num_classes=60)(torch.randn(8, 3, 50, 25, 2))  # (8, 60), (8, 256)
 
     Source: Yan et al., Spatial Temporal Graph Convolutional Networks (2018), section 3.
     """
 
     def __init__(
         self,
-        in_channels=3,
-        hidden_channels=16,
-        hidden_dim=256,
-        num_classes=128,
-        dropout=0.5,
-        layout="ntu-rgb+d",
-        strategy="spatial",
-        edge_importance_weighting=True,
-        impl="auto",
-    ):
+        in_channels: int = 3,
+        hidden_channels: int = HIDDEN_CHANNELS,
+        hidden_dim: int = HIDDEN_DIM,
+        num_classes: int = 128,
+        dropout: float = DROPOUT,
+        layout: str | Layout = "ntu-rgb+d",
+        strategy: str = STRATEGY,
+        edge_importance_weighting: bool = True,
+        impl: str = "auto",
+    ) -> None:
         super().__init__()
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout: expected a probability in [0, 1), found {dropout!r}")
@@ -85,8 +91,8 @@ class STGCN(nn.Module):
             self.edge_importance = [1.0] * len(self.st_gcn_networks)
         self.fc = nn.Linear(hidden_dim, num_classes)
 
-    def forward(self, x):
-        """x (N,C,T,V,M) → output (N,num_classes), pooled feature (N,hidden_dim)."""
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Map x (N,C,T,V,M) to (output (N,num_classes), pooled feature (N,hidden_dim))."""
         if x.dim() != 5 or x.shape[1] * x.shape[3] != self.data_bn.num_features:
             joints = self.A.shape[-1]
             raise ValueError(
@@ -96,25 +102,24 @@ class STGCN(nn.Module):
         N, C, T, V, M = x.shape
         x = x.permute(0, 4, 3, 1, 2).reshape(N * M, V * C, T)
         x = self.data_bn(x).view(N * M, V, C, T)
-        blocks = zip(self.st_gcn_networks, self.edge_importance, strict=True)
-        if self._fuses(x):
-            x = x.permute(0, 3, 1, 2).to(fused_block.activation_dtype(x)).contiguous()
-            edges = fused_block.Edges.of(self.A)
-            for block, importance in blocks:
-                x = fused_block.fused_block(block, x, self.A * importance, edges)
+        graphs = [self.A * importance for importance in self.edge_importance]
+        if self._fuses(x.permute(0, 2, 3, 1), graphs):
+            x = x.permute(0, 3, 1, 2).to(activation_dtype(x)).contiguous()
+            edges = Edges.of(self.A)
+            for block, A in zip(self.st_gcn_networks, graphs, strict=True):
+                x = fused_block(block, x, A, edges)
             feature = x.view(N, -1, x.shape[-1]).mean(1)
         else:
             x = x.permute(0, 2, 3, 1)
-            for block, importance in blocks:
-                x = block(x, self.A * importance)
+            for block, A in zip(self.st_gcn_networks, graphs, strict=True):
+                x = block(x, A)
             feature = x.mean((2, 3)).view(N, M, -1).mean(1)
         return self.fc(feature), feature
 
-    def _fuses(self, x):
-        if self.impl == "reference":
+    def _fuses(self, x, graphs):
+        if self.impl == "reference" or (self.impl == "auto" and not pays(x)):
             return False
-        fused = takes_fused(self.impl, fused_block.support_for(x, self.st_gcn_networks))
-        return fused and (self.impl == "fused" or fused_block.pays(x))
+        return takes_fused(self.impl, support_for(x, self.st_gcn_networks, graphs, KINDS))
 
 
 class Block(nn.Module):
@@ -137,13 +142,24 @@ class Block(nn.Module):
             self.residual = nn.Identity()
         else:
             self.residual = nn.Sequential(
-                nn.Conv2d(in_channels, out_channels, 1, (stride, 1)), nn.BatchNorm2d(out_channels)
+                Pointwise(in_channels, out_channels, 1, (stride, 1)), nn.BatchNorm2d(out_channels)
             )
 
     def forward(self, x, A):
         """x (N,C,T,V), A (3,V,V) → (N,C',T',V)."""
         y = self.tcn(self.gcn(x, A))
         return F.relu(y if self.residual is None else y + self.residual(x))
+
+
+class Pointwise(nn.Conv2d):
+    """A 1×1 convolution that skips frames before it computes, not while.
+
+    oneDNN 3.12 (torch 2.13) corrupts memory in the backward pass of strided ones with few channels; see
+    docs/reliability-of-libraries.md.
+    """
+
+    def forward(self, x):
+        return F.conv2d(x[:, :, :: self.stride[0], :: self.stride[1]].contiguous(), self.weight, self.bias)
 
 
 class GraphConvolution(nn.Module):
@@ -177,3 +193,6 @@ class GraphConvolution(nn.Module):
         x = x.view(N, C, T, K, V).permute(0, 3, 1, 2, 4).reshape(N, K * C, T, V)
         bias = self.conv.bias.view(K, -1).T @ A.sum(1)
         return F.conv2d(x, weight) + bias[:, None]
+
+
+KINDS = Kinds(Block, GraphConvolution, Pointwise)

@@ -11,8 +11,8 @@ Features x (P,N,D) meet the bank of their own modality, or if `wide` x (·,N,P·
 import torch
 
 from ikem_fast.ops import _library
-from ikem_fast.ops._autograd import differentiable_once, support_under_transforms
-from ikem_fast.ops._support import YES, Support
+from ikem_fast.ops._autograd import refusing_second_derivatives
+from ikem_fast.ops._support import YES, Support, support_under_transforms
 
 _LIBRARY = torch.library.Library("ikem_fast", "FRAGMENT")
 
@@ -89,7 +89,7 @@ def support_for(features, *others, topk=1):
     queue = others[-1]
     if any(tensor.dtype == torch.float64 for tensor in (features, *others)):
         return Support("fused losses compute in float32 and an argument is float64")
-    transforms = support_under_transforms(features, *others)
+    transforms = support_under_transforms()
     if not transforms:
         return transforms
     device = queue.device.type
@@ -141,10 +141,10 @@ class _Attention(torch.autograd.Function):
         return loss
 
     @staticmethod
+    @refusing_second_derivatives
     def backward(ctx, grad):
         x, direction = ctx.saved_tensors
-        gradient = (grad.detach().unsqueeze(-1) * direction).to(x.dtype)
-        return None, differentiable_once(ctx.op, gradient, grad, x), *[None] * 5
+        return None, (grad.unsqueeze(-1) * direction).to(x.dtype), *[None] * 5
 
 
 class _Relations(torch.autograd.Function):
@@ -158,7 +158,6 @@ class _Relations(torch.autograd.Function):
         return loss
 
     @staticmethod
+    @refusing_second_derivatives
     def backward(ctx, grad):
-        x, *others = ctx.saved_tensors
-        gradient = _relations_backward(grad.detach(), x.detach(), *others, *ctx.options)
-        return None, differentiable_once(ctx.op, gradient, grad, x), *[None] * 6
+        return None, _relations_backward(grad, *ctx.saved_tensors, *ctx.options), *[None] * 6

@@ -5,8 +5,7 @@ from types import SimpleNamespace
 import torch
 
 from ikem_fast.ops import _library
-from ikem_fast.ops._autograd import support_under_transforms
-from ikem_fast.ops._support import Support
+from ikem_fast.ops._support import Support, support_under_transforms
 from ikem_fast.ops.modalities import reference
 from ikem_fast.skeleton import MODALITIES
 
@@ -21,7 +20,7 @@ def support_for(x, shear, out_dtype):
             return Support(f"{name}: the kernels know {', '.join(map(str, _DTYPES))}, found {dtype}")
     if x.device.type == "cuda" and x.shape[3] > _CUDA_JOINTS:
         return Support(f"x: the CUDA kernel takes up to {_CUDA_JOINTS} joints, found {x.shape[3]}")
-    transforms = support_under_transforms(x, shear)
+    transforms = support_under_transforms()
     return _library.support_on(x.device.type) if transforms else transforms
 
 

@@ -3,12 +3,12 @@
 import torch
 
 from ikem_fast.ops import _library
-from ikem_fast.ops._autograd import support_under_transforms
+from ikem_fast.ops._support import support_under_transforms
 
 
 def support_for(raw):
     """The `Support` of the kernels for raw clips."""
-    transforms = support_under_transforms(raw)
+    transforms = support_under_transforms()
     return _library.support_on(raw.device.type) if transforms else transforms
 
 

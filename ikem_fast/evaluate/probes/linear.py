@@ -1,81 +1,89 @@
-"""Linear evaluation: how well one linear layer on frozen features tells the actions apart."""
+"""Linear classifiers on frozen features, all sets of modalities trained side by side."""
 
+import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
-from ikem_fast.evaluate.protocol import EvaluateConfig, frozen_features, percent, scores_of, write_report
-from ikem_fast.evaluate.report import draw_linear
+from ikem_fast.evaluate.features import FrozenFeatures
+from ikem_fast.evaluate.results import Curves, SetResult, percent, score
 
-RESULTS = "linear.json"
-PICTURE = "linear.png"
+RISE = 1.01  # of a loss, by which it has risen and not just wavered
 
 
-@dataclass(kw_only=True)
-class LinearConfig(EvaluateConfig):
-    """Settings of linear evaluation. Source of the defaults: arXiv 2309.12009, section 4.2.
+@dataclass(frozen=True)
+class Head:
+    """A trained linear classifier of S modalities: scores = (features side by side) @ weight / S + bias.
 
-    Args:
-        epochs: how many.
-        batch_size: clips in a step.
-        lr: learning rate of SGD, momentum 0.9.
-        lr_milestones: epochs after which the learning rate is multiplied by 0.1.
+    weight: (S·H,C) float32. bias: (C,) float32.
     """
 
-    epochs: int = 100
-    batch_size: int = 128
-    lr: float = 3.0
-    lr_milestones: tuple[int, ...] = (80,)
+    weight: torch.Tensor
+    bias: torch.Tensor
 
 
-def evaluate_linear(config):
-    """Train linear classifiers on the features of the split "train", score them on "test".
-
-    The features never change, so they are computed once. A set of several modalities has a classifier each,
-    trained together on the mean of their outputs, as the published code does.
+def train_classifiers(
+    features: FrozenFeatures,
+    *,
+    epochs: int,
+    batch_size: int,
+    lr: float,
+    lr_milestones: tuple[int, ...],
+    seed: int,
+) -> tuple[dict[str, SetResult], dict[str, Head]]:
+    """Train a linear classifier for each set on "train", score it on "test"; all see the same batches.
 
     Args:
-        config: `LinearConfig`.
+        features: of both splits.
+        epochs, batch_size, lr, lr_milestones, seed: see `LinearConfig`.
 
     Returns:
-        What is written to `out`/linear.json: settings, and for each set top-1, top-5 and the accuracy of
-        each class in percent, the confusion matrix (row: true class), and the curves over epochs.
-
-    Raises InputError for a dataset, checkpoint, set or device that cannot be used.
+        Set's name → its result, and → its head.
     """
-    features = frozen_features(config)
-    results = train_and_score(features, config)
-    report = write_report("Linear evaluation", results, features, config, RESULTS)
-    draw_linear(report, Path(config.out) / PICTURE)
-    return report
-
-
-def train_and_score(features, config):
-    """Set's name → scores and curves; classifiers of all sets see the same batches."""
     classes = features.dataset.classes
     sets, x_train, y_train = list(features.sets.values()), features.x_train, features.y_train
-    classifiers = _Classifiers(sets, x_train, len(classes), config.seed)
+    classifiers = _Classifiers(sets, x_train, len(classes), seed)
     targets = F.one_hot(y_train, len(classes)).float()
-    random = torch.Generator().manual_seed(config.seed)
+    random = torch.Generator().manual_seed(seed)
 
-    curves = {name: {"loss": [], "top1": []} for name in features.sets}
-    for epoch in range(config.epochs):
-        lr = config.lr * 0.1 ** sum(epoch >= milestone for milestone in config.lr_milestones)
+    curves = {name: Curves([], []) for name in features.sets}
+    for epoch in range(epochs):
+        rate = lr * 0.1 ** sum(epoch >= milestone for milestone in lr_milestones)
         order = torch.randperm(len(y_train), generator=random).to(x_train.device)
         total = torch.zeros(len(sets), device=x_train.device)
-        for batch in order.split(config.batch_size):
-            total += classifiers.step(x_train.index_select(0, batch), targets.index_select(0, batch), lr)
+        for batch in order.split(batch_size):
+            total += classifiers.step(x_train.index_select(0, batch), targets.index_select(0, batch), rate)
         scores = classifiers.scores(classifiers.inputs(features.x_test))
         right = scores.argmax(-1) == features.y_test
         for curve, loss, hits in zip(curves.values(), (total / len(y_train)).tolist(), right, strict=True):
-            curve["loss"].append(loss)
-            curve["top1"].append(percent(hits))
-    return {
-        name: {**scores_of(scores[i], features.y_test, classes), "curves": curves[name]}
+            curve.loss.append(loss)
+            curve.top1.append(percent(hits))
+    results = {
+        name: score(
+            scores[i], features.y_test, classes, curves[name], divergence(curves[name].loss, len(classes))
+        )
         for i, name in enumerate(features.sets)
     }
+    return results, dict(zip(features.sets, classifiers.heads(), strict=True))
+
+
+def divergence(losses: list[float], classes: int) -> str | None:
+    """Say how a training went astray, if it did, by its loss (mean cross entropy) in each epoch.
+
+    It did if a loss is not finite, or if the last is above the first, or above that of a guess among the
+    classes, ln `classes`.
+    """
+    chance = math.log(classes)
+    unfinished = [epoch for epoch, loss in enumerate(losses, 1) if not math.isfinite(loss)]
+    if unfinished:
+        return f"the training loss is not finite from epoch {unfinished[0]} on"
+    first, last = losses[0], losses[-1]
+    if last > RISE * first:
+        return f"the training loss rose from {first:.2f} in the first epoch to {last:.2f} in the last"
+    if last > RISE * chance:
+        return f"the training loss ended at {last:.2f}, above the {chance:.2f} of a guess"
+    return None
 
 
 class _Classifiers:
@@ -83,7 +91,7 @@ class _Classifiers:
 
     The mean of a set's linear maps is one linear map of its features side by side, divided by their number.
     The gradient of the cross entropy is written out (softmax less target), so that a step is a product
-    forward and one back for each set and a few operations for all of them; autograd and an optimiser for
+    forward and one back for each set and a few operations for all of them; autograd and an optimizer for
     each set took longer than the arithmetic. Master weights are float32; products take the features' dtype.
     """
 
@@ -110,6 +118,11 @@ class _Classifiers:
             x @ weight / len(columns) for x, weight, columns in zip(inputs, weights, self.sets, strict=True)
         ]
         return torch.stack(products).float() + self.bias
+
+    def heads(self):
+        """The `Head` of each set."""
+        weights = self.weight.cpu().split(self.rows)
+        return [Head(weight, bias) for weight, bias in zip(weights, self.bias.cpu().squeeze(1), strict=True)]
 
     def step(self, x, targets, lr):
         """SGD with momentum 0.9 on a batch. Returns (S,) losses, summed over its clips."""

@@ -1,0 +1,115 @@
+"""The commands that there are: made from the tables of formats and protocols, and the few beside them.
+
+What a command does is imported when the commands are first asked for: ops and models take a moment.
+"""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command: what it is for, an example, and what it runs.
+
+    name: its one or two words.
+    run: takes options by name, made from its parameters; or `settings` alone.
+    settings: a dataclass whose fields are the options; `--config` fills it from a section of a file.
+    section: that section's name.
+    """
+
+    name: str
+    summary: str
+    example: str
+    run: Callable[..., Any]
+    settings: type | None = None
+    section: str | None = None
+
+
+@cache
+def all_commands() -> dict[str, Command]:
+    """List every command by name, in the order of the overview."""
+    from ikem_fast.demo import demo
+    from ikem_fast.doctor import doctor
+
+    commands = [
+        Command(
+            "demo",
+            "Show everything on simulated people, in minutes: prepare, pretrain, distil, evaluate.",
+            "ikem-fast demo --out runs/demo",
+            demo,
+        ),
+        *_prepare(),
+        *_train(),
+        *_evaluate(),
+        Command(
+            "doctor",
+            "Say what is installed, which fused ops are active here, and why others are not.",
+            "ikem-fast doctor",
+            doctor,
+        ),
+    ]
+    return {command.name: command for command in commands}
+
+
+def _prepare():
+    """A command for each format."""
+    from ikem_fast.data.formats import FORMATS
+
+    return [Command(f"prepare {one.name}", one.summary, one.example, one.prepare) for one in FORMATS.values()]
+
+
+def _train():
+    from ikem_fast.train import DistillConfig, PretrainConfig, distill, pretrain
+
+    return [
+        Command(
+            "pretrain",
+            "Pretrain encoders without labels, both phases.",
+            "ikem-fast pretrain --config ntu60_xsub --data data/ntu60 --out runs/teacher",
+            pretrain,
+            PretrainConfig,
+            "pretrain",
+        ),
+        Command(
+            "distill",
+            "Distil a pretrained model into students of fewer modalities.",
+            "ikem-fast distill --config ntu60_xsub --data data/ntu60 --teacher runs/teacher --out runs/half",
+            distill,
+            DistillConfig,
+            "distill",
+        ),
+    ]
+
+
+def _evaluate():
+    """A command for each protocol."""
+    from ikem_fast.evaluate import PROTOCOLS
+
+    return [
+        Command(
+            f"evaluate {name}",
+            protocol.summary,
+            protocol.example,
+            partial(_run_protocol, protocol),
+            protocol.settings,
+            name,
+        )
+        for name, protocol in PROTOCOLS.items()
+    ]
+
+
+def _run_protocol(protocol, config):
+    """Evaluate, with the table on the terminal and what it warns of behind it."""
+    from rich.console import Console
+
+    from ikem_fast.evaluate import result_table
+
+    results = protocol.run(config)
+    Console().print(result_table(results))
+    for warning in results.warnings:
+        sys.stderr.write(f"ikem-fast: warning: the probe of {warning}; its accuracy is not the features'\n")
+    sys.stdout.write("".join(f"{Path(config.out) / file}\n" for file in protocol.files))

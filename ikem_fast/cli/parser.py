@@ -1,0 +1,165 @@
+"""From the words of a command line to a command's options, made from its settings or parameters."""
+
+import json
+import re
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from ikem_fast.cli.commands import Command, all_commands
+from ikem_fast.configs import load_yaml, read_section, shipped_configs
+from ikem_fast.errors import InputError, printable
+from ikem_fast.nn.config import upgraded
+
+
+def parse(command: Command, words: list[str]) -> dict[str, Any]:
+    """Make a command's options of the words behind its name.
+
+    A configuration's settings come first, wherever `--config` stands, and the other options on top of them in
+    their order. `~` at the beginning of a path is the user's home.
+
+    Raises InputError for options that are unknown, missing or of another type; SystemExit(0) for --help.
+
+    Example:
+        parse(all_commands()["pretrain"], ["--data", "data/ntu60", "--out", "~/runs/teacher"])
+    """
+    parser = _parser(command)
+    namespace = parser.parse_args(_ordered(_spelled(words, command)))
+    options = parser.instantiate(namespace)
+    return {name: _expanded(name, value) for name, value in options.items() if name != "config"}
+
+
+def _parser(command):
+    from jsonargparse import ActionConfigFile, ArgumentParser, set_loader
+
+    settings = command.settings or command.run
+    set_loader("bounded yaml", load_yaml, exceptions=(InputError,))
+    sections = {"synthetic", *(other.section for other in all_commands().values() if other.section)}
+
+    class Parser(ArgumentParser):
+        where = command.name  # what is being read: the command line, or a section of a file
+        first = None  # what was wrong first; jsonargparse comes back with it in words of its own
+
+        def format_help(self):
+            text = re.sub(r"--[a-z_.]+", lambda option: option[0].replace("_", "-"), super().format_help())
+            for group in _groups(settings):  # jsonargparse would read a file of its settings; --config does
+                text = re.sub(
+                    rf"\s*\[--{re.escape(group)} CONFIG\]|\n *--{re.escape(group)} CONFIG\s.*", "", text
+                )
+            return text
+
+        def error(self, message, ex=None):
+            if self.first is None:
+                text = printable(_plain(message), 1000)
+                self.first = InputError(f"{self.where}: {text}; see ikem-fast {command.name} --help")
+            raise self.first from ex
+
+    class Section(ActionConfigFile):
+        """--config: the command's own section of a file, or of a configuration that the package ships."""
+
+        @staticmethod
+        def apply_config(parser, cfg, dest, value):
+            section = read_section(value, command.section, sorted(sections))
+            if isinstance(section.get("model"), dict):
+                section["model"] = upgraded(section["model"])
+            parser.where = f"{value}: {command.section}"
+            _refuse_unknown(parser.where, section, command.settings)
+            ActionConfigFile.apply_config(parser, cfg, dest, json.dumps(section))
+            parser.where = command.name
+
+    parser = Parser(
+        prog=f"ikem-fast {command.name}",
+        description=command.summary,
+        epilog=f"example: {command.example}",
+        allow_abbrev=False,
+        parser_mode="bounded yaml",
+    )
+    if command.section:
+        shipped = ", ".join(sorted(shipped_configs()))
+        parser.add_argument(
+            "--config",
+            action=Section,
+            help=f"YAML file with a section '{command.section}', or one of: {shipped}. "
+            "Other options come on top, wherever they stand.",
+        )
+    if command.settings:
+        parser.add_class_arguments(command.settings, as_group=False)
+    else:
+        parser.add_function_arguments(command.run, as_group=False)
+    return parser
+
+
+def _groups(settings, prefix=""):
+    """Dotted names of options that are settings again, at any depth."""
+    for name, kind in get_type_hints(settings).items():
+        if is_dataclass(kind):
+            yield f"{prefix}{name}"
+            yield from _groups(kind, f"{prefix}{name}.")
+
+
+def _refuse_unknown(where, given, settings):
+    """Raise InputError for a name in a file that is no setting, or a group of settings that is none."""
+    known = get_type_hints(settings)
+    for name, value in given.items():
+        if name not in known:
+            raise InputError(f"{where}: expected settings out of {', '.join(known)}, found {name!r}")
+        if is_dataclass(known[name]):
+            if not isinstance(value, dict):
+                raise InputError(f"{where}: {name}: expected settings, found {value!r}")
+            _refuse_unknown(f"{where}: {name}", value, known[name])
+
+
+def _spelled(words, command):
+    """`--skip-list` is `--skip_list`, former names are present ones, `--resume` alone is `--resume true`."""
+    hints = get_type_hints(command.settings or command.run)
+    flags = {f"--{name}" for name, kind in hints.items() if kind is bool}
+    groups = {f"--{name}" for name in _groups(command.settings or command.run)}
+    words = [_underscored(word) for word in words]
+    spelled = []
+    for word, after in zip(words, [*words[1:], "--"], strict=False):
+        option = word.partition("=")[0]
+        if option in groups:
+            raise InputError(
+                f"{command.name}: expected one of its settings, {option}.NAME VALUE, found {word!r}; a file "
+                "of settings is given with --config"
+            )
+        spelled += [word, "true"] if word in flags and after.startswith("--") else [word]
+    return spelled
+
+
+def _underscored(word):
+    if not word.startswith("--"):
+        return word
+    name, equals, value = word[2:].partition("=")
+    name = name.replace("-", "_")
+    if name.startswith("model."):
+        (name,) = (f"model.{present}" for present in upgraded({name.removeprefix("model."): value}))
+    return f"--{name}{equals}{value}"
+
+
+def _ordered(words):
+    """`--config FILE` ahead of everything else: options come on top of it."""
+    first, rest = [], []
+    words = iter(words)
+    for word in words:
+        if word == "--config":
+            first += [word, *([value] if (value := next(words, None)) is not None else [])]
+        else:
+            (first if word.startswith("--config=") else rest).append(word)
+    return first + rest
+
+
+def _expanded(name, value):
+    if not isinstance(value, Path):
+        return value
+    try:
+        return value.expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{name}: {error} {str(value)!r}") from None
+
+
+def _plain(message):
+    """jsonargparse's message in the words of this package's."""
+    message = " ".join(message.split())
+    message = re.sub(r"Parser key ['\"]config['\"]: ", "", message)
+    return re.sub(r"Parser key ['\"]([^'\"]+)['\"]:", r"\1:", message)

@@ -1,0 +1,77 @@
+"""The models of their settings: the one place where settings become modules."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from ikem_fast.nn.config import DEFAULTS, ModelConfig
+from ikem_fast.nn.distiller import RelationalDistiller
+from ikem_fast.nn.ikem import IKEM
+from ikem_fast.skeleton import Layout
+
+
+def build_ikem(config: ModelConfig, layout: str | Layout, *, bodies: int = 2) -> IKEM:
+    """Make the `nn.IKEM` of these settings.
+
+    Args:
+        config: its settings.
+        layout: name of a joint layout, or a `skeleton.Layout`.
+        bodies: M, of a clip.
+
+    Raises ValueError for a setting that the model or its encoder refuses.
+
+    Example:
+        model = build_ikem(ModelConfig(queue_size=1024), "ntu-rgb+d")
+    """
+    return IKEM(
+        momentum=config.momentum,
+        exchange_key_updates=config.exchange_key_updates,
+        initialization=config.initialization,
+        temperature=config.temperature,
+        **_shared(config, layout, bodies),
+    )
+
+
+def build_distiller(
+    config: ModelConfig,
+    layout: str | Layout,
+    students: Sequence[str],
+    *,
+    temperature: float = DEFAULTS.temperature,
+    teacher_mode: str = "eval",
+    teacher: Mapping[str, torch.Tensor] | None = None,
+    bodies: int = 2,
+) -> RelationalDistiller:
+    """Make the `nn.RelationalDistiller` for a teacher of these settings.
+
+    Args:
+        config: the teacher's settings; the students' encoders are of the same kind.
+        layout: name of a joint layout, or a `skeleton.Layout`.
+        students: modalities distilled into.
+        temperature: temperature of the loss.
+        teacher_mode: "eval" or "train", see `nn.RelationalDistiller`.
+        teacher: state of the `nn.IKEM` whose query encoders and bank become the teacher's.
+        bodies: M, of a clip.
+
+    Raises ValueError for a setting that the model or its encoder refuses.
+
+    Example:
+        model = build_distiller(ModelConfig(), "ntu-rgb+d", ("joint",), temperature=0.07)
+    """
+    ikem = build_ikem(config, layout, bodies=bodies)
+    if teacher is not None:
+        ikem.load_state_dict(teacher)
+    return RelationalDistiller(
+        students=students,
+        teacher_mode=teacher_mode,
+        teacher=ikem,
+        temperature=temperature,
+        **_shared(config, layout, bodies),
+    )
+
+
+def _shared(config, layout, bodies):
+    """What the constructors of both models take."""
+    names = ("feature_dim", "queue_size", "hidden_channels", "hidden_dim", "dropout", "topk", "context")
+    settings = {name: getattr(config, name) for name in (*names, "modalities", "strategy", "impl", "encoder")}
+    return settings | {"layout": layout, "bodies": bodies}

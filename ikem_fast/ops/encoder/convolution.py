@@ -1,0 +1,75 @@
+"""The convolutions of an encoder's block on activations (B,T,V,C), forward and backward.
+
+A 1×1 convolution is a product of rows. oneDNN 3.12 (torch 2.13) corrupts memory in the backward pass of some
+strided ones, so none of them is left to a library's convolution; see docs/reliability-of-libraries.md.
+"""
+
+import functools
+
+import torch
+
+
+@functools.cache
+def bfloat16_units():
+    """Whether this processor has what the libraries need to compute in bfloat16 at speed."""
+    return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def arithmetic(dtype):
+    """The dtype to compute in for activations of `dtype`: bfloat16 without units for it is 10× slower."""
+    return torch.float32 if dtype == torch.bfloat16 and not bfloat16_units() else dtype
+
+
+def pointwise(x, weight, stride=1):
+    """A 1×1 convolution: x (B,T,V,C), weight (C',C) → (B,T',V,C')."""
+    x = _every(x, stride)
+    y = _rows(x) @ weight.to(x.dtype).to(arithmetic(x.dtype)).T
+    return y.to(x.dtype).view(*x.shape[:-1], -1)
+
+
+def pointwise_backward(grad, x, weight, stride=1):
+    """Gradients in x, of its shape, and in the weight, float32; `grad` (B,T',V,C')."""
+    rows, grads = _rows(_every(x, stride)), _rows(grad)
+    grad_weight = (grads.T @ rows).float()
+    grad_x = (grads @ weight.to(x.dtype).to(grads.dtype)).to(x.dtype)
+    if stride == 1:
+        return grad_x.view(x.shape), grad_weight
+    whole = torch.zeros_like(x)
+    whole[:, ::stride] = grad_x.view(*grad.shape[:-1], -1)
+    return whole, grad_weight
+
+
+def temporal(x, weight, stride=1):
+    """A convolution over time: x (B,T,V,C), weight (C',C,L,1), L odd → (B,T',V,C')."""
+    compute = arithmetic(x.dtype)
+    y = torch.ops.aten.convolution(
+        _channels_second(x, compute), weight.to(x.dtype).to(compute), None, *_geometry(weight, stride)
+    )
+    return y.permute(0, 2, 3, 1).to(x.dtype).contiguous()
+
+
+def temporal_backward(grad, x, weight, stride=1):
+    """Gradients in x and, in float32, in the weight; `grad` (B,T',V,C')."""
+    compute = arithmetic(x.dtype)
+    grad_x, grad_weight, _ = torch.ops.aten.convolution_backward(
+        _channels_second(grad, compute), _channels_second(x, compute), weight.to(x.dtype).to(compute), None,
+        *_geometry(weight, stride), (True, True, False),
+    )  # fmt: skip
+    return grad_x.permute(0, 2, 3, 1).to(x.dtype).contiguous(), grad_weight.float()
+
+
+def _geometry(weight, stride):
+    """Stride, padding, dilation, whether transposed, output padding, groups."""
+    return (stride, 1), ((weight.shape[2] - 1) // 2, 0), (1, 1), False, (0, 0), 1
+
+
+def _channels_second(x, dtype):
+    return x.to(dtype).permute(0, 3, 1, 2)
+
+
+def _every(x, stride):
+    return x if stride == 1 else x[:, ::stride].contiguous()
+
+
+def _rows(x):
+    return x.to(arithmetic(x.dtype)).view(-1, x.shape[-1])

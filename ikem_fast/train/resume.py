@@ -1,0 +1,125 @@
+"""Going on from a checkpoint: what may have changed since, and what would make it another run."""
+
+import hashlib
+from dataclasses import MISSING, asdict, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ikem_fast.data import Dataset, Split
+from ikem_fast.errors import InputError
+from ikem_fast.nn.config import upgraded
+from ikem_fast.runtime.checkpoint import fitting, load_checkpoint, plain
+from ikem_fast.runtime.processes import Processes
+from ikem_fast.train.config import TrainConfig
+from ikem_fast.train.step import Step
+from ikem_fast.train.task import Task
+
+# Where things lie, how far to go, what computes; everything else makes other numbers. Whether `data` and
+# `teacher` are the same is seen from what is in them.
+MAY_CHANGE = ("data", "out", "teacher", "epochs", "device", "compile", "cuda_graph", "resume")
+SAMPLED_CLIPS = 64
+
+
+def go_on(
+    path: Path, task: Task, config: TrainConfig, dataset: Dataset, step: Step, processes: Processes
+) -> int:
+    """Load the checkpoint at `path` if the run is to go on from it. Returns the number of epochs done.
+
+    Raises InputError where there is one and the run is not to go on, or where it is another run's: of other
+    settings, another dataset, another teacher, each named with both values.
+    """
+
+    def read():
+        if not path.exists():
+            return None
+        if not config.resume:
+            raise InputError(
+                f"{path.parent}: expected no run there, found a checkpoint; go on with --resume true"
+            )
+        state = load_checkpoint(path, kinds=(task.kind,))
+        _refuse_changes(path, state, config, dataset)
+        task.check_resumed(state, path)
+        return state
+
+    state = processes.of_first(read)
+    if state is None:
+        return 0
+    with fitting(path):
+        task.model.load_state_dict(state["model"])
+        step.load_optimizer(state["optimizer"])
+    return state["epoch"]
+
+
+def described(dataset: Dataset) -> dict[str, Any]:
+    """Describe the dataset that a run trains on, as its checkpoints name it."""
+    train = dataset["train"]
+    return {
+        "name": dataset.name,
+        "layout": dataset.layout,
+        "classes": list(dataset.classes),
+        "clips": len(train),
+        "shape": list(train.clips.shape[1:]),
+        "fingerprint": fingerprint(train),
+    }
+
+
+def fingerprint(split: Split) -> str:
+    """Digest what tells one split from another: every name, frame count and label, and a sample of clips."""
+    digest = hashlib.sha256()
+    for array in (split.names.astype(str), split.frames, split.labels):
+        digest.update(repr((array.dtype.kind, array.shape)).encode())
+        digest.update("\0".join(map(str, array.tolist())).encode("utf-8", "surrogatepass"))
+    for place in np.unique(np.linspace(0, max(len(split) - 1, 0), SAMPLED_CLIPS, dtype=int))[: len(split)]:
+        digest.update(np.ascontiguousarray(split.clips[place]).tobytes())
+    return digest.hexdigest()
+
+
+def _refuse_changes(path, state, config, dataset):
+    changes = [*_changed_settings(state["config"], config), *_changed_data(state["dataset"], dataset)]
+    if changes:
+        raise InputError(
+            f"{path}: expected the settings that the run was begun with, found other: {'; '.join(changes)}; "
+            "give them as they were, or another --out"
+        )
+
+
+def _changed_settings(stored, config):
+    """Of each setting that may not change and did: its name and both values."""
+    if isinstance(stored.get("model"), dict):
+        stored = {**stored, "model": upgraded(stored["model"])}
+    stored, present = _flat(stored), _flat(plain(asdict(config)))
+    defaults = _flat({f.name: _default(f) for f in fields(config)})
+    for name, value in present.items():
+        before = stored.get(name, defaults.get(name))  # a later version's setting was then its default
+        if name not in MAY_CHANGE and before != value:
+            yield f"{name} was {before!r} and is {value!r}"
+
+
+def _changed_data(stored, dataset):
+    present = described(dataset)
+    for name, value in present.items():
+        if name == "name" and "fingerprint" in stored:
+            continue  # what it is called does not matter where its content is known
+        if stored.get(name, value) != value:
+            yield f"the dataset's {name} was {_short(stored[name])} and is {_short(value)}"
+
+
+def _short(value):
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:60]}… ({len(value)} of them)"
+
+
+def _flat(settings, prefix=""):
+    """Nested settings by dotted name."""
+    flat = {}
+    for name, value in settings.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
+
+
+def _default(entry):
+    if entry.default is not MISSING:
+        return plain(entry.default)
+    return plain(asdict(entry.default_factory())) if entry.default_factory is not MISSING else None

@@ -1,0 +1,111 @@
+"""Distillation of a pretrained model of many modalities into students of few."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ikem_fast.data import open_dataset
+from ikem_fast.errors import InputError
+from ikem_fast.nn import RelationalDistiller
+from ikem_fast.nn.build import build_distiller
+from ikem_fast.nn.config import ModelConfig
+from ikem_fast.runtime.checkpoint import fitting, load_checkpoint, stored_model_config
+from ikem_fast.runtime.processes import joined
+from ikem_fast.settings import check
+from ikem_fast.train.config import DistillConfig
+from ikem_fast.train.loop import fit
+from ikem_fast.train.task import Batch, Gather, Task
+
+
+def distill(config: DistillConfig) -> Path:
+    """Train `nn.RelationalDistiller` on a prepared dataset.
+
+    Args:
+        config: the settings.
+
+    Returns:
+        The path of the checkpoint.
+
+    Raises InputError for a teacher, dataset, folder, device or setting that cannot be used, before anything
+    is written.
+
+    Example:
+        distill(DistillConfig(data="data/ntu60", teacher="runs/teacher", out="runs/student"))
+    """
+    check(config)
+    dataset = open_dataset(config.data)
+    state = load_checkpoint(config.teacher, kinds=("pretrain",))
+    layout = state["dataset"]["layout"]
+    if layout != dataset.layout:
+        raise InputError(
+            f"{config.teacher}: expected a teacher for the layout of {config.data}, {dataset.layout!r}, "
+            f"found one for {layout!r}"
+        )
+    model_config = stored_model_config(state, config.teacher)
+    with joined(config.device) as processes:
+        torch.manual_seed(config.seed)
+        with fitting(config.teacher):
+            model = build_distiller(
+                model_config,
+                layout,
+                config.students,
+                temperature=config.temperature,
+                teacher_mode=config.teacher_mode,
+                teacher=state["model"],
+            )
+        task = Distillation(model.to(processes.device), model_config, config.teacher)
+        return fit(task, config, dataset, processes)
+
+
+class Distillation(Task):
+    """Training of the students of `nn.RelationalDistiller`.
+
+    Args:
+        model: on its device, with its teacher.
+        model_config: of the teacher.
+        teacher: where the teacher is from, for messages.
+    """
+
+    kind = "distill"
+
+    def __init__(self, model: RelationalDistiller, model_config: ModelConfig, teacher: Path) -> None:
+        self.model = model
+        self.model_config = model_config
+        self.teacher = teacher
+        self.names = model.student_modalities
+
+    def phase(self, epoch: int) -> str:
+        """Name the only phase."""
+        return "distillation"
+
+    def losses(self, batch: Batch, phase: str, gather: Gather) -> torch.Tensor:
+        """Compute each student's loss; teacher and students see a view each."""
+        first, second = batch.views
+        return self.model(
+            batch.clips,
+            batch.clips,
+            batch.frames,
+            augment_teacher=first,
+            augment_student=second,
+            gather=gather,
+        )
+
+    def check(self, clips: int) -> None:
+        """Raise InputError where the teacher's bank cannot hold the features of a batch."""
+        queue_size = self.model_config.queue_size
+        if clips > queue_size:
+            raise InputError(
+                f"batch_size: expected at most {queue_size}, for the bank of {self.teacher} must hold a "
+                f"batch, found {clips} clips in one"
+            )
+
+    def check_resumed(self, state: dict[str, Any], path: Path) -> None:
+        """Raise InputError where the run had a teacher of other weights, wherever it lay."""
+        for name, value in self.model.teacher.named_parameters():
+            stored = state["model"].get(f"teacher.{name}")
+            if stored is None or not torch.equal(stored, value.detach().cpu()):
+                raise InputError(
+                    f"{path}: expected the teacher that the run was begun with, "
+                    f"{state['config'].get('teacher')}, found another in {self.teacher}"
+                )
