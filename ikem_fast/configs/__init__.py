@@ -34,4 +34,8 @@ def read_section(name_or_file, section):
     settings = content.get(section, {})
     if not isinstance(settings, dict):
         raise InputError(f"{file}: expected settings in section {section!r}, found {settings!r}")
+    if isinstance(settings.get("model"), dict):
+        from ikem_fast.nn.config import upgraded
+
+        settings = settings | {"model": upgraded(settings["model"])}
     return settings
