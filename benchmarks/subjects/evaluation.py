@@ -12,9 +12,9 @@ import torch.nn.functional as F
 
 from benchmarks import show
 from benchmarks.subject import Subject
-from ikem_fast.evaluate.knn import vote
-from ikem_fast.evaluate.linear import LinearConfig, train_and_score
-from ikem_fast.evaluate.protocol import FrozenFeatures, parse_sets
+from ikem_fast.evaluate.features import FrozenFeatures, parse_sets
+from ikem_fast.evaluate.probes.knn import vote
+from ikem_fast.evaluate.probes.linear import train_classifiers
 from ikem_fast.skeleton import MODALITIES
 
 CLASSES, WIDTH = 60, 256
@@ -27,10 +27,10 @@ def ways(clips, epochs, dtype, device="cpu"):
     y = torch.randint(CLASSES, (clips,), device=device)
     dataset = SimpleNamespace(classes=list(map(str, range(CLASSES))))
     cached = FrozenFeatures(dataset, parse_sets(None, MODALITIES), x, y, x[: clips // 2], y[: clips // 2])
-    config = LinearConfig(data=".", checkpoint=".", out=".", epochs=epochs)
+    options = {"epochs": epochs, "batch_size": 128, "lr": 3.0, "lr_milestones": (80,), "seed": 0}
     targets = F.one_hot(y, CLASSES).float()
     return {
-        LINEAR: lambda: train_and_score(cached, config),
+        LINEAR: lambda: train_classifiers(cached, **options),
         NEIGHBORS: lambda: vote(cached.x_test, cached.x_train, targets, 20, 0.07),
     }
 

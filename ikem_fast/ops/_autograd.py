@@ -55,6 +55,6 @@ class _Refusal(torch.autograd.Function):
     @staticmethod
     def backward(ctx, *grads):
         raise RuntimeError(
-            f"{ctx.op}: the fused implementation has no second derivatives; impl='reference' computes in plain "
-            "torch, which has"
+            f"{ctx.op}: the fused implementation has no second derivatives; impl='reference' has, "
+            "it computes in plain torch"
         )

@@ -154,7 +154,7 @@ class Block(nn.Module):
 class Pointwise(nn.Conv2d):
     """A 1×1 convolution that skips frames before it computes, not while.
 
-    oneDNN 3.12 (torch 2.13) corrupts memory in the backward pass of strided ones with few channels; see
+    oneDNN 3.12 (torch 2.13, 2.14) corrupts memory in the backward pass of strided ones with few channels; see
     docs/reliability-of-libraries.md.
     """
 
