@@ -1,7 +1,7 @@
 """The convolutions of an encoder's block on activations (B,T,V,C), forward and backward.
 
-A 1×1 convolution is a product of rows. oneDNN 3.12 (torch 2.13, 2.14) corrupts memory in the backward pass of some
-strided ones, so none of them is left to a library's convolution; see docs/reliability-of-libraries.md.
+A 1×1 convolution is a product of rows. oneDNN 3.12 (torch 2.13, 2.14) corrupts memory in the backward pass of
+some strided ones, so none is left to a library's convolution; see docs/reliability-of-libraries.md.
 """
 
 import functools
