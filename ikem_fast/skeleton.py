@@ -6,7 +6,9 @@ nothing else in the package knows how many joints there are.
 
 import operator
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import SupportsIndex
 
 import numpy as np
 
@@ -110,7 +112,7 @@ class Layout:
 
     def hops(self) -> np.ndarray:
         """Count the edges between each joint and the nearest root: (V,) int, V where none leads to one."""
-        neighbors = {v: set() for v in range(self.num_joints)}
+        neighbors: dict[int, set[int]] = {v: set() for v in range(self.num_joints)}
         for a, b in self.edges:
             neighbors[a].add(b)
             neighbors[b].add(a)
@@ -148,7 +150,7 @@ class Layout:
         return np.stack([weight * partition for partition in partitions]).astype(np.float32)
 
 
-def _integers(table) -> tuple[int, ...]:
+def _integers(table: Iterable[SupportsIndex]) -> tuple[int, ...]:
     return tuple(map(operator.index, table))
 
 

@@ -100,14 +100,15 @@ def preprocess_clips(
     if frames < 1:
         raise ValueError(f"frames: expected at least 1, found {frames}")
     arrays = [_as_array(raw) for raw in raws]
-    results: list[Clip | Skipped | None] = [_problem_with_shape(array, layout) for array in arrays]
-    usable = [row for row, problem in enumerate(results) if problem is None]
+    problems = [_problem_with_shape(array, layout) for array in arrays]
+    results: dict[int, Clip | Skipped] = {row: found for row, found in enumerate(problems) if found}
+    usable = [row for row in range(len(arrays)) if row not in results]
     for kind in {(arrays[row].dtype, arrays[row].shape[3]) for row in usable}:
         rows = [row for row in usable if (arrays[row].dtype, arrays[row].shape[3]) == kind]
         clips, true_frames = _compute([arrays[row] for row in rows], frames, layout)
         for row, clip, count in zip(rows, clips, true_frames.tolist(), strict=True):
             results[row] = Clip(clip, count) if count > 0 else _problem_with_values(arrays[row], count)
-    return results
+    return [results[row] for row in range(len(arrays))]
 
 
 def interpolate_damaged(raw: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -105,7 +106,7 @@ class DatasetWriter:
         self.partial = self.folder.with_name(self.folder.name + ".partial")
         sources = list(sources)
         self._num_sources = len(sources)
-        self._description = {
+        self._description: dict[str, Any] = {
             "format": FORMAT, "version": VERSION, "name": name, "layout": get_layout(layout).name,
             "classes": list(classes), "frames": num_frames, "bodies": num_bodies,
             "splits": dict.fromkeys(splits, 0), "prepared": dict(prepared), "skipped": [],
@@ -117,8 +118,8 @@ class DatasetWriter:
                 f"classes: expected at most {MAX_CLASSES}, found {len(self._description['classes'])}"
             )
         self._name_dtype = f"U{max(name_length, 1)}"
-        self._lock = None
-        self._arrays = {}
+        self._lock: int | None = None
+        self._arrays: dict[str, dict[str, _NpyAppender]] = {}
         self.done = 0
         self.complete = self._is_complete()
         if self.complete:

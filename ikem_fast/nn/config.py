@@ -7,6 +7,7 @@ from typing import Any, Literal
 from ikem_fast.errors import InputError
 from ikem_fast.nn.encoders import stgcn
 from ikem_fast.nn.encoders.base import EncoderConfig
+from ikem_fast.ops._support import Implementation
 from ikem_fast.settings import setting
 from ikem_fast.skeleton import MODALITIES
 
@@ -50,7 +51,7 @@ class ModelConfig:
         ("motion", "acceleration", "angular_velocity"), choices=MODALITIES, empty=True
     )
     initialization: Literal["default", "published"] = "default"
-    impl: Literal["auto", "fused", "reference"] = "auto"
+    impl: Implementation = "auto"
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
 
     @classmethod

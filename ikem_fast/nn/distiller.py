@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,6 +14,7 @@ from ikem_fast.nn.encoders.base import EncoderConfig, encode_views, encoder_make
 from ikem_fast.nn.heads import two_layers
 from ikem_fast.nn.ikem import IKEM
 from ikem_fast.nn.memory_bank import MemoryBank
+from ikem_fast.ops._support import Implementation
 from ikem_fast.skeleton import Layout
 from ikem_fast.tracing import span
 
@@ -71,7 +73,7 @@ class RelationalDistiller(nn.Module):
         context: bool = DEFAULTS.context,
         strategy: str = DEFAULTS.strategy,
         teacher_mode: str = "eval",
-        impl: str = DEFAULTS.impl,
+        impl: Implementation = DEFAULTS.impl,
         *,
         bodies: int = 2,
     ) -> None:
@@ -153,7 +155,11 @@ class RelationalDistiller(nn.Module):
             u = self._encode(self.students, self.student_modalities, x_student, frames, augment_student)
         # The bank changes below, before the backward pass reads it again.
         queue = self.bank.rows.clone() if torch.is_grad_enabled() and self.training else self.bank.rows
-        options = {"temperature": self.temperature, "topk": self.topk, "context": self.context}
+        options: dict[str, Any] = {
+            "temperature": self.temperature,
+            "topk": self.topk,
+            "context": self.context,
+        }
         with span("loss"):
             losses = ops.relational_distillation(u, t, queue, impl=self.impl, **options)
         if self.training:

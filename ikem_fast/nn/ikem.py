@@ -3,6 +3,7 @@
 import copy
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,6 +14,7 @@ from ikem_fast.nn.encoders.base import EncoderConfig, encode_views, encoder_make
 from ikem_fast.nn.heads import two_layers
 from ikem_fast.nn.memory_bank import MemoryBank
 from ikem_fast.ops._checks import check_choice
+from ikem_fast.ops._support import Implementation
 from ikem_fast.skeleton import Layout
 from ikem_fast.tracing import span
 
@@ -77,7 +79,7 @@ class IKEM(nn.Module):
         strategy: str = DEFAULTS.strategy,
         exchange_key_updates: Sequence[str] = DEFAULTS.exchange_key_updates,
         initialization: str = DEFAULTS.initialization,
-        impl: str = DEFAULTS.impl,
+        impl: Implementation = DEFAULTS.impl,
         *,
         bodies: int = 2,
         initialisation: str | None = None,
@@ -151,7 +153,7 @@ class IKEM(nn.Module):
             k, _ = self.encode(self.key_encoders, x_k, frames, augment_k)
         # The bank changes below, before the backward pass reads it again.
         queue = self.bank.rows.clone() if torch.is_grad_enabled() and self.training else self.bank.rows
-        options = {"temperature": self.temperature, "impl": self.impl}
+        options: dict[str, Any] = {"temperature": self.temperature, "impl": self.impl}
         with span("loss"):
             if exchange:
                 heads = self.exchange_heads.values()
@@ -174,22 +176,19 @@ class IKEM(nn.Module):
         augmentation: Mapping[str, torch.Tensor] | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Map x (N,3,T,V,M) to outputs (P,N,D), features (P,N,hidden_dim) of `encoders`, one a modality."""
+        options: dict[str, Any] = {"modalities": self.modalities, "layout": self.layout, "impl": self.impl}
+        options.update(augmentation or {})
         with span("augment+derive"):
-            views = ops.derive_modalities(
-                x,
-                frames,
-                modalities=self.modalities,
-                layout=self.layout,
-                impl=self.impl,
-                **(augmentation or {}),
-            )
+            views = ops.derive_modalities(x, frames, **options)
         return encode_views(encoders, views)
 
     @torch.no_grad()
     def update_keys(self, modalities: Sequence[str]) -> None:
         """Move the key encoders' weights towards the query encoders': k ← momentum·k + (1 − momentum)·q."""
-        keys = [p for name in modalities for p in self.key_encoders[name].parameters()]
-        queries = [p for name in modalities for p in self.query_encoders[name].parameters()]
+        keys: list[torch.Tensor] = [p for name in modalities for p in self.key_encoders[name].parameters()]
+        queries: list[torch.Tensor] = [
+            p for name in modalities for p in self.query_encoders[name].parameters()
+        ]
         if keys:
             _check_resolution(keys[0].dtype, self.momentum)
             torch._foreach_lerp_(keys, queries, 1.0 - self.momentum)

@@ -17,6 +17,9 @@ class MemoryBank(nn.Module):
         bank.enqueue(torch.randn(6, 64, 128))
     """
 
+    rows: torch.Tensor
+    pointer: torch.Tensor
+
     def __init__(self, num_modalities: int, size: int, dim: int) -> None:
         super().__init__()
         self.register_buffer("rows", F.normalize(torch.randn(num_modalities, size, dim), dim=-1))

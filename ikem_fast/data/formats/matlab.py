@@ -45,7 +45,7 @@ def read_variable(content: bytes, name: str) -> np.ndarray:
         if kind == _COMPRESSED:
             data = _decompress(data, left)
             left -= len(data)
-            kind, data = next(_elements(memoryview(data)), (None, b""))
+            kind, data = _next(_elements(memoryview(data)))
         if kind != _MATRIX:
             raise ValueError(f"expected a MATLAB file of variables, found an element of type {kind}")
         parts = _elements(data)
@@ -72,8 +72,13 @@ def _elements(data: memoryview) -> Iterator[tuple[int, memoryview]]:
         at = end if kind == _COMPRESSED else end + -end % 8  # all others are padded
 
 
+def _next(parts):
+    """Of the next element; (None, b"") where there is none."""
+    return next(parts, (None, b""))
+
+
 def _part(parts, wanted):
-    kind, data = next(parts, (None, b""))
+    kind, data = _next(parts)
     if kind != wanted:
         raise ValueError(f"expected a part of type {wanted} in a variable, found type {kind}")
     return data

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from ikem_fast.evaluate.config import EvaluateConfig
 from ikem_fast.evaluate.protocols import knn, linear
@@ -24,7 +25,7 @@ class Protocol:
     summary: str
     example: str
     settings: type[EvaluateConfig]
-    run: Callable[[EvaluateConfig], Results]
+    run: Callable[[Any], Results]
     files: tuple[str, ...]
 
 

@@ -12,7 +12,7 @@ import copy
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -45,8 +45,14 @@ class EncoderConfig:
         sizes: settings of this encoder beyond those that a model has for every encoder, by their names.
     """
 
-    name: Literal[tuple(ENCODERS)] = "stgcn"
+    name: str = "stgcn"
     sizes: dict[str, Any] = field(default_factory=dict)
+
+    def problem(self) -> str | None:
+        """Say what is wrong with the settings, or None."""
+        if self.name not in ENCODERS:
+            return f"name: expected one of {', '.join(ENCODERS)}, found {self.name!r}"
+        return None
 
 
 def create_encoder(

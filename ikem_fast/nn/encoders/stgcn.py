@@ -3,18 +3,21 @@
 The modules here are the definition, in plain torch. On a CPU `ops.encoder` computes the same blocks faster.
 """
 
+from typing import Final
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from ikem_fast.ops._checks import check_choice
-from ikem_fast.ops._support import IMPLEMENTATIONS, takes_fused
+from ikem_fast.ops._support import IMPLEMENTATIONS, Implementation, takes_fused
 from ikem_fast.ops.encoder.fused_block import Edges, fused_block
 from ikem_fast.ops.encoder.support import Kinds, activation_dtype, pays, support_for
 from ikem_fast.skeleton import Layout, get_layout
 
 TEMPORAL_KERNEL = 9
-HIDDEN_CHANNELS, HIDDEN_DIM, DROPOUT, STRATEGY = 16, 256, 0.5, "spatial"  # as published
+HIDDEN_CHANNELS, HIDDEN_DIM, DROPOUT = 16, 256, 0.5  # as published
+STRATEGY: Final = "spatial"  # as published
 
 
 class STGCN(nn.Module):
@@ -48,6 +51,9 @@ class STGCN(nn.Module):
     Source: Yan et al., Spatial Temporal Graph Convolutional Networks (2018), section 3.
     """
 
+    A: torch.Tensor
+    edge_importance: nn.ParameterList | list[float]
+
     def __init__(
         self,
         in_channels: int = 3,
@@ -58,7 +64,7 @@ class STGCN(nn.Module):
         layout: str | Layout = "ntu-rgb+d",
         strategy: str = STRATEGY,
         edge_importance_weighting: bool = True,
-        impl: str = "auto",
+        impl: Implementation = "auto",
     ) -> None:
         super().__init__()
         if not 0 <= dropout < 1:
