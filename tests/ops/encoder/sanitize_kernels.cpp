@@ -5,7 +5,8 @@
 #include <cstdio>
 #include <memory>
 
-#include "encoder/encoder_cpu.cpp"
+#include "encoder/graph_cpu.cpp"
+#include "encoder/normalization_cpu.cpp"
 
 namespace {
 

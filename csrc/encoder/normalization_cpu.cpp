@@ -1,42 +1,16 @@
-// The kernels of encoder.h on the CPU: every loop runs over columns next to each other, which vectorises.
-//
-// Sums over frames are taken in float32 within a block of frames and in float64 over blocks, in their order:
-// the same bits for any number of threads.
-#include <torch/csrc/stable/ops.h>
-
+// Normalization, ReLU, dropout and the residual of an encoder's block on the CPU: every loop runs over
+// columns next to each other, which vectorises.
 #include <algorithm>
 #include <cmath>
-#include <cstring>
+#include <type_traits>
 #include <vector>
 
 #include "common.h"
 #include "encoder/encoder.h"
+#include "encoder/frames.h"
 
 namespace ikem {
 namespace {
-
-constexpr int64_t kBlockFrames = 128;
-
-// Loads stand outside conditions: one that may not happen keeps a loop over 16-bit numbers from being
-// vectorized.
-inline float load(float v) { return v; }
-
-inline float load(uint16_t v) {
-    const uint32_t bits = static_cast<uint32_t>(v) << 16;
-    float f;
-    std::memcpy(&f, &bits, sizeof f);
-    return f;
-}
-
-inline void store(float* to, float v) { *to = v; }
-
-// Rounds to the nearest bfloat16, to even halfway.
-inline void store(uint16_t* to, float v) {
-    uint32_t bits;
-    std::memcpy(&bits, &v, sizeof bits);
-    const uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-    *to = v != v ? 0x7fc0 : static_cast<uint16_t>(rounded);
-}
 
 // 64 random bits for each frame (SplitMix64), from which `kept` draws 32 for each column.
 inline uint64_t frame_bits(uint64_t seed, int64_t frame) {
@@ -52,97 +26,6 @@ inline float kept(uint32_t low, uint32_t high, uint32_t column, uint32_t keep, f
     x = ((x ^ (x >> 15)) + high) * 0x846ca68bu;
     x ^= x >> 16;
     return x < keep ? scale : 0.0f;
-}
-
-// body(first frame, frames) for pieces of a matrix that are worth a thread.
-template <typename Body>
-void over_frames(int64_t frames, int64_t frame_size, const Body& body) {
-    const int64_t grain = std::max<int64_t>(1, 32768 / std::max<int64_t>(frame_size, 1));
-    torch::stable::parallel_for(0, frames, grain,
-                                [&](int64_t begin, int64_t end) { body(begin, end - begin); });
-}
-
-// sums (size,) += what body(first frame, frames, partial (size,)) adds up over all frames.
-template <typename Body>
-void sum_over_frames(int64_t frames, int64_t size, double* sums, const Body& body) {
-    const int64_t blocks = (frames + kBlockFrames - 1) / kBlockFrames;
-    std::vector<float> partial(blocks * size);
-    torch::stable::parallel_for(0, blocks, 1, [&](int64_t begin, int64_t end) {
-        for (int64_t block = begin; block < end; ++block) {
-            const int64_t first = block * kBlockFrames;
-            body(first, std::min(kBlockFrames, frames - first), partial.data() + block * size);
-        }
-    });
-    torch::stable::parallel_for(0, size, 4096, [&](int64_t begin, int64_t end) {
-        for (int64_t block = 0; block < blocks; ++block) {
-            const float* part = partial.data() + block * size;
-#pragma omp simd
-            for (int64_t i = begin; i < end; ++i) sums[i] += part[i];
-        }
-    });
-}
-
-// kChannels is a constant for the usual widths, so that a joint is a few whole vectors.
-template <typename T, int64_t kChannels>
-IKEM_MULTIVERSION void gather_frames(const Graph& g, const T* x, T* out, int64_t frames, float* joints,
-                                     float* target) {
-    const int64_t C = kChannels ? kChannels : g.channels;
-    for (int64_t f = 0; f < frames; ++f, x += g.joints * C, out += g.joints * g.partitions * C) {
-#pragma omp simd
-        for (int64_t i = 0; i < g.joints * C; ++i) joints[i] = load(x[i]);
-        for (int64_t wk = 0; wk < g.joints * g.partitions; ++wk) {
-#pragma omp simd
-            for (int64_t c = 0; c < C; ++c) target[c] = 0.0f;
-            for (int64_t e = g.first[wk]; e < g.first[wk + 1]; ++e) {
-                const float* source = joints + g.source[e] * C;
-                const float weight = g.weight[e];
-#pragma omp simd
-                for (int64_t c = 0; c < C; ++c) target[c] += weight * source[c];
-            }
-#pragma omp simd
-            for (int64_t c = 0; c < C; ++c) store(out + wk * C + c, target[c]);
-        }
-    }
-}
-
-// grad_x starts as the gradient that went past the block; `products` (edges, C) sums grad · x of every edge.
-template <typename T, int64_t kChannels>
-IKEM_MULTIVERSION void scatter_frames(const Graph& g, const T* grad, const T* x, const T* residual,
-                                      const T* output, T* grad_x, int64_t frames, float* joints,
-                                      float* sources, float* target, float* products) {
-    const int64_t C = kChannels ? kChannels : g.channels, size = g.joints * C;
-    for (int64_t f = 0; f < frames; ++f, grad += g.partitions * size, x += size, grad_x += size) {
-#pragma omp simd
-        for (int64_t i = 0; i < size; ++i) joints[i] = load(x[i]);
-        if (residual == nullptr) {
-#pragma omp simd
-            for (int64_t i = 0; i < size; ++i) sources[i] = 0.0f;
-        } else {
-#pragma omp simd
-            for (int64_t i = 0; i < size; ++i) {
-                const float g = load(residual[i]);
-                sources[i] = load(output[i]) > 0 ? g : 0.0f;
-            }
-            residual += size, output += size;
-        }
-        for (int64_t wk = 0; wk < g.joints * g.partitions; ++wk) {
-#pragma omp simd
-            for (int64_t c = 0; c < C; ++c) target[c] = load(grad[wk * C + c]);
-            for (int64_t e = g.first[wk]; e < g.first[wk + 1]; ++e) {
-                float* source = sources + g.source[e] * C;
-                const float* joint = joints + g.source[e] * C;
-                float* product = products + e * C;
-                const float weight = g.weight[e];
-#pragma omp simd
-                for (int64_t c = 0; c < C; ++c) {
-                    source[c] += weight * target[c];
-                    product[c] += joint[c] * target[c];
-                }
-            }
-        }
-#pragma omp simd
-        for (int64_t i = 0; i < size; ++i) store(grad_x + i, sources[i]);
-    }
 }
 
 template <typename T>
@@ -262,56 +145,12 @@ IKEM_MULTIVERSION void output_backward_frames(const T* grad, const T* output, co
     }
 }
 
-// call(constant) with the number of channels as a constant where it is a usual one, else 0.
-template <int64_t kFirst, int64_t... kRest, typename Call>
-void with_channels(int64_t channels, const Call& call) {
-    if (channels == kFirst) return call(std::integral_constant<int64_t, kFirst>());
-    if constexpr (sizeof...(kRest) > 0) {
-        return with_channels<kRest...>(channels, call);
-    } else {
-        return call(std::integral_constant<int64_t, 0>());
-    }
-}
-
 template <typename Call>
 void with_flag(bool flag, const Call& call) {
     flag ? call(std::true_type()) : call(std::false_type());
 }
 
 }  // namespace
-
-template <typename T>
-void graph_forward(const Graph& g, const T* x, T* out) {
-    const int64_t size = g.joints * g.channels;
-    with_channels<3, 4, 8, 16, 32, 64>(g.channels, [&](auto channels) {
-        over_frames(g.frames, size * g.partitions, [&](int64_t first, int64_t frames) {
-            std::vector<float> work(size + g.channels);
-            gather_frames<T, channels>(g, x + first * size, out + first * size * g.partitions, frames,
-                                       work.data(), work.data() + size);
-        });
-    });
-}
-
-template <typename T>
-void graph_backward(const Graph& g, const T* grad, const T* x, const T* residual, const T* output, T* grad_x,
-                    double* grad_weight) {
-    const int64_t size = g.joints * g.channels;
-    std::vector<double> products(g.edges * g.channels);
-    with_channels<3, 4, 8, 16, 32, 64>(g.channels, [&](auto channels) {
-        sum_over_frames(g.frames, g.edges * g.channels, products.data(),
-                        [&](int64_t first, int64_t frames, float* partial) {
-                            std::vector<float> work(2 * size + g.channels);
-                            const int64_t at = first * size;
-                            scatter_frames<T, channels>(
-                                g, grad + at * g.partitions, x + at, residual ? residual + at : nullptr,
-                                residual ? output + at : nullptr, grad_x + at, frames, work.data(),
-                                work.data() + size, work.data() + 2 * size, partial);
-                        });
-    });
-    for (int64_t e = 0; e < g.edges; ++e) {
-        for (int64_t c = 0; c < g.channels; ++c) grad_weight[e] += products[e * g.channels + c];
-    }
-}
 
 template <typename T>
 void normalization_statistics(const Normalization& n, const T* y, float* running_mean, float* running_var,
@@ -465,8 +304,6 @@ void block_output_backward(const T* grad, const T* output, const BranchBackward<
 }
 
 #define IKEM_INSTANTIATE(T)                                                                           \
-    template void graph_forward(const Graph&, const T*, T*);                                          \
-    template void graph_backward(const Graph&, const T*, const T*, const T*, const T*, T*, double*);  \
     template void normalization_statistics(const Normalization&, const T*, float*, float*, float*);   \
     template void normalize_relu(Matrix, const T*, const float*, T*);                                 \
     template void normalize_relu_backward(const Normalization&, const T*, const T*, const float*, T*, \
