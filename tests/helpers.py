@@ -1,4 +1,4 @@
-"""What several tests share: which parts of the package are built here."""
+"""What several tests share: which parts of the package are built here, and what a folder holds."""
 
 import pytest
 
@@ -12,3 +12,8 @@ def needs_library(device_type):
 
 
 needs_kernel = needs_library("cpu")
+
+
+def contents(folder):
+    """Name → bytes of every file of a folder."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from ikem_fast.data import DatasetWriter, open_dataset
 from ikem_fast.data import writer as module
 from ikem_fast.errors import InputError
+from tests.helpers import contents
 
 
 @pytest.fixture(autouse=True)
@@ -47,10 +48,6 @@ def write(folder, stop=None, **changes):
             else:
                 writer.add(*source, NAMES[index])
         return writer.finish()
-
-
-def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_round_trip(tmp_path):
