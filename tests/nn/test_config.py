@@ -5,7 +5,6 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from ikem_fast.configs import read_section
 from ikem_fast.errors import InputError
 from ikem_fast.nn import STGCN
 from ikem_fast.nn.build import build_distiller, build_ikem
@@ -73,11 +72,3 @@ def test_what_is_at_the_ends_of_its_range_is_taken():
     )
     assert ModelConfig().problem() is None
     assert ModelConfig(topk=9, queue_size=8).problem() == "topk: expected at most queue_size = 8, found 9"
-
-
-def test_files_of_version_1_still_open(tmp_path):
-    file = tmp_path / "old.yaml"
-    file.write_text("pretrain:\n  epochs: 3\n  model: {initialisation: published, hidden_channels: 4}\n")
-    section = read_section(file, "pretrain")
-    assert section == {"epochs": 3, "model": {"initialization": "published", "hidden_channels": 4}}
-    assert ModelConfig.of(section["model"]).initialization == "published"
