@@ -229,7 +229,9 @@ def plan_clips(clips_per_class: int) -> list[SyntheticClip]:
 
 
 @dataclass(frozen=True)
-class _Subject:
+class Subject:
+    """A person, as every clip of theirs has them."""
+
     offsets: np.ndarray  # (25, 3): from each joint's parent to it, in the rest pose
     posture: np.ndarray  # (25, 4): angles added to every pose
     width: float
@@ -238,7 +240,8 @@ class _Subject:
 
 
 @lru_cache(maxsize=2 * SUBJECTS)
-def _make_subject(subject, seed):
+def make_subject(subject: int, seed: int) -> Subject:
+    """Draw a person's proportions and manner, the same for the same seed."""
     rng = np.random.default_rng((seed, 0, subject))
     offsets = np.zeros((_NUM_JOINTS, 3))
     for joint, _, offset in _SKELETON:
@@ -246,7 +249,7 @@ def _make_subject(subject, seed):
     for limb in _LIMBS:
         offsets[list(limb)] *= max(0.5, rng.normal(1, PROPORTIONS))
     posture = POSTURE * _symmetric(rng.normal(size=(_NUM_JOINTS, 4))) * _looseness()
-    return _Subject(
+    return Subject(
         offsets=offsets * rng.normal(1, 0.06),
         posture=posture,
         width=max(0.4, rng.normal(1, MANNER)),
@@ -271,7 +274,7 @@ def generate_clip(clip: SyntheticClip, seed: int) -> np.ndarray:
     rng = np.random.default_rng((seed, 1, clip.label, clip.index))
     actors = list(ACTIONS.values())[clip.label]
     partner = (clip.subject + 3 * rng.integers(1, SUBJECTS // 3)) % SUBJECTS  # of the same split
-    subjects = [_make_subject(int(subject), seed) for subject in (clip.subject, partner)][: len(actors)]
+    subjects = [make_subject(int(subject), seed) for subject in (clip.subject, partner)][: len(actors)]
     duration = rng.uniform(MIN_FRAMES, MAX_FRAMES) / subjects[0].speed
     frames = int(np.clip(duration, MIN_FRAMES, MAX_FRAMES))
     start, end = rng.uniform(0, 0.25), rng.uniform(0.75, 1)

@@ -25,13 +25,13 @@ def clean(monkeypatch):
         "LOST",
     ):
         monkeypatch.setattr(synthetic, constant, 0)
-    synthetic._make_subject.cache_clear()
+    synthetic.make_subject.cache_clear()
 
 
 @pytest.fixture(autouse=True)
 def no_subjects_left_over():
     yield
-    synthetic._make_subject.cache_clear()
+    synthetic.make_subject.cache_clear()
 
 
 def test_same_seed_same_clip():

@@ -6,7 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from ikem_fast import ops
 from ikem_fast.nn import IKEM, RelationalDistiller
+from ikem_fast.nn.encoders.base import encode_views
 
 SMALL = {"feature_dim": 8, "queue_size": 16, "hidden_channels": 4, "hidden_dim": 12, "dropout": 0.5}
 
@@ -34,7 +36,8 @@ def test_the_teachers_features_enter_the_bank():
     model = RelationalDistiller(**SMALL)
     x_teacher, x_student, frames = views()
     model(x_teacher, x_student, frames)
-    t = model._encode(model.teacher, model.modalities, x_teacher, frames, None)
+    modalities = ops.derive_modalities(x_teacher, frames, modalities=model.modalities)
+    t, _ = encode_views(model.teacher, modalities)
     torch.testing.assert_close(model.bank.rows[:, :4], F.normalize(t, dim=-1), rtol=1e-4, atol=1e-5)
 
 
