@@ -5,59 +5,32 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 #include <limits>
 #include <vector>
 
-#include "common.h"
-
 namespace ikem {
 
-constexpr int64_t kLanes = 16;
+// The largest number, and the largest product of two.
+float largest(const float* x, int64_t n);
+float largest_product(const float* x, const float* y, int64_t n);
 
-// 2^x to a few units in the last place; 0 below the range of float, NaN for NaN.
-IKEM_HD float power_of_two(float x) {
-    constexpr float kRound = 12582912.0f;  // 1.5 · 2²³: adding it leaves the nearest integer in the low bits
-    const float shifted = x + kRound;
-    const float f = x - (shifted - kRound);
-    float p = 1.535335820e-4f;
-    p = p * f + 1.339887854e-3f;
-    p = p * f + 9.618437406e-3f;
-    p = p * f + 5.550332458e-2f;
-    p = p * f + 2.402264791e-1f;
-    p = p * f + 6.931472029e-1f;
-    p = p * f + 1.0f;
-    uint32_t bits, exponent;
-    std::memcpy(&bits, &p, sizeof bits);
-    std::memcpy(&exponent, &shifted, sizeof exponent);
-    bits += exponent << 23;
-    std::memcpy(&p, &bits, sizeof p);
-    return x < -126.0f ? 0.0f : x != x ? x : p;
-}
+// x := 2^(x − maximum); their sum.
+double exponentials(float* x, int64_t n, float maximum);
 
-// Σ and max over lanes, in a fixed order.
-IKEM_HD double sum_of(const float* lanes) {
-    double sum = 0.0;
-    for (int64_t l = 0; l < kLanes; ++l) sum += lanes[l];
-    return sum;
-}
+// Σ 2^(scale · x − maximum), Σ 2^(x · y − maximum).
+double sum_of_exponentials(const float* x, int64_t n, float scale, float maximum);
+double sum_of_product_exponentials(const float* x, const float* y, int64_t n, float maximum);
 
-IKEM_HD float largest_of(const float* lanes) {
-    float largest = lanes[0];
-    for (int64_t l = 1; l < kLanes; ++l) largest = lanes[l] > largest ? lanes[l] : largest;
-    return largest;
-}
+// weights := factor · 2^(scale · x − offset).
+void own_weights(const float* x, int64_t n, float scale, float offset, float factor, float* weights);
 
-// body(i, lane) for n numbers, lanes of 16 side by side.
-template <typename Body>
-IKEM_HD void over_lanes(int64_t n, const Body& body) {
-    int64_t i = 0;
-    for (; i + kLanes <= n; i += kLanes) {
-#pragma omp simd
-        for (int64_t l = 0; l < kLanes; ++l) body(i + l, l);
-    }
-    for (int64_t l = 0; i < n; ++i, ++l) body(i, l);
-}
+// e = factor · 2^(x·y − offset): weights_x += e·y, and of a pair weights_y += e·x too.
+void anchor_weights(const float* x, const float* y, int64_t n, float offset, float factor, float* weights_x);
+void pair_weights(const float* x, const float* y, int64_t n, float offset, float factor, float* weights_x,
+                  float* weights_y);
+
+// x := factor · x.
+void scale_row(float* x, int64_t n, float factor);
 
 // log₂ Σ 2^x of all that was added, as maximum + log₂ total.
 struct LogSumExp {

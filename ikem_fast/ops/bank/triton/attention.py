@@ -74,6 +74,8 @@ def attention_kernel(
     rows and its own bank (info_nce: a modality); with CHUNKS > 1 there is one problem, all banks in it.
     x (problems, num_rows, CHUNKS, BLOCK_D), scaled for exponents of 2; maximum, total (splits, problems,
     num_rows); output (splits, problems, num_rows, CHUNKS·D), written unless OUTPUT_CHUNKS is 0.
+
+    (Long, since one kernel is one launch, and a third of it are parameters, one a line.)
     """
     GROUPS: tl.constexpr = 1 if OUTPUT_CHUNKS == 0 else (CHUNKS + OUTPUT_CHUNKS - 1) // OUTPUT_CHUNKS
     split = tl.program_id(1)

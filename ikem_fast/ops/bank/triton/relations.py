@@ -109,6 +109,8 @@ def relations_kernel(
 
     Grid: (row blocks, splits, features). x (A, num_rows, CHUNKS, BLOCK_D), anchors (B, num_rows, BLOCK_D);
     own (splits, A, num_rows), pair (splits, A, SLOTS, num_rows). SLOTS = 0 leaves the context out.
+
+    (Long, since one kernel is one launch, and a third of it are parameters, one a line.)
     """
     split, feature = tl.program_id(1), tl.program_id(2)
     bank_stride = tl.cast(bank_stride, tl.int64)
@@ -222,6 +224,8 @@ def relations_combine_kernel(
 
     Grid: (A · clips,). x (A, clips, CHUNKS·D), y (P, clips, D); mined, nearest (B, clips, topk). loss (A,
     clips); partition (A, B, clips), base 2; scores (A, B, clips, topk): s_a at the nearest keys of b.
+
+    (Long, since one kernel is one launch, and a third of it are parameters, one a line.)
     """
     row = tl.cast(tl.program_id(0), tl.int64)
     rows = tl.num_programs(0)

@@ -83,6 +83,8 @@ def relations_backward_kernel(
 
     Grid: (row blocks, splits, features · groups of output chunks). grad (A, num_rows), partition (A, B,
     num_rows) as the forward pass left it; output (splits, A, num_rows, CHUNKS·D).
+
+    (Long, since one kernel is one launch, and a third of it are parameters, one a line.)
     """
     GROUPS: tl.constexpr = (CHUNKS + OUTPUT_CHUNKS - 1) // OUTPUT_CHUNKS
     SLOTS: tl.constexpr = TERMS if CONTEXT else 0
@@ -197,6 +199,8 @@ def relations_gradient_kernel(
     """Gradient of one feature of one clip: the splits in order, the positive, the mined keys.
 
     Grid: (A · clips,). gradient (A, clips, CHUNKS·D), of any dtype; the rest as in the forward pass.
+
+    (Long, since one kernel is one launch, and a third of it are parameters, one a line.)
     """
     row = tl.cast(tl.program_id(0), tl.int64)
     rows = tl.num_programs(0)

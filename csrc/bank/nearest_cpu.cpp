@@ -1,0 +1,42 @@
+#include "bank/rows.h"
+#include "bank/tiles.h"
+
+namespace ikem {
+
+void nearest(const Bank& bank, const float* q, int64_t clips, int64_t topk, float* values, int64_t* indices) {
+    const Unit unit(bank, {q, q, bank.modalities, clips, 1}, 1.0);
+    const Parts parts(bank.size, parts_for(topk, bank.size));
+    const int64_t blocks = (clips + kClips - 1) / kClips, P = bank.modalities;
+    std::vector<Nearest> found(parts.count * P * clips, Nearest(topk));
+    in_parallel(parts.count * P * blocks, 1, [&](int64_t begin, int64_t end) {
+        const int64_t keys = tile_keys(std::min(clips, kClips));
+        const Buffer panels = buffer(bank.dim * keys), s = buffer(std::min(clips, kClips) * keys);
+        for (int64_t item = begin; item < end; ++item) {
+            const int64_t part = item / blocks / P, p = item / blocks % P, first = item % blocks * kClips;
+            const int64_t count = std::min(kClips, clips - first);
+            for (int64_t key = parts.begin(part); key < parts.end(part); key += keys) {
+                const int64_t n = std::min(keys, parts.end(part) - key);
+                pack_keys(bank, p, 1, key, n, panels.get());
+                product(unit.scaled.data() + (p * clips + first) * bank.dim, bank.dim, count, panels.get(),
+                        bank.dim * panel_width(), bank.dim, n, s.get(), keys, false);
+                for (int64_t row = 0; row < count; ++row) {
+                    const float* of_row = s.get() + row * keys;
+                    found[(part * P + p) * clips + first + row].add(of_row, n, largest(of_row, n), key);
+                }
+            }
+        }
+    });
+    in_parallel(P * clips, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t row = begin; row < end; ++row) {
+            for (int64_t part = 1; part < parts.count; ++part) found[row].add(found[part * P * clips + row]);
+            const std::vector<Neighbor>& sorted = found[row].sorted();
+            for (int64_t t = 0; t < topk; ++t) {
+                const bool there = t < static_cast<int64_t>(sorted.size());
+                values[row * topk + t] = there ? sorted[t].value : std::numeric_limits<float>::quiet_NaN();
+                indices[row * topk + t] = there ? sorted[t].index : 0;
+            }
+        }
+    });
+}
+
+}  // namespace ikem
