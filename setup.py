@@ -125,7 +125,9 @@ class BuildNative(BuildExtension):
                 if CUDA_REQUIRED:
                     sys.exit(f"IKEM_BUILD_CUDA=1, but the CUDA kernels were not built: {problem}")
                 notice(f"trying without the CUDA kernels, which were not built: {problem}")
-                extension, no_cuda = op_library(with_cuda=False), problem
+                # In its place, so that it keeps what setuptools noted on it when the build began.
+                vars(extension).update(vars(op_library(with_cuda=False)))
+                no_cuda = problem
                 problem = self.attempt(extension)
             else:
                 no_cuda = NO_CUDA
