@@ -18,8 +18,8 @@
 #include <sys/mman.h>
 #endif
 
-#include "modalities/derivation.h"
 #include "common.h"
+#include "modalities/derivation.h"
 
 namespace ikem {
 namespace {
