@@ -45,7 +45,6 @@ def test_other_architectures_run_every_kernel_from_registers(arch, features, ban
 @pytest.mark.parametrize("dtype", [bfloat16, float32], ids=str)
 def test_the_widest_features_compile_and_fit(arch, dtype):
     """P = 8 and D = 256. Some of these spill, and none much."""
-    for name, tile, kernel in resources.compiled(dtype, dtype, arch, 8, 256):
-        used = resources.assembled(kernel, arch)
+    for name, tile, used in resources.table(dtype, dtype, arch, P=8, D=256):
         assert used.shared <= SHARED_MEMORY[arch], (name, tile, used)
         assert used.spilled <= 1024, (name, tile, used)

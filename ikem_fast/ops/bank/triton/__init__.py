@@ -7,11 +7,8 @@ they are launched.
 """
 
 from ikem_fast.ops._support import YES, Support
-from ikem_fast.ops.bank.triton.attention import attention
+from ikem_fast.ops.bank.triton import attention, neighbors, relations, relations_backward
 from ikem_fast.ops.bank.triton.launch import INTERPRETED, MAX_DIM, MAX_MODALITIES, MAX_TOPK
-from ikem_fast.ops.bank.triton.neighbors import nearest
-from ikem_fast.ops.bank.triton.relations import relations
-from ikem_fast.ops.bank.triton.relations_backward import relations_backward
 
 __all__ = ["INTERPRETED", "register", "support_for"]
 
@@ -21,10 +18,16 @@ def register(library):
 
     Under the interpreter they take the place of the compiled library's on a CPU.
     """
-    for launcher in (attention, relations, relations_backward, nearest):
-        library.impl(launcher.__name__, launcher, "CUDA")
+    launchers = {
+        "attention": attention.attention,
+        "relations": relations.relations,
+        "relations_backward": relations_backward.relations_backward,
+        "nearest": neighbors.nearest,
+    }
+    for name, launcher in launchers.items():
+        library.impl(name, launcher, "CUDA")
         if INTERPRETED:
-            library.impl(launcher.__name__, launcher, "CPU", allow_override=True)
+            library.impl(name, launcher, "CPU", allow_override=True)
 
 
 def support_for(queue, topk):
