@@ -12,7 +12,6 @@ from statistics import median, quantiles
 import torch
 
 from benchmarks.subject import Results, Settings
-from ikem_fast.files import replacing
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -63,11 +62,10 @@ class Run:
 
     def keep(self):
         """Write the results file, whole or not at all."""
+        from ikem_fast.files import write_text  # not above: packages that `worker.py` times may lack it
+
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(self.path) as beside:
-            beside.write_text(
-                "".join(line_of(row) + "\n" for row in (self.about, *self.rows)), encoding="utf-8"
-            )
+        write_text(self.path, "".join(line_of(row) + "\n" for row in (self.about, *self.rows)))
 
 
 def line_of(row):

@@ -3,8 +3,14 @@
 
 def spread(row, unit=1e3, digits=3):
     """The median and, in brackets, the 10th and 90th percentile; `unit` of a second (1e3: ms)."""
-    low, middle, high = (f"{second * unit:.{digits}g}" for second in row["s"])
+    low, middle, high = (written(second * unit, digits) for second in row["s"])
     return f"{middle} ({low}–{high})" if row["rounds"] > 1 else middle
+
+
+def written(number, digits=3):
+    """A number by its first digits, never with an exponent: 0.0123, 1.82, 13,500."""
+    rounded = float(f"{number:.{digits}g}")
+    return f"{rounded:,.0f}" if abs(rounded) >= 10 ** (digits - 1) else f"{rounded:.{digits}g}"
 
 
 def median(row, unit=1):

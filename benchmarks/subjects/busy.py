@@ -9,9 +9,7 @@ import json
 import os
 import subprocess
 import sys
-import time
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 from benchmarks import show
 from benchmarks.run import ROOT, summary
@@ -33,7 +31,7 @@ class Worker:
     """
 
     def __init__(self, way, package, cores, N, K):
-        command = [sys.executable, "-m", "benchmarks.subjects.busy"]
+        command = [sys.executable, ROOT / "benchmarks" / "worker.py"]
         task = {"way": way, "package": str(package), "cores": cores, "N": N, "K": K}
         self.process = subprocess.Popen(
             [*command, json.dumps(task)], cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -56,30 +54,6 @@ class Worker:
         self.process.stdin.close()
         self.process.wait()
         self.process.stdout.close()
-
-
-def work(way, package, cores, N, K):
-    """What a `Worker` process does: a step whenever a line comes, and its seconds as a line back."""
-    os.sched_setaffinity(0, cores)
-    sys.path.insert(0, package)
-    import torch
-
-    import ikem_fast
-
-    assert Path(ikem_fast.__file__).is_relative_to(package), ikem_fast.__file__
-    from benchmarks import harness
-
-    torch.set_num_threads(len(cores))
-    torch.manual_seed(0)
-    tensors = {name: harness.arguments(name, N, K, "cpu", torch.float32) for name in harness.PHASE_2}
-    steps = {name: harness.step(way, [name], tensors, True) for name in harness.PHASE_2}
-    print(json.dumps([step()[1].norm().item() for step in steps.values()]), flush=True)
-    both = harness.step(way, harness.PHASE_2, tensors, True)
-    both()
-    for _ in sys.stdin:
-        start = time.perf_counter()
-        both()
-        print(json.dumps(time.perf_counter() - start), flush=True)
 
 
 SPIN = """
@@ -175,6 +149,3 @@ takes its turn, quiet and loaded in alternation.""",
     show=table,
     headline=headline,
 )
-
-if __name__ == "__main__":
-    work(**json.loads(sys.argv[1]))

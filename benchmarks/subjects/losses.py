@@ -296,8 +296,7 @@ bfloat16.
 | closed form (`impl="reference"`) | six similarity matrices, the products of pairs, their exponentials |
 | fused | features, keys, and a few numbers for each clip and pair |
 
-`impl="auto"` takes plain torch up to P·N·K = 65536 similarities, where everything fits in cache, and the
-fused losses above. Each round runs every way once, in turn; on a GPU each time is the replay of a CUDA graph
+Each round runs every way once, in turn; on a GPU each time is the replay of a CUDA graph
 with the cache flushed before it. Left out on a CPU are formulations whose logits alone take more than 4 GiB,
 a way that would take more than a second a run (fused cross + exchange: twelve), and what is still to come
 after twenty minutes.""",
