@@ -57,13 +57,13 @@ def test_compiled_encoders_agree_with_eager_ones():
     runs = {}
     for way in ("off", "on"):
         torch.manual_seed(0)
-        model = IKEM(**vars(MODEL), encoder=Small).train()
+        model = IKEM(**vars(MODEL) | {"encoder": Small}).train()
         steps = [(phase, batch) for phase in ("contrast", "exchange") for batch in batches]
         with Step(task(model), settings(".", ".", compile=way), ALONE) as step:
             runs[way] = [
                 step(Batch(clips, frames, ({}, {})), len(clips), phase) for phase, (clips, frames) in steps
             ]
-        assert list(model.state_dict()) == list(IKEM(**vars(MODEL), encoder=Small).state_dict())
+        assert list(model.state_dict()) == list(IKEM(**vars(MODEL) | {"encoder": Small}).state_dict())
     torch.testing.assert_close(runs["on"], runs["off"], rtol=1e-4, atol=1e-5)
 
 
