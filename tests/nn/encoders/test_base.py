@@ -50,7 +50,7 @@ def test_settings_reach_the_encoder_and_unknown_ones_are_named():
         ValueError, match=r"encoder stgcn: expected settings out of .*hidden_channels.*'depth'"
     ):
         create_encoder("stgcn", layout="coco", num_classes=5, depth=3)
-    with pytest.raises(ValueError, match="encoder: expected one of .*stgcn.*, found 'gcn'"):
+    with pytest.raises(ValueError, match=r"encoder: expected one of .*stgcn.*, found 'gcn'"):
         create_encoder("gcn", layout="coco", num_classes=5)
 
 
