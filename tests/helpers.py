@@ -1,6 +1,7 @@
 """What several tests share: which parts of the package are built here, and what a folder holds."""
 
 import pytest
+import torch
 
 from ikem_fast.ops import _library
 
@@ -17,3 +18,11 @@ needs_kernel = needs_library("cpu")
 def contents(folder):
     """Name → bytes of every file of a folder."""
     return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+# Told to do without vector instructions (ATEN_CPU_CAPABILITY=default), torch 2.13's own compiler writes code with
+# them that does not compile.
+needs_inductor = pytest.mark.skipif(
+    torch.backends.cpu.get_cpu_capability() == "DEFAULT",
+    reason="torch's compiler makes no code for a processor without vector instructions",
+)

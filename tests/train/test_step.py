@@ -14,6 +14,7 @@ from ikem_fast.train import ModelConfig, PretrainConfig, pretrain
 from ikem_fast.train.step import WARM_UP, Step
 from ikem_fast.train.task import Batch
 from ikem_fast.train.tasks.pretrain import Pretraining
+from tests.helpers import needs_inductor
 
 MODEL = ModelConfig(
     feature_dim=8, queue_size=16, hidden_channels=4, hidden_dim=12, dropout=0.0, modalities=("joint", "bone")
@@ -50,6 +51,7 @@ class Small(nn.Module):
         return self.fc(feature), feature
 
 
+@needs_inductor
 @pytest.mark.slow
 def test_compiled_encoders_agree_with_eager_ones():
     """Two batches of each phase, and a smaller one that runs eagerly; the names in checkpoints stay."""

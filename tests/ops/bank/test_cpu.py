@@ -15,7 +15,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from ikem_fast import ops
 from ikem_fast.ops._precision import compute_dtype
 from tests import losses
-from tests.helpers import needs_kernel
+from tests.helpers import needs_inductor, needs_kernel
 from tests.losses import LOSSES, doubled, draw, each_loss, relative
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -196,6 +196,7 @@ def test_the_same_bits_for_any_number_of_threads(name):
         assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
 
 
+@needs_inductor
 @each_loss
 def test_compiles_whole_and_once(name):
     """By torch's default compiler; fullgraph, forward and backward; one graph serves every batch."""
