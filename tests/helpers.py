@@ -20,8 +20,8 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-# Told to do without vector instructions (ATEN_CPU_CAPABILITY=default), torch 2.13's own compiler writes code with
-# them that does not compile.
+# Told to do without vector instructions (ATEN_CPU_CAPABILITY=default), torch 2.13's own compiler writes code
+# with them that does not compile.
 needs_inductor = pytest.mark.skipif(
     torch.backends.cpu.get_cpu_capability() == "DEFAULT",
     reason="torch's compiler makes no code for a processor without vector instructions",
