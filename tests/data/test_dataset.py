@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -240,19 +239,6 @@ def test_discarded(tmp_path):
         writer.skip(NAMES[0], "no body")
         writer.discard()
     assert not any(tmp_path.iterdir())
-
-
-def test_version_1_still_opens():
-    """A folder that the first version of the format's code wrote; its bytes stay as they are."""
-    dataset = open_dataset(Path(__file__).with_name("version_1"))
-    assert (dataset.name, dataset.layout, dataset.classes) == ("old", "sbu", ("wave", "walk"))
-    assert (dataset.num_frames, dataset.num_joints, dataset.num_bodies) == (4, 15, 1)
-    assert dataset.skipped == (("none", "expected a body, found none in any of 3 frames"),)
-    assert dataset.prepared["train"] == "subject=1"
-    train = dataset["train"]
-    assert train.names.tolist() == ["one", "three", "five"] and train.frames.tolist() == [5, 4, 7]
-    assert train.labels.tolist() == [0, 0, 0] and dataset["test"].labels.tolist() == [1]
-    assert train.clips.sum(dtype=np.float64) == pytest.approx(63.821980, abs=1e-4)
 
 
 def test_damaged_partial_folder_is_named(tmp_path):
