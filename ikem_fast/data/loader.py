@@ -51,18 +51,19 @@ class BatchLoader:
         """Clips in batch `step` (from 0) of an epoch, whatever is read of it here."""
         return min(self.batch_size, len(self.split) - step * self.batch_size)
 
-    def epoch(self, epoch):
-        """Every clip once, in the order of this epoch (any integer)."""
-        yield from self._batches(lambda positions: shuffled(positions, len(self.split), (self.seed, epoch)))
+    def epoch(self, epoch, first=0):
+        """Every clip once, in the order of this epoch (any integer), from batch `first` on."""
+        order = lambda positions: shuffled(positions, len(self.split), (self.seed, epoch))  # noqa: E731
+        yield from self._batches(order, first)
 
     def in_order(self):
         """Every clip once, as stored."""
         yield from self._batches(lambda positions: positions)
 
-    def _batches(self, order):
+    def _batches(self, order, first=0):
         with ThreadPoolExecutor(1) as reader:
-            pending = reader.submit(self._read, order, 0)
-            for step in range(len(self)):
+            pending = reader.submit(self._read, order, first)
+            for step in range(first, len(self)):
                 index, clips, copied = pending.result()
                 if step + 1 < len(self):
                     pending = reader.submit(self._read, order, step + 1)

@@ -40,6 +40,8 @@ def save_checkpoint(
     model_config: ModelConfig,
     dataset: dict,
     epoch: int,
+    step: int,
+    seconds: float,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
 ) -> None:
@@ -52,6 +54,8 @@ def save_checkpoint(
         model_config: `ModelConfig` of the pretraining model, or of the teacher.
         dataset: what the model was trained on: "name", "layout", "classes", and what else tells it apart.
         epoch: epochs completed.
+        step: steps done.
+        seconds: time used for training.
         model, optimizer: whose states are kept.
 
     Raises OSError where the folder cannot be written to or the disk is full.
@@ -64,6 +68,8 @@ def save_checkpoint(
         "model_config": plain(asdict(model_config)),
         "dataset": plain(dataset),
         "epoch": epoch,
+        "step": step,
+        "seconds": seconds,
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
     }
@@ -79,7 +85,8 @@ def load_checkpoint(path: Path, kinds: tuple[str, ...] = KINDS) -> dict[str, Any
         kinds: which kinds of run it may be of.
 
     Returns:
-        What `save_checkpoint` was given, by name; every part is there.
+        What `save_checkpoint` was given, by name; every part is there, but that version 1 did not know "step"
+        and "seconds".
 
     Raises InputError if there is none, if the file is damaged or something else, or of another kind.
 

@@ -1,12 +1,16 @@
 """Every setting of a training run: one definition, for YAML files, the command line and Python alike."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ikem_fast.nn.config import ModelConfig
 from ikem_fast.settings import setting
 from ikem_fast.skeleton import MODALITIES
+
+if TYPE_CHECKING:
+    from ikem_fast.train.budget import Progress
 
 PUBLISHED_BATCH = 128
 MAX_LEARNING_RATE = 100.0  # far above any that learns: a slip of the keys is refused, an experiment is not
@@ -17,17 +21,28 @@ MAX_SEED = 2**63 - 1
 class TrainConfig:
     """Settings that pretraining and distillation share.
 
+    A run's budget is what `epochs`, `max_steps` and `max_minutes` leave it, whichever ends it first.
+
     Args:
         data: Folder of a prepared dataset.
         out: Folder for the checkpoint, the metrics and the TensorBoard scalars.
-        epochs: How many times training goes through the clips.
+        epochs: How many times training goes through the clips; the published number where neither this nor
+            max_steps nor max_minutes is given, 300 in pretraining and 150 in distillation.
+        max_steps: After how many steps training ends.
+        max_minutes: After how many minutes of training it ends, those before it was gone on with included.
         batch_size: How many clips are in a step, of all processes together.
-        lr: The learning rate of SGD.
+        optimizer: sgd, as published, or adamw.
+        lr: The learning rate.
         lr_scaling: With none, lr is taken as it is; linear multiplies it by batch_size / 128, the published
             batch.
-        lr_milestones: The epochs after which the learning rate is multiplied by 0.1.
+        schedule: With step the learning rate is multiplied by 0.1 at each milestone; with cosine it falls to
+            0 over the budget, along half a cosine.
+        lr_milestones: The milestones: epochs after which the rate falls (1, 2, …), or shares of the budget
+            (below 1).
+        warmup: The share of the budget over which the learning rate rises from 0.
         sgd_momentum: The momentum of SGD: the share of the last step's direction that is kept.
-        weight_decay: The weight decay of SGD: the share of each weight that is added to its gradient.
+        weight_decay: The weight decay: SGD adds this share of each weight to its gradient; AdamW shrinks
+            each weight by this share times the learning rate, but no bias and no normalization.
         shear_amplitude: The largest off-diagonal entry of the random shear; 0 leaves shearing out.
         temporal_crop: Whether views are random windows of the mirror-padded clip.
         fresh_augmentation: Whether augmentations are drawn anew each epoch; the published code repeats the
@@ -42,17 +57,26 @@ class TrainConfig:
         device: Where to compute: cpu, cuda, cuda:1, …; auto takes a GPU where there is one. Under torchrun,
             auto and cuda give each process of a machine its own.
         seed: What weights, order, augmentation and dropout are drawn from.
-        resume: Whether to go on from the checkpoint in `out`, if there is one. Then `epochs` may change, and
-            where it computes; what would change the numbers may not.
+        checkpoint_every: The least number of seconds between two checkpoints, which are written at ends of
+            epochs; the last is always written.
+        resume: Whether to go on from the checkpoint in `out`, if there is one. Then the budget may change
+            where no schedule depends on it, and where it computes; what would change the numbers may not.
     """
+
+    published_epochs: ClassVar[int] = 300
 
     data: Path
     out: Path
-    epochs: int = setting(300, least=1)
+    epochs: int | None = setting(None, least=1)
+    max_steps: int | None = setting(None, least=1)
+    max_minutes: float | None = setting(None, above=0)
     batch_size: int = setting(128, least=1)
+    optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: float = setting(0.1, above=0, most=MAX_LEARNING_RATE)
     lr_scaling: Literal["none", "linear"] = "none"
-    lr_milestones: tuple[int, ...] = setting((250,), least=1, rising=True)
+    schedule: Literal["step", "cosine"] = "step"
+    lr_milestones: tuple[int | float, ...] = setting((250,), above=0, rising=True)
+    warmup: float = setting(0.0, least=0, below=1)
     sgd_momentum: float = setting(0.9, least=0, below=1)
     weight_decay: float = setting(1e-4, least=0, most=1)
     shear_amplitude: float = setting(0.5, least=0, most=10)
@@ -65,12 +89,36 @@ class TrainConfig:
     cuda_graph: bool = False
     device: str = "auto"
     seed: int = setting(0, least=0, most=MAX_SEED)
+    checkpoint_every: float = setting(30.0, least=0)
     resume: bool = False
 
-    def learning_rate(self, epoch: int) -> float:
-        """Compute the rate of epoch 1, 2, …: `lr`, scaled by `lr_scaling`, × 0.1 a milestone passed."""
-        scale = self.batch_size / PUBLISHED_BATCH if self.lr_scaling == "linear" else 1
-        return self.lr * scale * 0.1 ** sum(epoch > milestone for milestone in self.lr_milestones)
+    def total_steps(self, steps_an_epoch: int) -> int | None:
+        """Count the steps after which a run ends; None where minutes alone end it."""
+        epochs = self.epochs
+        if epochs is None and self.max_steps is None and self.max_minutes is None:
+            epochs = self.published_epochs
+        ends = [] if epochs is None else [epochs * steps_an_epoch]
+        ends += [] if self.max_steps is None else [self.max_steps]
+        return min(ends, default=None)
+
+    def learning_rate(self, progress: "Progress") -> float:
+        """Compute the rate of a step: `lr`, scaled by `lr_scaling`, as `schedule` and `warmup` have it."""
+        rate = self.lr * (self.batch_size / PUBLISHED_BATCH if self.lr_scaling == "linear" else 1)
+        if self.schedule == "cosine":
+            fallen = max(0.0, progress.share - self.warmup) / (1 - self.warmup)
+            rate *= (1 + math.cos(math.pi * fallen)) / 2
+        else:
+            rate *= 0.1 ** sum(progress.reached(_after(milestone)) for milestone in self.lr_milestones)
+        return rate * min(1.0, progress.share / self.warmup) if self.warmup else rate
+
+    def depends_on_budget(self) -> bool:
+        """Tell whether a step computes something else in a run of another budget."""
+        shares = self.schedule == "step" and any(milestone < 1 for milestone in self.lr_milestones)
+        return self.schedule == "cosine" or self.warmup > 0 or shares
+
+    def problem(self) -> str | None:
+        """Say where a milestone is neither an epoch nor a share of the budget, or None."""
+        return _moments("lr_milestones", self.lr_milestones)
 
 
 @dataclass(kw_only=True)
@@ -78,22 +126,34 @@ class PretrainConfig(TrainConfig):
     """Settings of pretraining. Source of the defaults: arXiv 2309.12009, section 4.2.
 
     Args:
-        exchange_from: The first epoch of phase 2; a number beyond `epochs` leaves phase 2 out.
+        exchange_from: Where phase 2 begins: its first epoch (1, 2, …), or the share of the budget that is
+            phase 1 (below 1); null, or an epoch that does not come, leaves phase 2 out.
         model: The sizes of the model and the constants of its losses.
     """
 
-    exchange_from: int = setting(151, least=1)
+    exchange_from: int | float | None = setting(151, above=0)
     model: ModelConfig = field(default_factory=ModelConfig)
 
+    def depends_on_budget(self) -> bool:
+        """Tell whether a step computes something else in a run of another budget."""
+        return super().depends_on_budget() or (self.exchange_from is not None and self.exchange_from < 1)
+
     def problem(self) -> str | None:
-        """Say where phase 2 will come and cannot be computed, or None."""
-        if self.exchange_from <= self.epochs and len(self.model.modalities) < 2:
+        """Say where phase 2 cannot be computed or is neither at an epoch nor at a share, or None."""
+        if self.exchange_from is None:
+            return super().problem()
+        if len(self.model.modalities) < 2 and self._phase_2_may_come(self.exchange_from):
             return (
-                f"model.modalities: expected at least two, which exchange in phase 2 from epoch "
-                f"{self.exchange_from} on, found {list(self.model.modalities)!r}; name more, or make "
-                f"--exchange-from larger than --epochs, which is {self.epochs}"
+                "model.modalities: expected at least two, which exchange in phase 2 (--exchange-from is "
+                f"{self.exchange_from}), found {list(self.model.modalities)!r}; name more, or leave phase 2 "
+                "out by --exchange-from null"
             )
-        return None
+        return super().problem() or _moments("exchange_from", (self.exchange_from,))
+
+    def _phase_2_may_come(self, when):
+        """Epochs that end a run tell; steps and minutes do not, as long as nothing is known of the clips."""
+        epochs = self.total_steps(1) if self.max_steps is None else self.epochs
+        return when < 1 or epochs is None or when <= epochs
 
 
 @dataclass(kw_only=True)
@@ -107,9 +167,23 @@ class DistillConfig(TrainConfig):
         teacher_mode: With eval the teacher is frozen whole; train keeps its dropout running, as published.
     """
 
+    published_epochs: ClassVar[int] = 150
+
     teacher: Path
     temperature: float = setting(0.07, above=0)
-    epochs: int = setting(150, least=1)
-    lr_milestones: tuple[int, ...] = setting((125,), least=1, rising=True)
+    lr_milestones: tuple[int | float, ...] = setting((125,), above=0, rising=True)
     students: tuple[str, ...] = setting(("joint", "motion", "bone"), choices=MODALITIES)
     teacher_mode: Literal["eval", "train"] = "eval"
+
+
+def _after(milestone):
+    """The first moment behind a milestone."""
+    return milestone if milestone < 1 else milestone + 1
+
+
+def _moments(name, values):
+    """What is wrong with moments of a run that are each > 0, or None."""
+    wrong = [value for value in values if value > 1 and value != int(value)]
+    return (
+        f"{name}: expected whole epochs, or shares of the budget below 1, found {wrong[0]}" if wrong else None
+    )

@@ -3,36 +3,41 @@
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 from ikem_fast.files import write_text
 from ikem_fast.progress import progress_bar
+from ikem_fast.train.budget import Progress
 
 METRICS = "metrics.jsonl"
+QUIET = 10.0  # seconds between two lines where there is no terminal to keep one line on
 
 
 class TrainingLog:
-    """Collects each epoch's figures; use as a context manager.
+    """Collects the figures of each stretch of steps; use as a context manager.
 
     Args:
         out: folder for metrics.jsonl and TensorBoard's event file.
         title: in front of the progress bar.
-        steps: steps in an epoch.
-        first_epoch, epochs: the run goes from one to the other, both included. What metrics.jsonl holds from
-            first_epoch on (an interrupted run's) is dropped, and so are lines that are cut or damaged.
+        steps_an_epoch: batches of an epoch.
+        done: steps done before. What metrics.jsonl holds of later ones (an interrupted run's) is dropped, and
+            so are lines that are cut or damaged.
+        total: steps of the run; None where minutes alone end it.
     """
 
-    def __init__(self, out: Path, title: str, steps: int, first_epoch: int, epochs: int) -> None:
+    def __init__(self, out: Path, title: str, steps_an_epoch: int, done: int, total: int | None) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self.title = title
-        self.steps = steps
-        self.epochs = epochs
+        self.total = total
         self.path = out / METRICS
-        write_text(self.path, "".join(f"{line}\n" for line in _epochs_before(first_epoch, self.path)))
-        self.tensorboard = SummaryWriter(str(out), purge_step=first_epoch)
+        kept = _lines_until(done, self.path, steps_an_epoch)
+        write_text(self.path, "".join(f"{line}\n" for line in kept))
+        self.tensorboard = SummaryWriter(str(out), purge_step=done + 1)
         self.progress = progress_bar()
-        self.task = self.progress.add_task(title, total=steps * max(0, epochs - first_epoch + 1), status="")
+        self.task = self.progress.add_task(title, total=total, completed=done, status="")
         self.clips = 0
+        self.told = -QUIET
 
     def __enter__(self) -> "TrainingLog":
         self.progress.start()
@@ -42,24 +47,31 @@ class TrainingLog:
         self.progress.stop()
         self.tensorboard.close()
 
-    def start_epoch(self, epoch: int) -> None:
-        """Begin to count clips and time."""
-        self.epoch = epoch
+    def start(self, progress: Progress) -> None:
+        """Begin to count clips and time of a stretch, at its first step."""
+        self.epoch = progress.epoch
         self.clips = 0
         self.started = time.perf_counter()
-        self.progress.update(self.task, description=f"{self.title} {epoch}/{self.epochs}")
+        self.progress.update(self.task, description=f"{self.title}, epoch {self.epoch}")
 
     def step(self, clips: int) -> None:
         """Count a batch."""
         self.clips += clips
         self.progress.advance(self.task)
 
-    def end_epoch(self, phase: str, learning_rate: float, losses: dict[str, float]) -> None:
-        """Write and show the epoch's figures; losses: name → the epoch's mean."""
+    def end(self, progress: Progress, phase: str, learning_rate: float, losses: dict[str, float]) -> None:
+        """Write and show the figures of a stretch of steps within one epoch and phase.
+
+        Args:
+            progress: behind its last step.
+            phase, learning_rate: of its last step.
+            losses: name → mean over its clips.
+        """
         seconds = time.perf_counter() - self.started
         speed = self.clips / seconds
-        record = {
+        record: dict[str, Any] = {
             "epoch": self.epoch,
+            "step": progress.steps,
             "phase": phase,
             "lr": learning_rate,
             "loss": sum(losses.values()),
@@ -70,18 +82,31 @@ class TrainingLog:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         for name, loss in losses.items():
-            self.tensorboard.add_scalar(f"loss/{name}", loss, self.epoch)
-        self.tensorboard.add_scalar("loss/sum", record["loss"], self.epoch)
-        self.tensorboard.add_scalar("lr", learning_rate, self.epoch)
-        self.tensorboard.add_scalar("clips_per_second", speed, self.epoch)
-        status = f"{phase}  loss {record['loss']:.3f}  {speed:.0f} clips/s"
+            self._scalar(f"loss/{name}", loss, progress)
+        self._scalar("loss/sum", record["loss"], progress)
+        self._scalar("lr", learning_rate, progress)
+        self._scalar("clips_per_second", speed, progress)
+        self._tell(progress, f"{phase}  loss {record['loss']:.3f}  {speed:.0f} clips/s")
+
+    def _scalar(self, name, value, progress):
+        self.tensorboard.add_scalar(name, value, progress.steps)
+
+    def _tell(self, progress, status):
         self.progress.update(self.task, status=status)
-        if not self.progress.console.is_terminal:
-            self.progress.console.print(f"{self.title} {self.epoch}/{self.epochs}  {status}", highlight=False)
+        now = time.monotonic()
+        if not self.progress.console.is_terminal and (progress.over or now - self.told >= QUIET):
+            self.told = now
+            done = f"step {progress.steps}" + (f"/{self.total}" if self.total else "")
+            self.progress.console.print(
+                f"{self.title}, epoch {self.epoch}, {done}  {status}", highlight=False, soft_wrap=True
+            )
 
 
-def _epochs_before(first_epoch, path):
-    """Lines of metrics.jsonl about earlier epochs; a line that a crash or a full disk cut is none."""
+def _lines_until(done, path, steps_an_epoch):
+    """Lines of metrics.jsonl about the steps done; a line that a crash or a full disk cut is none.
+
+    Version 1 counted epochs alone.
+    """
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
     for line in lines:
         try:
@@ -89,8 +114,10 @@ def _epochs_before(first_epoch, path):
         except (ValueError, RecursionError):
             continue
         epoch = record.get("epoch") if isinstance(record, dict) else None
-        if isinstance(epoch, int) and epoch < first_epoch:
-            yield line
+        if isinstance(epoch, int):
+            step = record.get("step", epoch * steps_an_epoch)
+            if isinstance(step, int) and step <= done:
+                yield line
 
 
 class Silence:
@@ -102,11 +129,11 @@ class Silence:
     def __exit__(self, *exception):
         pass
 
-    def start_epoch(self, epoch):
+    def start(self, progress):
         pass
 
     def step(self, clips):
         pass
 
-    def end_epoch(self, phase, learning_rate, losses):
+    def end(self, progress, phase, learning_rate, losses):
         pass

@@ -1,5 +1,6 @@
-"""The training loop: epochs of a task, what is told of them, and the checkpoint after each."""
+"""The training loop: stretches of steps of a task, what is told of them, and the checkpoints between them."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from ikem_fast.runtime.allocator import freed_memory_kept
 from ikem_fast.runtime.checkpoint import NAME, save_checkpoint
 from ikem_fast.runtime.normalization import synchronize_normalization
 from ikem_fast.runtime.processes import Processes
+from ikem_fast.train.budget import Budget
 from ikem_fast.train.config import TrainConfig
 from ikem_fast.train.log import Silence, TrainingLog
 from ikem_fast.train.resume import described, go_on
@@ -23,10 +25,10 @@ from ikem_fast.train.task import Batch, Task
 def fit(task: Task, config: TrainConfig, dataset: Dataset, processes: Processes) -> Path:
     """Train on the split "train" and leave a checkpoint, metrics.jsonl and TensorBoard scalars.
 
-    An epoch depends on the seed, its number and the checkpoint before it alone, so that a run that was
-    stopped and resumed gives the same bits as one that was not. It may go on with another number of
-    processes: then all but dropout masks and normalisation statistics stay as they would have been.
-    Nothing keeps the model alive when it returns or raises.
+    A step depends on the seed, its number and the checkpoint before it alone, so that a run that was stopped
+    and resumed gives the same bits as one that was not; where minutes end it, the time used is kept. It may
+    go on with another number of processes: then all but dropout masks and normalisation statistics stay as
+    they would have been. Nothing keeps the model alive when it returns or raises.
 
     Args:
         task: what is trained.
@@ -59,51 +61,103 @@ def fit(task: Task, config: TrainConfig, dataset: Dataset, processes: Processes)
     if config.sync_bn:
         synchronize_normalization(task.model, processes)
     with freed_memory_kept(processes.device), Step(task, config, processes) as step:
-        epochs_done = go_on(path, task, config, dataset, step, processes)
+        steps, seconds = go_on(path, task, config, dataset, step, len(loader), processes)
         processes.equalize(task.model)
-        origin = described(dataset)
+        keeper = _Keeper(path, task, config, dataset, step, steps)
         task.model.train()
-        with _log(path.parent, task.kind, len(loader), epochs_done, config.epochs, processes) as log:
-            for epoch in range(epochs_done + 1, config.epochs + 1):
-                log.start_epoch(epoch)
-                phase, learning_rate = task.phase(epoch), config.learning_rate(epoch)
-                step.set_learning_rate(learning_rate)
-                losses = _epoch(epoch, phase, step, loader, config, processes, log)
+        budget = Budget(config, len(loader), processes, steps, seconds)
+        with _log(task, config, budget, processes) as log:
+            progress = budget.progress()
+            while not progress.over:
+                began, phase = progress, task.phase(progress)
+                log.start(began)
+                progress, losses = _stretch(began, task, step, loader, config, budget, log)
                 means = dict(zip(task.names, losses, strict=True))
                 processes.average_statistics(task.model)
-                _check_finite(path.parent, epoch, means, task.model)
-                log.end_epoch(phase, learning_rate, means)
+                keeper.check_losses(began, means)
+                log.end(progress, phase, step.rate, means)
                 if processes.first:
-                    save_checkpoint(
-                        path,
-                        kind=task.kind,
-                        config=config,
-                        model_config=task.model_config,
-                        dataset=origin,
-                        epoch=epoch,
-                        model=task.model,
-                        optimizer=step.optimizer,
-                    )
+                    keeper.keep(began, progress, budget.seconds)
     return path
 
 
-def _epoch(epoch, phase, step, loader, config, processes, log):
-    """Train on every batch once; each loss's mean over the clips of the epoch, as floats."""
-    torch.manual_seed(_seed(config.seed, "dropout", epoch, processes.rank))
-    random = torch.Generator().manual_seed(
-        _seed(config.seed, "augmentation", epoch if config.fresh_augmentation else 1)
-    )
-    total, seen = 0, 0
-    for number, (clips, frames) in enumerate(loader.epoch(epoch)):
-        size = loader.clips_in(number)
+def _stretch(began, task, step, loader, config, budget, log):
+    """Train on, a step at least, to the end of the epoch, of the phase or of the budget.
+
+    Returns where the run then stands, and each loss's mean over the clips, as floats.
+    """
+    processes, phase = step.processes, task.phase(began)
+    progress, total, seen = began, 0, 0
+    for clips, frames in loader.epoch(began.epoch, began.batch):
+        size = loader.clips_in(progress.batch)
+        step.set_learning_rate(config.learning_rate(progress))
+        _seed_dropout(config.seed, progress, processes)
+        random = _augmentation_source(config, progress)
         # Drawn for the whole batch, so that every process draws alike, and cut to this one's share.
         views = [draw_view(size, clips.shape[2], config, random) for _ in range(2)]
         views = tuple(_placed(view, processes.share(size).clips, processes.device) for view in views)
         total = total + step(Batch(clips, frames, views), size, phase) * size
         seen += size
         log.step(size)
+        budget.count()
+        progress = budget.progress()
+        if progress.over or progress.epoch != began.epoch or task.phase(progress) != phase:
+            break
     processes.add(total)
-    return (total / seen).tolist()
+    return progress, (total / seen).tolist()
+
+
+class _Keeper:
+    """Writes checkpoints, seldom enough that a short epoch does not wait for the disk, and never bad ones."""
+
+    def __init__(self, path, task, config, dataset, step, steps):
+        self.path, self.task, self.config, self.step = path, task, config, step
+        self.origin = described(dataset)
+        self.kept = steps  # steps in the checkpoint on disk
+        self.when = time.monotonic()
+
+    def check_losses(self, began, losses):
+        """Raise InputError where one is not a finite number."""
+        self._refuse(
+            began,
+            [f"a loss of {name} that is {loss}" for name, loss in losses.items() if not np.isfinite(loss)],
+        )
+
+    def keep(self, began, progress, seconds):
+        """Write a checkpoint if the last is old enough or the run is over.
+
+        Raises InputError where a weight, a statistic or a key is not a finite number.
+        """
+        if not progress.over and time.monotonic() - self.when < self.config.checkpoint_every:
+            return
+        numbers = {n: value for n, value in self.task.model.state_dict().items() if value.is_floating_point()}
+        finite = torch.stack([value.isfinite().all() for value in numbers.values()]).tolist()
+        self._refuse(
+            began, [f"{name} not finite" for name, good in zip(numbers, finite, strict=True) if not good][:3]
+        )
+        save_checkpoint(
+            self.path,
+            kind=self.task.kind,
+            config=self.config,
+            model_config=self.task.model_config,
+            dataset=self.origin,
+            epoch=progress.epoch - 1,
+            step=progress.steps,
+            seconds=seconds,
+            model=self.task.model,
+            optimizer=self.step.optimizer,
+        )
+        self.kept, self.when = progress.steps, time.monotonic()
+
+    def _refuse(self, began, spoiled):
+        if spoiled:
+            kept = f"the checkpoint of step {self.kept} is kept"
+            kept = kept if self.kept else "there is no checkpoint yet"
+            raise InputError(
+                f"{self.path.parent}: expected finite numbers, found {', '.join(spoiled)} in epoch "
+                f"{began.epoch}; {kept}: begin again with a smaller --lr, and look for clips that are not "
+                "finite"
+            )
 
 
 def draw_view(
@@ -142,27 +196,31 @@ def _check_batches(config, dataset, loader, processes):
         )
 
 
-def _check_finite(out, epoch, losses, model):
-    """Raise InputError where a loss, a weight, a statistic or a key is not a finite number."""
-    spoiled = [f"a loss of {name} that is {loss}" for name, loss in losses.items() if not np.isfinite(loss)]
-    numbers = {name: value for name, value in model.state_dict().items() if value.is_floating_point()}
-    finite = torch.stack([value.isfinite().all() for value in numbers.values()]).tolist()
-    spoiled += [f"{name} not finite" for name, good in zip(numbers, finite, strict=True) if not good][:3]
-    if spoiled:
-        kept = f"the checkpoint of epoch {epoch - 1} is kept" if epoch > 1 else "there is no checkpoint yet"
-        raise InputError(
-            f"{out}: expected finite numbers, found {', '.join(spoiled)} in epoch {epoch}; {kept}: "
-            "begin again with a smaller --lr, and look for clips that are not finite"
-        )
-
-
-def _log(out, kind, steps, epochs_done, epochs, processes):
+def _log(task, config, budget, processes):
     if not processes.first:
         return Silence()
+    out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
-    return TrainingLog(out, kind, steps, epochs_done + 1, epochs)
+    return TrainingLog(out, task.kind, budget.steps_an_epoch, budget.steps, budget.total)
 
 
-def _seed(seed, purpose, epoch, rank=0):
-    entropy = (seed, epoch, int.from_bytes(purpose.encode()), *([rank] if rank else []))
+def _seed_dropout(seed, progress, processes):
+    """Have a step draw the same masks whatever was drawn before it; each process its own.
+
+    `torch.manual_seed` would visit every kind of device each time.
+    """
+    value = _seed(seed, "dropout", progress.epoch, progress.batch, processes.rank)
+    torch.default_generator.manual_seed(value)
+    if processes.device.type == "cuda":
+        torch.cuda.default_generators[processes.device.index].manual_seed(value)
+
+
+def _augmentation_source(config, progress):
+    """What a step's augmentations are drawn from."""
+    epoch = progress.epoch if config.fresh_augmentation else 1
+    return torch.Generator().manual_seed(_seed(config.seed, "augmentation", epoch, progress.batch))
+
+
+def _seed(seed, purpose, epoch, batch, rank=0):
+    entropy = (seed, epoch, batch, int.from_bytes(purpose.encode()), *([rank] if rank else []))
     return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)

@@ -13,19 +13,27 @@ from ikem_fast.nn.config import upgraded
 from ikem_fast.runtime.checkpoint import fitting, load_checkpoint, plain
 from ikem_fast.runtime.processes import Processes
 from ikem_fast.train.config import TrainConfig
+from ikem_fast.train.optimizer import load_optimizer
 from ikem_fast.train.step import Step
 from ikem_fast.train.task import Task
 
 # Where things lie, how far to go, what computes; everything else makes other numbers. Whether `data` and
 # `teacher` are the same is seen from what is in them.
-MAY_CHANGE = ("data", "out", "teacher", "epochs", "device", "compile", "cuda_graph", "resume")
+MAY_CHANGE = ("data", "out", "teacher", "device", "compile", "cuda_graph", "checkpoint_every", "resume")
+BUDGET = ("epochs", "max_steps", "max_minutes")  # may change too, where no schedule depends on them
 SAMPLED_CLIPS = 64
 
 
 def go_on(
-    path: Path, task: Task, config: TrainConfig, dataset: Dataset, step: Step, processes: Processes
-) -> int:
-    """Load the checkpoint at `path` if the run is to go on from it. Returns the number of epochs done.
+    path: Path,
+    task: Task,
+    config: TrainConfig,
+    dataset: Dataset,
+    step: Step,
+    steps_an_epoch: int,
+    processes: Processes,
+) -> tuple[int, float]:
+    """Load the checkpoint at `path` if the run is to go on from it. Returns the steps and seconds done.
 
     Raises InputError where there is one and the run is not to go on, or where it is another run's: of other
     settings, another dataset, another teacher, each named with both values.
@@ -45,11 +53,12 @@ def go_on(
 
     state = processes.of_first(read)
     if state is None:
-        return 0
+        return 0, 0.0
     with fitting(path):
         task.model.load_state_dict(state["model"])
-        step.load_optimizer(state["optimizer"])
-    return state["epoch"]
+        load_optimizer(step.optimizer, state["optimizer"])
+        # Version 1 counted whole epochs alone.
+        return int(state.get("step", state["epoch"] * steps_an_epoch)), float(state.get("seconds", 0.0))
 
 
 def described(dataset: Dataset) -> dict[str, Any]:
@@ -91,9 +100,10 @@ def _changed_settings(stored, config):
         stored = {**stored, "model": upgraded(stored["model"])}
     stored, present = _flat(stored), _flat(plain(asdict(config)))
     defaults = _flat({f.name: _default(f) for f in fields(config)})
+    may_change = MAY_CHANGE if config.depends_on_budget() else MAY_CHANGE + BUDGET
     for name, value in present.items():
         before = stored.get(name, defaults.get(name))  # a later version's setting was then its default
-        if name not in MAY_CHANGE and before != value:
+        if name not in may_change and before != value:
             yield f"{name} was {before!r} and is {value!r}"
 
 

@@ -8,7 +8,6 @@ from functools import partial
 from importlib import import_module
 from threading import Thread
 from types import TracebackType
-from typing import Any
 
 import torch
 from torch import nn
@@ -17,6 +16,7 @@ from ikem_fast.errors import InputError
 from ikem_fast.runtime.processes import Processes
 from ikem_fast.tracing import span
 from ikem_fast.train.config import TrainConfig
+from ikem_fast.train.optimizer import make_optimizer
 from ikem_fast.train.task import Batch, Task
 
 COMPILE_MODES = {"on": "default", "max": "max-autotune-no-cudagraphs"}
@@ -52,15 +52,8 @@ class Step:
         self.amp = config.amp
         self.batch_size = config.batch_size
         self.parameters = [p for p in task.model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.SGD(
-            self.parameters,
-            # A captured step reads the learning rate from the device.
-            lr=torch.tensor(config.lr, device=processes.device) if config.cuda_graph else config.lr,
-            momentum=config.sgd_momentum,
-            weight_decay=config.weight_decay,
-            fused=processes.device.type in ("cpu", "cuda"),
-        )
-        self._start_momenta()
+        self.optimizer = make_optimizer(config, self.parameters, processes.device)
+        self.rate: float | None = None
         self.compiled = _encoders(task.model) if config.compile != "off" else []
         for encoder in self.compiled:
             encoder.compile(mode=COMPILE_MODES[config.compile])
@@ -80,35 +73,14 @@ class Step:
 
     def set_learning_rate(self, value: float) -> None:
         """Set the rate of the steps to come, captured ones too."""
+        if value == self.rate:
+            return
+        self.rate = value
         for group in self.optimizer.param_groups:
             if isinstance(group["lr"], torch.Tensor):
                 group["lr"].fill_(value)
             else:
                 group["lr"] = value
-
-    def load_optimizer(self, state: dict[str, Any]) -> None:
-        """Take over momenta; the settings stay this run's own.
-
-        Raises ValueError where they belong to other parameters.
-        """
-        mine = self.optimizer.state_dict()["param_groups"]
-        counts = [[len(group["params"]) for group in groups] for groups in (mine, state["param_groups"])]
-        if counts[0] != counts[1]:
-            raise ValueError(f"expected an optimizer of {counts[0]} parameters, found one of {counts[1]}")
-        for number, momenta in state["state"].items():
-            shape, found = self.parameters[number].shape, momenta["momentum_buffer"].shape
-            if shape != found:
-                raise ValueError(f"expected a momentum of shape {tuple(shape)}, found {tuple(found)}")
-        self.optimizer.load_state_dict({"state": state["state"], "param_groups": mine})
-        self._start_momenta()
-
-    def _start_momenta(self):
-        """A momentum of 0 where there is none: the fused step wants all or none, and some learn later."""
-        if self.optimizer.defaults["momentum"]:
-            for parameter in self.parameters:
-                state = self.optimizer.state[parameter]
-                if state.get("momentum_buffer") is None:
-                    state["momentum_buffer"] = torch.zeros_like(parameter)
 
     def __call__(self, batch: Batch, clips: int, phase: str) -> torch.Tensor:
         """Take one step on this process's share of a batch.
@@ -138,7 +110,7 @@ class Step:
         with span("backward"):
             self.optimizer.zero_grad()
             losses.sum().backward()
-        with span("optimiser"):
+        with span("optimizer"):
             self.processes.add_gradients(self.parameters)
             self.optimizer.step()
         return losses.detach()

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ikem_fast.nn.config import ModelConfig
+from ikem_fast.train.budget import Progress
 
 Gather = Callable[[torch.Tensor], torch.Tensor]
 
@@ -58,13 +59,13 @@ class Task(ABC):
 
         Args:
             batch: this process's share.
-            phase: of the epoch; the work of a phase is the same in every step, or it could not be captured.
+            phase: of the step; the work of a phase is the same in every step, or it could not be captured.
             gather: turns rows (P,n,D), one a clip of this share, into those of all processes.
         """
 
     @abstractmethod
-    def phase(self, epoch: int) -> str:
-        """Name the phase of epoch 1, 2, …"""
+    def phase(self, progress: Progress) -> str:
+        """Name the phase of the step to come."""
 
     def check(self, clips: int) -> None:  # noqa: B027 (not every task has something to check)
         """Raise InputError where batches of `clips`, of all processes together, cannot be trained on."""

@@ -127,7 +127,7 @@ def test_numbers_that_are_not_finite_are_never_written(tiny_dataset, tmp_path, m
             return found
 
     monkeypatch.setattr("ikem_fast.train.tasks.pretrain.Pretraining", Spoiling)
-    with pytest.raises(InputError, match=rf"{said}.* in epoch 2; the checkpoint of epoch 1"):
+    with pytest.raises(InputError, match=rf"{said}.* in epoch 2; the checkpoint of step 2"):
         pretrain(replace(config, epochs=2, resume=True))
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
     with pytest.raises(InputError, match="in epoch 1; there is no checkpoint yet"):

@@ -9,6 +9,7 @@ import torch
 from ikem_fast.errors import InputError
 from ikem_fast.train import DistillConfig, ModelConfig, PretrainConfig, distill, load_checkpoint, pretrain
 from ikem_fast.train import loop as loop_module
+from ikem_fast.train.budget import Progress
 
 MODEL = ModelConfig(feature_dim=8, queue_size=16, hidden_channels=4, hidden_dim=12, dropout=0.2, momentum=0.9)
 
@@ -77,7 +78,7 @@ def test_a_run_stopped_within_an_epoch_goes_on_from_the_one_before(settings, tea
     draw_view = loop_module.draw_view
     monkeypatch.setattr(loop_module, "draw_view", stop_later)
     with pytest.raises(KeyboardInterrupt):
-        pretrain(replace(settings, out=out))
+        pretrain(replace(settings, out=out, checkpoint_every=0))
     monkeypatch.undo()
     assert load_checkpoint(out)["epoch"] == 1
     pretrain(replace(settings, out=out, resume=True))
@@ -109,7 +110,8 @@ def test_mixed_precision_follows_float32(settings, teacher, tmp_path):
 
 def test_learning_rate_falls_after_each_milestone(settings):
     config = replace(settings, lr=1.0, lr_milestones=(2, 5))
-    assert [config.learning_rate(epoch) for epoch in (1, 2, 3, 5, 6)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+    epochs = [Progress(steps=0, epoch=epoch, batch=0, share=0) for epoch in (1, 2, 3, 5, 6)]
+    assert [config.learning_rate(epoch) for epoch in epochs] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
 
 
 def test_the_published_augmentation_stream_repeats(settings, tmp_path, monkeypatch):

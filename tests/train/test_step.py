@@ -11,6 +11,7 @@ from ikem_fast.errors import InputError
 from ikem_fast.nn import IKEM
 from ikem_fast.runtime.processes import Processes
 from ikem_fast.train import ModelConfig, PretrainConfig, pretrain
+from ikem_fast.train.budget import Progress
 from ikem_fast.train.step import WARM_UP, Step
 from ikem_fast.train.task import Batch
 from ikem_fast.train.tasks.pretrain import Pretraining
@@ -77,9 +78,10 @@ def test_a_cuda_graph_is_refused_without_a_gpu(tiny_dataset, tmp_path):
 
 def test_linear_scaling_of_the_learning_rate(tmp_path):
     config = settings(tmp_path, tmp_path, lr=0.1, batch_size=512, lr_milestones=(2,))
-    assert config.learning_rate(1) == pytest.approx(0.1)
+    at = {epoch: Progress(steps=0, epoch=epoch, batch=0, share=0) for epoch in (1, 3)}
+    assert config.learning_rate(at[1]) == pytest.approx(0.1)
     scaled = replace(config, lr_scaling="linear")
-    assert [scaled.learning_rate(epoch) for epoch in (1, 3)] == pytest.approx([0.4, 0.04])
+    assert [scaled.learning_rate(progress) for progress in at.values()] == pytest.approx([0.4, 0.04])
 
 
 def test_fused_sgd_is_sgd():

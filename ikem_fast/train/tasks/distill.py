@@ -13,6 +13,7 @@ from ikem_fast.nn.config import ModelConfig
 from ikem_fast.runtime.checkpoint import fitting, load_checkpoint, stored_model_config
 from ikem_fast.runtime.processes import joined
 from ikem_fast.settings import check
+from ikem_fast.train.budget import Progress
 from ikem_fast.train.config import DistillConfig
 from ikem_fast.train.loop import fit
 from ikem_fast.train.task import Batch, Gather, Task
@@ -75,7 +76,7 @@ class Distillation(Task):
         self.teacher = teacher
         self.names = model.student_modalities
 
-    def phase(self, epoch: int) -> str:
+    def phase(self, progress: Progress) -> str:
         """Name the only phase."""
         return "distillation"
 

@@ -11,6 +11,7 @@ from ikem_fast.nn.build import build_ikem
 from ikem_fast.nn.config import ModelConfig
 from ikem_fast.runtime.processes import joined
 from ikem_fast.settings import check
+from ikem_fast.train.budget import Progress
 from ikem_fast.train.config import PretrainConfig
 from ikem_fast.train.loop import fit
 from ikem_fast.train.task import Batch, Gather, Task
@@ -40,25 +41,25 @@ def pretrain(config: PretrainConfig) -> Path:
 
 
 class Pretraining(Task):
-    """Training of `nn.IKEM`: contrast at first, exchange from a given epoch on.
+    """Training of `nn.IKEM`: contrast at first, exchange from a given moment on.
 
     Args:
         model: on its device.
         model_config: that it was built from.
-        exchange_from: first epoch of phase 2.
+        exchange_from: where phase 2 begins, an epoch or a share of the budget; None: never.
     """
 
     kind = "pretrain"
 
-    def __init__(self, model: IKEM, model_config: ModelConfig, exchange_from: int) -> None:
+    def __init__(self, model: IKEM, model_config: ModelConfig, exchange_from: float | None) -> None:
         self.model = model
         self.model_config = model_config
         self.exchange_from = exchange_from
         self.names = model.modalities
 
-    def phase(self, epoch: int) -> str:
+    def phase(self, progress: Progress) -> str:
         """Name the phase: "contrast", or "exchange" from `exchange_from` on."""
-        return "exchange" if epoch >= self.exchange_from else "contrast"
+        return "exchange" if progress.reached(self.exchange_from) else "contrast"
 
     def losses(self, batch: Batch, phase: str, gather: Gather) -> torch.Tensor:
         """Compute each modality's loss of two views of the same clips."""
