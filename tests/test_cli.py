@@ -152,7 +152,21 @@ KNN = ("evaluate", "knn", *LINEAR[2:])
         ((*PRETRAIN, "--sgd-momentum", 1), "sgd_momentum: expected a number ≥ 0 and < 1"),
         ((*PRETRAIN, "--epochs", 0), "epochs: expected a number ≥ 1"),
         ((*PRETRAIN, "--epochs", -1), "epochs: expected a number ≥ 1"),
-        ((*PRETRAIN, "--shear-amplitude", -1), "shear_amplitude: expected a number ≥ 0"),
+        ((*PRETRAIN, "--shear-amplitude", 0.5), "no longer a setting; say augmentations: [{name: shear"),
+        ((*PRETRAIN, "--temporal-crop=false"), "no longer a setting; say augmentations: [{name: crop"),
+        (
+            (*PRETRAIN, "--augmentations", "[{name: crop}, {name: shear, amplitude: -1}]"),
+            "augmentations, number 2: shear: amplitude: expected a number ≥ 0",
+        ),
+        (
+            (*PRETRAIN, "--key-augmentations", "[{name: sheer}]"),
+            "key_augmentations, number 1: expected settings with a name out of shear, crop",
+        ),
+        (
+            (*PRETRAIN, "--augmentations", "[{name: noise, amplitude: 1}]"),
+            "augmentations, number 1: noise has the settings probability, std, found 'amplitude'",
+        ),
+        ((*PRETRAIN, "--augmentations", "[{name: blur, low: 3}]"), "low: expected at most high, which is 2"),
         ((*PRETRAIN, "--lr-milestones", "[3,2]"), "lr_milestones: expected rising numbers > 0"),
         ((*PRETRAIN, "--lr-milestones", "[0.5,2.5]"), "lr_milestones: expected whole epochs, or shares"),
         ((*PRETRAIN, "--exchange-from", 0), "exchange_from: expected a number > 0"),

@@ -23,7 +23,7 @@ from ikem_fast.runtime.device import choose_device
 from ikem_fast.runtime.processes import Processes
 from ikem_fast.train.config import PretrainConfig
 from ikem_fast.train.step import Step
-from ikem_fast.train.task import Batch
+from ikem_fast.train.task import Batch, View
 from ikem_fast.train.tasks.distill import Distillation
 from ikem_fast.train.tasks.pretrain import Pretraining
 
@@ -70,7 +70,13 @@ def ours(model, N, device="cpu", *, amp=True, lr=0.1, **speed):
     distills = isinstance(model, RelationalDistiller)
     task = Distillation(model, ModelConfig(), Path()) if distills else Pretraining(model, ModelConfig(), 1)
     step = Step(task, config, alone)
-    return lambda clips, frames, views, phase: step(Batch(clips, frames, tuple(views)), len(clips), phase)
+
+    def call(clips, frames, views, phase):
+        first, second = (View(clips, view) for view in views)
+        query, key = (second, first) if distills else (first, second)  # a teacher takes the key's
+        return step(Batch(query, key, frames), len(clips), phase)
+
+    return call
 
 
 def speeds(device):

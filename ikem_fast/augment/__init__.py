@@ -7,6 +7,7 @@ Whatever has another shape is a ValueError that names the argument, what was exp
 - `draw_*` draw parameters from a `torch.Generator`, so that a run can be repeated and resumed. A generator
   on the CPU serves clips on any device and gives them the same parameters there.
 - `random_*` do both, and `Compose` chains them into a recipe.
+- `AUGMENTATIONS` names them for settings: `named` reads a list of them, `Recipe` draws and applies it.
 
 Shear, rotation, scaling (a matrix for each clip) and `temporal_crop` cost nothing extra when they are given
 to `ikem_fast.ops.derive_modalities` instead.
@@ -38,6 +39,7 @@ from ikem_fast.augment.draw import (
     draw_shear,
     draw_uniform,
 )
+from ikem_fast.augment.named import AUGMENTATIONS, Recipe, Shape, named
 from ikem_fast.augment.recipes import (
     Compose,
     random_axis_mask,
@@ -56,8 +58,11 @@ from ikem_fast.augment.recipes import (
 )
 
 __all__ = [
+    "AUGMENTATIONS",
     "BLUR_TAPS",
     "Compose",
+    "Recipe",
+    "Shape",
     "add_noise",
     "blur",
     "crop_resize",
@@ -73,6 +78,7 @@ __all__ = [
     "mask_axes",
     "mask_frames",
     "mask_joints",
+    "named",
     "random_axis_mask",
     "random_blur",
     "random_crop_resize",

@@ -125,6 +125,15 @@ def add_noise(x: Tensor, noise: Tensor) -> Tensor:
     return torch.addcmul(x, noise, (largest != 0).to(noise.dtype).view(N, 1, 1, 1, M))
 
 
+def joints_there(x: Tensor) -> Tensor:
+    """Tell which joints are there, of bodies that are: (N,1,1,V,M) bool, not 0 in every frame."""
+    N, _, _, V, M = x.shape
+    largest = (
+        x.detach().flatten(3).flatten(1, 2).abs().amax(1)
+    )  # with frames first: a reduction over V is slow
+    return (largest != 0).view(N, 1, 1, V, M)
+
+
 @on_clips
 def mask_axes(x: Tensor, masked: Tensor) -> Tensor:
     """Multiply coordinates by 0: masked (N,3) bool."""

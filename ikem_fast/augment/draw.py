@@ -1,5 +1,6 @@
 """Parameters of augmentations, drawn from a generator: on its device, then moved to where they are wanted."""
 
+import functools
 import math
 
 import torch
@@ -68,7 +69,13 @@ def draw_limb(
 
     Raises ValueError if every joint of the layout is a root.
     """
-    layout = get_layout(layout)
+    limbs = _limbs(get_layout(layout), torch.device(device))
+    return limbs[draw_integers(n, len(limbs), generator=generator, device=device)]
+
+
+@functools.lru_cache(maxsize=16)
+def _limbs(layout, device):
+    """(limbs,V) bool: what hangs on each joint that is no root."""
     roots = set(layout.roots)
     hangs_on = torch.eye(layout.num_joints, dtype=torch.bool)
     for v in range(layout.num_joints):
@@ -79,7 +86,7 @@ def draw_limb(
     limbs = hangs_on[[v for v in range(layout.num_joints) if v not in roots]].to(device)
     if not len(limbs):
         raise ValueError(f"layout: {layout.name!r} has no limbs, only roots")
-    return limbs[draw_integers(n, len(limbs), generator=generator, device=device)]
+    return limbs
 
 
 def draw_integers(n: int, high: int, *, generator: Generator = None, device: Device = "cpu") -> Tensor:

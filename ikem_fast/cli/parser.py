@@ -4,7 +4,7 @@ import json
 import re
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, ClassVar, get_origin, get_type_hints
 
 from ikem_fast.cli.commands import Command, all_commands
 from ikem_fast.configs import load_yaml, read_section, shipped_configs
@@ -99,14 +99,24 @@ def _groups(settings, prefix=""):
 
 def _refuse_unknown(where, given, settings):
     """Raise InputError for a name in a file that is no setting, or a group of settings that is none."""
-    known = get_type_hints(settings)
+    known = {
+        name: kind for name, kind in get_type_hints(settings).items() if get_origin(kind) is not ClassVar
+    }
     for name, value in given.items():
+        _refuse_former(where, name, settings)
         if name not in known:
             raise InputError(f"{where}: expected settings out of {', '.join(known)}, found {name!r}")
         if is_dataclass(known[name]):
             if not isinstance(value, dict):
                 raise InputError(f"{where}: {name}: expected settings, found {value!r}")
             _refuse_unknown(f"{where}: {name}", value, known[name])
+
+
+def _refuse_former(where, name, settings):
+    """Raise InputError for a setting that there was, with what says the same now."""
+    former = getattr(settings, "former", {})
+    if name in former:
+        raise InputError(f"{where}: {name} is no longer a setting; say {former[name]}")
 
 
 def _spelled(words, command):
@@ -118,6 +128,7 @@ def _spelled(words, command):
     spelled = []
     for word, after in zip(words, [*words[1:], "--"], strict=False):
         option = word.partition("=")[0]
+        _refuse_former(command.name, option.removeprefix("--"), command.settings)
         if option in groups:
             raise InputError(
                 f"{command.name}: expected one of its settings, {option}.NAME VALUE, found {word!r}; a file "

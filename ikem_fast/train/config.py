@@ -1,10 +1,13 @@
 """Every setting of a training run: one definition, for YAML files, the command line and Python alike."""
 
+import contextlib
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from ikem_fast.augment.named import completed, named
+from ikem_fast.errors import InputError
 from ikem_fast.nn.config import ModelConfig
 from ikem_fast.settings import setting
 from ikem_fast.skeleton import MODALITIES
@@ -15,6 +18,11 @@ if TYPE_CHECKING:
 PUBLISHED_BATCH = 128
 MAX_LEARNING_RATE = 100.0  # far above any that learns: a slip of the keys is refused, an experiment is not
 MAX_SEED = 2**63 - 1
+# Settings that there were → how the same is said now.
+FORMER = {
+    "shear_amplitude": "augmentations: [{name: shear, amplitude: 0.5}, …]",
+    "temporal_crop": "augmentations: [{name: crop}, …]",
+}
 
 
 @dataclass(kw_only=True)
@@ -43,8 +51,10 @@ class TrainConfig:
         sgd_momentum: The momentum of SGD: the share of the last step's direction that is kept.
         weight_decay: The weight decay: SGD adds this share of each weight to its gradient; AdamW shrinks
             each weight by this share times the learning rate, but no bias and no normalization.
-        shear_amplitude: The largest off-diagonal entry of the random shear; 0 leaves shearing out.
-        temporal_crop: Whether views are random windows of the mirror-padded clip.
+        augmentations: What a view is augmented by, in this order: settings by name each, such as
+            [{name: shear, amplitude: 0.5}, {name: flip, probability: 0.3}].
+        key_augmentations: The same for the view of keys, or of the teacher in distillation; augmentations
+            where not given.
         fresh_augmentation: Whether augmentations are drawn anew each epoch; the published code repeats the
             first's.
         drop_last: Whether the last, smaller batch of an epoch is left out.
@@ -64,6 +74,7 @@ class TrainConfig:
     """
 
     published_epochs: ClassVar[int] = 300
+    former: ClassVar[dict[str, str]] = FORMER
 
     data: Path
     out: Path
@@ -79,8 +90,8 @@ class TrainConfig:
     warmup: float = setting(0.0, least=0, below=1)
     sgd_momentum: float = setting(0.9, least=0, below=1)
     weight_decay: float = setting(1e-4, least=0, most=1)
-    shear_amplitude: float = setting(0.5, least=0, most=10)
-    temporal_crop: bool = True
+    augmentations: tuple[dict[str, Any], ...] = ({"name": "shear", "amplitude": 0.5}, {"name": "crop"})
+    key_augmentations: tuple[dict[str, Any], ...] | None = None
     fresh_augmentation: bool = True
     drop_last: bool = False
     sync_bn: bool = False
@@ -91,6 +102,13 @@ class TrainConfig:
     seed: int = setting(0, least=0, most=MAX_SEED)
     checkpoint_every: float = setting(30.0, least=0)
     resume: bool = False
+
+    def __post_init__(self) -> None:
+        """Write augmentations out, so that what is stored says what was done; `check` finds what is wrong."""
+        with contextlib.suppress(InputError):
+            self.augmentations = completed(self.augmentations)
+            if self.key_augmentations is not None:
+                self.key_augmentations = completed(self.key_augmentations)
 
     def total_steps(self, steps_an_epoch: int) -> int | None:
         """Count the steps after which a run ends; None where minutes alone end it."""
@@ -117,7 +135,12 @@ class TrainConfig:
         return self.schedule == "cosine" or self.warmup > 0 or shares
 
     def problem(self) -> str | None:
-        """Say where a milestone is neither an epoch nor a share of the budget, or None."""
+        """Say which augmentation there is not, or which milestone is no epoch and no share, or None."""
+        try:
+            named(self.augmentations)
+            named(self.key_augmentations or (), "key_augmentations")
+        except InputError as error:
+            return str(error)
         return _moments("lr_milestones", self.lr_milestones)
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ikem_fast import augment
 from ikem_fast.data import Dataset
 from ikem_fast.data.loader import BatchLoader
 from ikem_fast.errors import InputError
@@ -20,6 +19,7 @@ from ikem_fast.train.log import Silence, TrainingLog
 from ikem_fast.train.resume import described, go_on
 from ikem_fast.train.step import Step
 from ikem_fast.train.task import Batch, Task
+from ikem_fast.train.views import Views, seed_of
 
 
 def fit(task: Task, config: TrainConfig, dataset: Dataset, processes: Processes) -> Path:
@@ -58,6 +58,7 @@ def fit(task: Task, config: TrainConfig, dataset: Dataset, processes: Processes)
     )
     _check_batches(config, dataset, loader, processes)
     task.check(loader.clips_in(0))
+    views = Views(config, dataset, processes)
     if config.sync_bn:
         synchronize_normalization(task.model, processes)
     with freed_memory_kept(processes.device), Step(task, config, processes) as step:
@@ -71,7 +72,7 @@ def fit(task: Task, config: TrainConfig, dataset: Dataset, processes: Processes)
             while not progress.over:
                 began, phase = progress, task.phase(progress)
                 log.start(began)
-                progress, losses = _stretch(began, task, step, loader, config, budget, log)
+                progress, losses = _stretch(began, task, step, loader, views, config, budget, log)
                 means = dict(zip(task.names, losses, strict=True))
                 processes.average_statistics(task.model)
                 keeper.check_losses(began, means)
@@ -81,7 +82,7 @@ def fit(task: Task, config: TrainConfig, dataset: Dataset, processes: Processes)
     return path
 
 
-def _stretch(began, task, step, loader, config, budget, log):
+def _stretch(began, task, step, loader, views, config, budget, log):
     """Train on, a step at least, to the end of the epoch, of the phase or of the budget.
 
     Returns where the run then stands, and each loss's mean over the clips, as floats.
@@ -92,11 +93,7 @@ def _stretch(began, task, step, loader, config, budget, log):
         size = loader.clips_in(progress.batch)
         step.set_learning_rate(config.learning_rate(progress))
         _seed_dropout(config.seed, progress, processes)
-        random = _augmentation_source(config, progress)
-        # Drawn for the whole batch, so that every process draws alike, and cut to this one's share.
-        views = [draw_view(size, clips.shape[2], config, random) for _ in range(2)]
-        views = tuple(_placed(view, processes.share(size).clips, processes.device) for view in views)
-        total = total + step(Batch(clips, frames, views), size, phase) * size
+        total = total + step(Batch(*views(clips, size, progress), frames), size, phase) * size
         seen += size
         log.step(size)
         budget.count()
@@ -160,29 +157,6 @@ class _Keeper:
             )
 
 
-def draw_view(
-    clips: int, frames: int, config: TrainConfig, random: torch.Generator
-) -> dict[str, torch.Tensor]:
-    """Draw the parameters of one augmented view of `clips` clips of `frames` frames, on the CPU.
-
-    They are as `ops.derive_modalities` takes them.
-    """
-    view = {}
-    if config.shear_amplitude:
-        view["shear"] = augment.draw_shear(clips, config.shear_amplitude, generator=random)
-    if config.temporal_crop:
-        view["crop_start"] = augment.draw_crop_start(clips, frames, generator=random)
-    return view
-
-
-def _placed(view, share, device):
-    """This process's part of a view's parameters, on the device without waiting for it."""
-    view = {name: values[share] for name, values in view.items()}
-    if device.type == "cuda":
-        view = {name: values.pin_memory() for name, values in view.items()}
-    return {name: values.to(device, non_blocking=True) for name, values in view.items()}
-
-
 def _check_batches(config, dataset, loader, processes):
     if not len(loader):
         raise InputError(
@@ -209,18 +183,7 @@ def _seed_dropout(seed, progress, processes):
 
     `torch.manual_seed` would visit every kind of device each time.
     """
-    value = _seed(seed, "dropout", progress.epoch, progress.batch, processes.rank)
+    value = seed_of(seed, "dropout", progress.epoch, progress.batch, processes.rank)
     torch.default_generator.manual_seed(value)
     if processes.device.type == "cuda":
         torch.cuda.default_generators[processes.device.index].manual_seed(value)
-
-
-def _augmentation_source(config, progress):
-    """What a step's augmentations are drawn from."""
-    epoch = progress.epoch if config.fresh_augmentation else 1
-    return torch.Generator().manual_seed(_seed(config.seed, "augmentation", epoch, progress.batch))
-
-
-def _seed(seed, purpose, epoch, batch, rank=0):
-    entropy = (seed, epoch, batch, int.from_bytes(purpose.encode()), *([rank] if rank else []))
-    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)

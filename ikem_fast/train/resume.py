@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from ikem_fast.augment.named import completed
 from ikem_fast.data import Dataset, Split
 from ikem_fast.errors import InputError
 from ikem_fast.nn.config import upgraded
 from ikem_fast.runtime.checkpoint import fitting, load_checkpoint, plain
 from ikem_fast.runtime.processes import Processes
-from ikem_fast.train.config import TrainConfig
+from ikem_fast.train.config import FORMER, TrainConfig
 from ikem_fast.train.optimizer import load_optimizer
 from ikem_fast.train.step import Step
 from ikem_fast.train.task import Task
@@ -96,15 +97,28 @@ def _refuse_changes(path, state, config, dataset):
 
 def _changed_settings(stored, config):
     """Of each setting that may not change and did: its name and both values."""
-    if isinstance(stored.get("model"), dict):
-        stored = {**stored, "model": upgraded(stored["model"])}
+    stored = _in_present_words(stored)
     stored, present = _flat(stored), _flat(plain(asdict(config)))
-    defaults = _flat({f.name: _default(f) for f in fields(config)})
+    defaults = _flat(_in_present_words({f.name: _default(f) for f in fields(config)}))
     may_change = MAY_CHANGE if config.depends_on_budget() else MAY_CHANGE + BUDGET
     for name, value in present.items():
         before = stored.get(name, defaults.get(name))  # a later version's setting was then its default
         if name not in may_change and before != value:
             yield f"{name} was {before!r} and is {value!r}"
+
+
+def _in_present_words(stored):
+    """Settings that a version had under other names."""
+    stored = dict(stored)
+    if isinstance(stored.get("model"), dict):
+        stored["model"] = upgraded(stored["model"])
+    if FORMER.keys() <= stored.keys():
+        amplitude, crops = (stored.pop(name) for name in FORMER)
+        shear = [{"name": "shear", "amplitude": amplitude}] if amplitude else []
+        stored["augmentations"] = [*shear, *([{"name": "crop"}] if crops else [])]
+    if "augmentations" in stored:  # what was then left at a default is now written out
+        stored["augmentations"] = plain(completed(stored["augmentations"]))
+    return stored
 
 
 def _changed_data(stored, dataset):

@@ -104,7 +104,7 @@ class Step:
 
     def _run(self, batch, clips, phase):
         gather = partial(self.processes.gather, clips=clips)
-        with torch.autocast(batch.clips.device.type, torch.bfloat16, enabled=self.amp):
+        with torch.autocast(batch.frames.device.type, torch.bfloat16, enabled=self.amp):
             losses = self.task.losses(batch, phase, gather)
         losses = losses * self.processes.share(clips).weight
         with span("backward"):

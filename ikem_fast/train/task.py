@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,26 +16,45 @@ Gather = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
-class Batch:
-    """What a step is given: this process's share of a batch.
+class View:
+    """One augmented view of a batch's clips.
 
-    clips: (n,3,T,V,M) float32. frames: (n,) frame counts of the clips before resampling.
-    views: the parameters of two augmented views, as `ops.derive_modalities` takes them:
-        {"shear": (n,3,3), "crop_start": (n,)}, either or both left out.
+    clips: (n,3,T,V,M) float32.
+    augmentation: what is left for `ops.derive_modalities` to do: {"shear": (n,3,3), "crop_start": (n,)},
+        either or both left out.
     """
 
     clips: torch.Tensor
+    augmentation: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def tensors(self) -> list[torch.Tensor]:
+        """List every tensor, in the same order for every view of a run."""
+        return [self.clips, *(self.augmentation[name] for name in sorted(self.augmentation))]
+
+    def clone(self) -> "View":
+        """Copy it, tensors and all."""
+        return View(self.clips.clone(), {name: value.clone() for name, value in self.augmentation.items()})
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a step is given: this process's share of a batch.
+
+    query, key: two views of the same clips.
+    frames: (n,) frame counts of the clips before resampling.
+    """
+
+    query: View
+    key: View
     frames: torch.Tensor
-    views: tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]
 
     def tensors(self) -> list[torch.Tensor]:
         """List every tensor, in the same order for every batch of a run."""
-        return [self.clips, self.frames, *(view[name] for view in self.views for name in sorted(view))]
+        return [*self.query.tensors(), *self.key.tensors(), self.frames]
 
     def clone(self) -> "Batch":
         """Copy it, tensors and all."""
-        views = tuple({name: values.clone() for name, values in view.items()} for view in self.views)
-        return replace(self, clips=self.clips.clone(), frames=self.frames.clone(), views=views)
+        return Batch(self.query.clone(), self.key.clone(), self.frames.clone())
 
 
 class Task(ABC):

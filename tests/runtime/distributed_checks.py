@@ -19,7 +19,7 @@ from ikem_fast.runtime.normalization import synchronize_normalization
 from ikem_fast.runtime.processes import Processes, joined
 from ikem_fast.train import ModelConfig, PretrainConfig
 from ikem_fast.train.step import Step
-from ikem_fast.train.task import Batch
+from ikem_fast.train.task import Batch, View
 from ikem_fast.train.tasks.distill import Distillation
 from ikem_fast.train.tasks.pretrain import Pretraining
 
@@ -61,8 +61,8 @@ def trained(build, phase, prepare, processes):
         clips = torch.randn(size, 3, 12, 25, 2, dtype=torch.float64)
         frames = torch.randint(10, 60, (size,))
         views = [{"shear": torch.eye(3).double() + 0.1 * torch.randn(size, 3, 3).double()} for _ in range(2)]
-        views = tuple({name: values[share] for name, values in view.items()} for view in views)
-        losses = step(Batch(clips[share], frames[share], views), size, phase)
+        query, key = (View(clips[share], {"shear": view["shear"][share]}) for view in views)
+        losses = step(Batch(query, key, frames[share]), size, phase)
         processes.add(losses)
         gradients = [p.grad.clone() for p in step.parameters if p.grad is not None]
         history.append((losses, gradients))

@@ -15,6 +15,7 @@ from ikem_fast.train import loop as loop_module
 from ikem_fast.train.budget import Budget, Progress
 from ikem_fast.train.step import Step
 from ikem_fast.train.tasks.pretrain import Pretraining
+from ikem_fast.train.views import Views
 
 TINY = Path(__file__).parents[1] / "version1" / "data"  # four clips: two batches of two an epoch
 MODEL = ModelConfig(
@@ -42,16 +43,17 @@ def assert_same_run(first, second):
 
 def interrupt_after(steps, monkeypatch):
     """Have a run stopped within a stretch, after so many steps."""
-    done = []
-    draw_view = loop_module.draw_view
 
-    def counting(*args):
-        done.append(1)
-        if len(done) > 2 * steps:
-            raise KeyboardInterrupt
-        return draw_view(*args)
+    class Interrupted(Views):
+        done = 0
 
-    monkeypatch.setattr(loop_module, "draw_view", counting)
+        def __call__(self, *args):
+            self.done += 1
+            if self.done > steps:
+                raise KeyboardInterrupt
+            return super().__call__(*args)
+
+    monkeypatch.setattr(loop_module, "Views", Interrupted)
 
 
 @pytest.mark.parametrize(

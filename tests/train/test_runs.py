@@ -10,6 +10,7 @@ from ikem_fast.errors import InputError
 from ikem_fast.train import DistillConfig, ModelConfig, PretrainConfig, distill, load_checkpoint, pretrain
 from ikem_fast.train import loop as loop_module
 from ikem_fast.train.budget import Progress
+from ikem_fast.train.views import Views
 
 MODEL = ModelConfig(feature_dim=8, queue_size=16, hidden_channels=4, hidden_dim=12, dropout=0.2, momentum=0.9)
 
@@ -67,16 +68,17 @@ def test_a_resumed_run_gives_the_same_bits(settings, teacher, tmp_path):
 
 def test_a_run_stopped_within_an_epoch_goes_on_from_the_one_before(settings, teacher, tmp_path, monkeypatch):
     out = tmp_path / "stopped"
-    calls = []
 
-    def stop_later(*args):
-        calls.append(args)
-        if len(calls) > 9:
-            raise KeyboardInterrupt
-        return draw_view(*args)
+    class Stopping(Views):
+        steps = 0
 
-    draw_view = loop_module.draw_view
-    monkeypatch.setattr(loop_module, "draw_view", stop_later)
+        def __call__(self, *args):
+            self.steps += 1
+            if self.steps > 4:
+                raise KeyboardInterrupt
+            return super().__call__(*args)
+
+    monkeypatch.setattr(loop_module, "Views", Stopping)
     with pytest.raises(KeyboardInterrupt):
         pretrain(replace(settings, out=out, checkpoint_every=0))
     monkeypatch.undo()
@@ -116,20 +118,21 @@ def test_learning_rate_falls_after_each_milestone(settings):
 
 def test_the_published_augmentation_stream_repeats(settings, tmp_path, monkeypatch):
     drawn = []
-    draw_view = loop_module.draw_view
 
-    def remember(*args):
-        drawn.append(draw_view(*args))
-        return drawn[-1]
+    class Remembering(Views):
+        def __call__(self, *args):
+            query, key = super().__call__(*args)
+            drawn.extend((query.augmentation["shear"], key.augmentation["shear"]))
+            return query, key
 
-    monkeypatch.setattr(loop_module, "draw_view", remember)
+    monkeypatch.setattr(loop_module, "Views", Remembering)
     pretrain(replace(settings, out=tmp_path / "repeat", epochs=2, fresh_augmentation=False))
     half = len(drawn) // 2
-    assert torch.equal(drawn[0]["shear"], drawn[half]["shear"])
-    assert not torch.equal(drawn[0]["shear"], drawn[1]["shear"])
+    assert torch.equal(drawn[0], drawn[half])
+    assert not torch.equal(drawn[0], drawn[1])
     drawn.clear()
     pretrain(replace(settings, out=tmp_path / "fresh", epochs=2))
-    assert not torch.equal(drawn[0]["shear"], drawn[half]["shear"])
+    assert not torch.equal(drawn[0], drawn[half])
 
 
 def test_distillation_trains_students_against_a_frozen_teacher(settings, teacher, tmp_path):

@@ -13,7 +13,7 @@ from ikem_fast.runtime.processes import Processes
 from ikem_fast.train import ModelConfig, PretrainConfig, pretrain
 from ikem_fast.train.budget import Progress
 from ikem_fast.train.step import WARM_UP, Step
-from ikem_fast.train.task import Batch
+from ikem_fast.train.task import Batch, View
 from ikem_fast.train.tasks.pretrain import Pretraining
 from tests.helpers import needs_inductor
 
@@ -64,7 +64,8 @@ def test_compiled_encoders_agree_with_eager_ones():
         steps = [(phase, batch) for phase in ("contrast", "exchange") for batch in batches]
         with Step(task(model), settings(".", ".", compile=way), ALONE) as step:
             runs[way] = [
-                step(Batch(clips, frames, ({}, {})), len(clips), phase) for phase, (clips, frames) in steps
+                step(Batch(View(clips), View(clips), frames), len(clips), phase)
+                for phase, (clips, frames) in steps
             ]
         assert list(model.state_dict()) == list(IKEM(**vars(MODEL) | {"encoder": Small}).state_dict())
     torch.testing.assert_close(runs["on"], runs["off"], rtol=1e-4, atol=1e-5)
@@ -130,9 +131,8 @@ def test_no_step_waits_for_the_gpu(exchange, cuda_graph):
     config = settings(".", ".", batch_size=4, device="cuda", cuda_graph=cuda_graph)
     step = Step(task(model), config, Processes(0, 1, torch.device("cuda", 0)))
     clips, frames = torch.randn(4, 3, 50, 25, 2, device="cuda"), torch.full((4,), 60, device="cuda")
-    batch = Batch(
-        clips, frames, tuple({"shear": torch.eye(3, device="cuda").repeat(4, 1, 1)} for _ in range(2))
-    )
+    view = View(clips, {"shear": torch.eye(3, device="cuda").repeat(4, 1, 1)})
+    batch = Batch(view, view, frames)
     for _ in range(WARM_UP + 2):  # loads kernels, captures
         step(batch, 4, phase)
     torch.cuda.set_sync_debug_mode("error")

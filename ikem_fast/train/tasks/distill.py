@@ -81,14 +81,13 @@ class Distillation(Task):
         return "distillation"
 
     def losses(self, batch: Batch, phase: str, gather: Gather) -> torch.Tensor:
-        """Compute each student's loss; teacher and students see a view each."""
-        first, second = batch.views
+        """Compute each student's loss: students see the query's view, the teacher sees the key's."""
         return self.model(
-            batch.clips,
-            batch.clips,
+            batch.key.clips,
+            batch.query.clips,
             batch.frames,
-            augment_teacher=first,
-            augment_student=second,
+            augment_teacher=batch.key.augmentation,
+            augment_student=batch.query.augmentation,
             gather=gather,
         )
 

@@ -63,14 +63,13 @@ class Pretraining(Task):
 
     def losses(self, batch: Batch, phase: str, gather: Gather) -> torch.Tensor:
         """Compute each modality's loss of two views of the same clips."""
-        first, second = batch.views
         return self.model(
-            batch.clips,
-            batch.clips,
+            batch.query.clips,
+            batch.key.clips,
             batch.frames,
             exchange=phase == "exchange",
-            augment_q=first,
-            augment_k=second,
+            augment_q=batch.query.augmentation,
+            augment_k=batch.key.augmentation,
             gather=gather,
         )
 

@@ -1,0 +1,119 @@
+"""Augmentations by name: each of the table on clips of one shape, recipes of them, and what is refused."""
+
+import pytest
+import torch
+
+from ikem_fast import augment, ops
+from ikem_fast.augment import AUGMENTATIONS, Recipe, Shape, named
+from ikem_fast.augment.named import completed, cut
+from ikem_fast.errors import InputError
+from ikem_fast.skeleton import get_layout
+
+N, T, M = 6, 12, 2
+LAYOUT = get_layout("ntu-rgb+d")
+SHAPE = Shape(T, M, LAYOUT)
+
+
+@pytest.fixture
+def x():
+    clips = torch.randn(N, 3, T, LAYOUT.num_joints, M)
+    clips[::2, ..., 1] = 0  # no second body
+    clips[:, :, :, 7] = 0  # a joint that this body does not have
+    return clips
+
+
+def recipe(*entries):
+    return Recipe(named(entries), SHAPE)
+
+
+def derived(x, rest):
+    return ops.derive_modalities(x, modalities=("joint",), impl="reference", **rest)[0]
+
+
+def augmented(one, x, seed=0, n=N):
+    return derived(*one.apply(x, one.draw(n, torch.Generator().manual_seed(seed))))
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_each_changes_clips_and_leaves_what_is_absent_absent(name, x):
+    before = x.clone()
+    one = recipe({"name": name})
+    y = augmented(one, x)
+    assert y.shape == x.shape and y.dtype == x.dtype and y.isfinite().all() and not torch.equal(y, x)
+    assert torch.equal(x, before), "in place"
+    assert torch.equal(augmented(one, x), y) and not torch.equal(augmented(one, x, seed=1), y)
+    if name != "flip":  # which exchanges joint 7 and its pair
+        assert not y[:, :, :, 7].any()
+    assert not y[::2, ..., 1].any()
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_a_probability_is_of_each_clip_and_a_share_of_a_batch_is_cut_from_the_whole(name, x):
+    none, some = recipe({"name": name, "probability": 0.0}), recipe({"name": name, "probability": 0.5})
+    torch.testing.assert_close(augmented(none, x), x, rtol=0, atol=0)
+    drawn = some.draw(N, torch.Generator().manual_seed(0))
+    whole = derived(*some.apply(x, drawn))
+    kept = [torch.equal(a, b) for a, b in zip(whole, x, strict=True)]
+    assert any(kept) and not all(kept)
+    parts = [derived(*some.apply(x[part], cut(drawn, part))) for part in (slice(0, 4), slice(4, 6))]
+    torch.testing.assert_close(torch.cat(parts), whole, rtol=0, atol=1e-6)
+
+
+def test_matrices_and_the_crop_are_handed_on_and_come_last(x):
+    one = recipe({"name": "rotation"}, {"name": "crop"}, {"name": "shear"}, {"name": "scale"})
+    drawn = one.draw(N, torch.Generator().manual_seed(0))
+    clips, rest = one.apply(x, drawn)
+    assert clips is x and sorted(rest) == ["crop_start", "shear"]
+    expected = x
+    for kind, (_, values) in zip(one.augmentations, drawn, strict=True):
+        expected = kind.apply(expected, values, LAYOUT)
+    torch.testing.assert_close(derived(clips, rest), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_shear_and_crop_alone_are_as_published(x):
+    one = recipe({"name": "shear", "amplitude": 0.3}, {"name": "crop"})
+    clips, rest = one.apply(x, one.draw(N, torch.Generator().manual_seed(4)))
+    source = torch.Generator().manual_seed(4)
+    assert clips is x
+    assert torch.equal(rest["shear"], augment.draw_shear(N, 0.3, generator=source))
+    assert torch.equal(rest["crop_start"], augment.draw_crop_start(N, T, generator=source))
+
+
+def test_settings_are_written_out():
+    assert completed([{"name": "crop"}, {"name": "scale", "low": 0.5}]) == (
+        {"name": "crop", "probability": 1.0},
+        {"name": "scale", "probability": 1.0, "low": 0.5, "high": 1.2},
+    )
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        (
+            [{"name": "joint_mask", "count": 26}],
+            "number 1: joint_mask: expected a count of at most 25 joints",
+        ),
+        (
+            [{"name": "frame_mask", "count": 13}],
+            "number 1: frame_mask: expected a count of at most 12 frames",
+        ),
+        ([{"name": "crop"}, {"name": "crop"}], "expected crop at most once"),
+        ([{"name": "crop", "probability": 2}], "number 1: crop: probability: expected a number ≥ 0 and ≤ 1"),
+        ([{"name": "scale", "low": 2, "high": 1}], "number 1: scale: low: expected at most high, which is 1"),
+        ([{"amplitude": 1}], "number 1: expected settings with a name out of shear, crop"),
+        (["shear"], "number 1: expected settings with a name"),
+        ([{"name": ["shear"]}], "number 1: expected settings with a name"),
+        ([{"name": "shear", "limit": 1}], "shear has the settings probability, amplitude, found 'limit'"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_name(entries, message):
+    with pytest.raises(InputError, match=message):
+        recipe(*entries)
+
+
+def test_sides_are_asked_for():
+    from dataclasses import replace
+
+    shape = Shape(T, M, replace(LAYOUT, name="sideless", swap=None))
+    with pytest.raises(InputError, match="number 1: flip: expected a layout with left and right, found"):
+        Recipe(named([{"name": "flip"}]), shape)
