@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -28,7 +27,8 @@ class RelationalDistiller(nn.Module):
     Args:
         feature_dim: D, size of the teacher's features.
         queue_size: K, rows of the bank.
-        hidden_channels, hidden_dim, dropout, strategy: of the encoders, see `STGCN`.
+        hidden_channels, hidden_dim, dropout, strategy: of the encoders, where they have them; None is the
+            encoder's own default.
         temperature, topk, context: of the loss, see `ops.relational_distillation`.
         layout: name of a joint layout, or a `skeleton.Layout`.
         modalities: the teacher's.
@@ -60,9 +60,9 @@ class RelationalDistiller(nn.Module):
         self,
         feature_dim: int = DEFAULTS.feature_dim,
         queue_size: int = DEFAULTS.queue_size,
-        hidden_channels: int = DEFAULTS.hidden_channels,
-        hidden_dim: int = DEFAULTS.hidden_dim,
-        dropout: float = DEFAULTS.dropout,
+        hidden_channels: int | None = None,
+        hidden_dim: int | None = None,
+        dropout: float | None = None,
         temperature: float = DEFAULTS.temperature,
         topk: int = DEFAULTS.topk,
         layout: str | Layout = "ntu-rgb+d",
@@ -101,9 +101,10 @@ class RelationalDistiller(nn.Module):
         }
 
         if teacher is None:
-            head = partial(two_layers, hidden_dim, hidden_dim, feature_dim)
             listed = encoder if isinstance(encoder, str | EncoderConfig) else None
-            make = encoder_maker(listed, head, num_classes=feature_dim, **sizes)
+            make = encoder_maker(
+                listed, lambda size: two_layers(size, size, feature_dim), num_classes=feature_dim, **sizes
+            )
             self.teacher = nn.ModuleDict({name: make() for name in self.modalities})
             self.bank = MemoryBank(len(self.modalities), queue_size, feature_dim)
         else:
@@ -117,8 +118,7 @@ class RelationalDistiller(nn.Module):
             self.bank = copy.deepcopy(teacher.bank)
         self.teacher.requires_grad_(False)
 
-        head = partial(two_layers, hidden_dim, width, width)
-        make = encoder_maker(encoder, head, num_classes=width, **sizes)
+        make = encoder_maker(encoder, lambda size: two_layers(size, width, width), num_classes=width, **sizes)
         self.students = nn.ModuleDict({name: make() for name in self.student_modalities})
         self.train()
 

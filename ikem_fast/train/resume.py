@@ -9,7 +9,7 @@ import numpy as np
 
 from ikem_fast.data import Dataset, Split
 from ikem_fast.errors import InputError
-from ikem_fast.nn.config import upgraded
+from ikem_fast.nn.config import ModelConfig
 from ikem_fast.runtime.checkpoint import fitting, load_checkpoint, plain
 from ikem_fast.runtime.processes import Processes
 from ikem_fast.train.config import TrainConfig
@@ -88,7 +88,7 @@ def _refuse_changes(path, state, config, dataset):
 def _changed_settings(stored, config):
     """Of each setting that may not change and did: its name and both values."""
     if isinstance(stored.get("model"), dict):
-        stored = {**stored, "model": upgraded(stored["model"])}
+        stored = {**stored, "model": plain(asdict(ModelConfig.of(stored["model"]).complete()))}
     stored, present = _flat(stored), _flat(plain(asdict(config)))
     defaults = _flat({f.name: _default(f) for f in fields(config)})
     for name, value in present.items():

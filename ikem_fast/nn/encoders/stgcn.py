@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ikem_fast.nn.encoders.checks import check_clips, check_dropout, check_sizes
 from ikem_fast.ops._checks import check_choice
 from ikem_fast.ops._support import IMPLEMENTATIONS, Implementation, takes_fused
 from ikem_fast.ops.encoder.fused_block import Edges, fused_block
@@ -67,8 +68,13 @@ class STGCN(nn.Module):
         impl: Implementation = "auto",
     ) -> None:
         super().__init__()
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout: expected a probability in [0, 1), found {dropout!r}")
+        check_sizes(
+            in_channels=in_channels,
+            hidden_channels=hidden_channels,
+            hidden_dim=hidden_dim,
+            num_classes=num_classes,
+        )
+        check_dropout(dropout)
         check_choice("impl", impl, IMPLEMENTATIONS)
         self.impl = impl
         adjacency = torch.from_numpy(get_layout(layout).adjacency(strategy))
@@ -95,16 +101,13 @@ class STGCN(nn.Module):
             )
         else:
             self.edge_importance = [1.0] * len(self.st_gcn_networks)
+        self.hidden_dim = hidden_dim
         self.fc = nn.Linear(hidden_dim, num_classes)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Map x (N,C,T,V,M) to (output (N,num_classes), pooled feature (N,hidden_dim))."""
-        if x.dim() != 5 or x.shape[1] * x.shape[3] != self.data_bn.num_features:
-            joints = self.A.shape[-1]
-            raise ValueError(
-                f"x: expected shape (N, C={self.data_bn.num_features // joints}, T, V={joints}, M), "
-                f"found {tuple(x.shape)}"
-            )
+        joints = self.A.shape[-1]
+        check_clips(x, self.data_bn.num_features // joints, joints)
         N, C, T, V, M = x.shape
         x = x.permute(0, 4, 3, 1, 2).reshape(N * M, V * C, T)
         x = self.data_bn(x).view(N * M, V, C, T)
