@@ -4,6 +4,7 @@ from ikem_fast.nn.distiller import RelationalDistiller
 from ikem_fast.nn.encoders.base import ENCODERS, create_encoder
 from ikem_fast.nn.encoders.stgcn import STGCN
 from ikem_fast.nn.encoders.tcn import TCN
+from ikem_fast.nn.encoders.transformer import Transformer
 from ikem_fast.nn.ikem import IKEM
 from ikem_fast.nn.memory_bank import MemoryBank
 from ikem_fast.nn.published import load_published_state_dict
@@ -15,6 +16,7 @@ __all__ = [
     "TCN",
     "MemoryBank",
     "RelationalDistiller",
+    "Transformer",
     "create_encoder",
     "load_published_state_dict",
 ]

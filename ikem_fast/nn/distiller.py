@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import nn
 from ikem_fast import ops
 from ikem_fast.nn.config import DEFAULTS
 from ikem_fast.nn.encoders.base import EncoderConfig, encode_views, encoder_maker
-from ikem_fast.nn.heads import two_layers
+from ikem_fast.nn.heads import projection, two_layers
 from ikem_fast.nn.ikem import IKEM
 from ikem_fast.nn.memory_bank import MemoryBank
 from ikem_fast.ops._support import Implementation
@@ -102,9 +103,8 @@ class RelationalDistiller(nn.Module):
 
         if teacher is None:
             listed = encoder if isinstance(encoder, str | EncoderConfig) else None
-            make = encoder_maker(
-                listed, lambda size: two_layers(size, size, feature_dim), num_classes=feature_dim, **sizes
-            )
+            head = partial(projection, outputs=feature_dim, hidden_dim=hidden_dim)
+            make = encoder_maker(listed, head, num_classes=feature_dim, **sizes)
             self.teacher = nn.ModuleDict({name: make() for name in self.modalities})
             self.bank = MemoryBank(len(self.modalities), queue_size, feature_dim)
         else:

@@ -11,8 +11,7 @@ from torch import nn
 from ikem_fast import ops
 from ikem_fast.nn.config import DEFAULTS
 from ikem_fast.nn.encoders.base import EncoderConfig, encode_views, encoder_maker, feature_size
-from ikem_fast.nn.encoders.stgcn import HIDDEN_DIM
-from ikem_fast.nn.heads import two_layers
+from ikem_fast.nn.heads import HIDDEN_DIM, projection, two_layers
 from ikem_fast.nn.memory_bank import MemoryBank
 from ikem_fast.ops._checks import check_choice
 from ikem_fast.ops._support import Implementation
@@ -101,7 +100,7 @@ class IKEM(nn.Module):
 
         make = encoder_maker(
             encoder,
-            lambda size: two_layers(size, size, feature_dim),
+            lambda size: projection(size, feature_dim, hidden_dim),
             hidden_channels=hidden_channels,
             hidden_dim=hidden_dim,
             num_classes=feature_dim,

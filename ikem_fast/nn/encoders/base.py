@@ -20,6 +20,7 @@ from torch import nn
 
 from ikem_fast.nn.encoders.stgcn import STGCN
 from ikem_fast.nn.encoders.tcn import TCN
+from ikem_fast.nn.encoders.transformer import Transformer
 from ikem_fast.skeleton import Layout
 
 
@@ -37,6 +38,7 @@ class Encoder(Protocol):
 ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "stgcn": STGCN,
     "tcn": TCN,
+    "transformer": Transformer,
 }
 
 GIVEN = ("layout", "bodies", "num_classes")  # what a dataset and a model say, and no user

@@ -6,7 +6,8 @@ from torch import nn
 
 from ikem_fast.nn.encoders.checks import check_clips, check_dropout, check_sizes
 from ikem_fast.nn.encoders.pooling import joined_size, pool_bodies, pool_time, present_bodies
-from ikem_fast.ops.encoder.over_time import autocast_dtype, convolve_over_time
+from ikem_fast.ops.encoder.convolution import autocast_dtype
+from ikem_fast.ops.encoder.over_time import convolve_over_time
 from ikem_fast.skeleton import Layout, get_layout
 
 KERNEL = 5  # frames

@@ -6,8 +6,6 @@ of a contiguous part of them, added in place. On one thread it takes a fifth les
 
 import torch
 
-from ikem_fast.ops.encoder.convolution import bfloat16_units
-
 
 def convolve_over_time(
     x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, *, clips: int, dilation: int = 1
@@ -32,20 +30,6 @@ def convolve_over_time(
     if len(taps) == 1:
         return torch.addmm(bias, x, taps[0])
     return _Shifted.apply(x, taps.contiguous(), bias, clips * dilation)
-
-
-def autocast_dtype(x: torch.Tensor) -> torch.dtype:
-    """Return the dtype to compute in for x: autocast's, but bfloat16 only where the processor is fast at it.
-
-    Example:
-        with torch.autocast("cuda", torch.bfloat16):
-            autocast_dtype(torch.randn(3, device="cuda"))  # torch.bfloat16
-    """
-    device = x.device.type
-    if not torch.is_autocast_enabled(device):
-        return x.dtype
-    dtype = torch.get_autocast_dtype(device)
-    return x.dtype if device == "cpu" and dtype == torch.bfloat16 and not bfloat16_units() else dtype
 
 
 class _Shifted(torch.autograd.Function):
