@@ -14,7 +14,7 @@ from ikem_fast.errors import InputError
 from ikem_fast.evaluate.config import EvaluateConfig
 from ikem_fast.nn.build import build_distiller, build_ikem
 from ikem_fast.progress import progress_bar
-from ikem_fast.runtime.checkpoint import fitting, load_checkpoint, stored_model_config
+from ikem_fast.runtime.checkpoint import fitting, load_checkpoint, stored_bodies, stored_model_config
 from ikem_fast.settings import Allowed
 from ikem_fast.skeleton import MODALITIES
 
@@ -128,17 +128,18 @@ def load_encoders(checkpoint: Path, dataset: Dataset, *, untrained_seed: int | N
             f"found one for {layout!r}"
         )
     model_config = stored_model_config(state, checkpoint)
+    bodies = stored_bodies(state, checkpoint)
     if untrained_seed is not None:
         torch.manual_seed(untrained_seed)
     if state["kind"] == "pretrain":
-        model = build_ikem(model_config, layout)
+        model = build_ikem(model_config, layout, bodies=bodies)
         encoders = model.query_encoders
     else:
         students = state["config"].get("students", ())
         problem = Allowed(choices=MODALITIES).problem_with(students)
         if problem:
             raise InputError(f"{checkpoint}: students: {problem}, found {students!r}")
-        model = build_distiller(model_config, layout, students)
+        model = build_distiller(model_config, layout, students, bodies=bodies)
         encoders = model.students
     if untrained_seed is None:
         with fitting(checkpoint):

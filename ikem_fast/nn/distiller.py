@@ -11,7 +11,7 @@ from torch import nn
 from ikem_fast import ops
 from ikem_fast.nn.config import DEFAULTS
 from ikem_fast.nn.encoders.base import EncoderConfig, encode_views, encoder_maker
-from ikem_fast.nn.heads import two_layers
+from ikem_fast.nn.heads import projection, two_layers
 from ikem_fast.nn.ikem import IKEM
 from ikem_fast.nn.memory_bank import MemoryBank
 from ikem_fast.ops._support import Implementation
@@ -28,7 +28,8 @@ class RelationalDistiller(nn.Module):
     Args:
         feature_dim: D, size of the teacher's features.
         queue_size: K, rows of the bank.
-        hidden_channels, hidden_dim, dropout, strategy: of the encoders, see `STGCN`.
+        hidden_channels, hidden_dim, dropout, strategy: of the encoders, where they have them; None is the
+            encoder's own default.
         temperature, topk, context: of the loss, see `ops.relational_distillation`.
         layout: name of a joint layout, or a `skeleton.Layout`.
         modalities: the teacher's.
@@ -60,9 +61,9 @@ class RelationalDistiller(nn.Module):
         self,
         feature_dim: int = DEFAULTS.feature_dim,
         queue_size: int = DEFAULTS.queue_size,
-        hidden_channels: int = DEFAULTS.hidden_channels,
-        hidden_dim: int = DEFAULTS.hidden_dim,
-        dropout: float = DEFAULTS.dropout,
+        hidden_channels: int | None = None,
+        hidden_dim: int | None = None,
+        dropout: float | None = None,
         temperature: float = DEFAULTS.temperature,
         topk: int = DEFAULTS.topk,
         layout: str | Layout = "ntu-rgb+d",
@@ -101,8 +102,8 @@ class RelationalDistiller(nn.Module):
         }
 
         if teacher is None:
-            head = partial(two_layers, hidden_dim, hidden_dim, feature_dim)
             listed = encoder if isinstance(encoder, str | EncoderConfig) else None
+            head = partial(projection, outputs=feature_dim, hidden_dim=hidden_dim)
             make = encoder_maker(listed, head, num_classes=feature_dim, **sizes)
             self.teacher = nn.ModuleDict({name: make() for name in self.modalities})
             self.bank = MemoryBank(len(self.modalities), queue_size, feature_dim)
@@ -117,8 +118,7 @@ class RelationalDistiller(nn.Module):
             self.bank = copy.deepcopy(teacher.bank)
         self.teacher.requires_grad_(False)
 
-        head = partial(two_layers, hidden_dim, width, width)
-        make = encoder_maker(encoder, head, num_classes=width, **sizes)
+        make = encoder_maker(encoder, lambda size: two_layers(size, width, width), num_classes=width, **sizes)
         self.students = nn.ModuleDict({name: make() for name in self.student_modalities})
         self.train()
 
