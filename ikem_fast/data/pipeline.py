@@ -34,12 +34,14 @@ class PlannedClip:
     """A clip to prepare: what it is called, where it goes, its class.
 
     skip: why it is left out without being read, if it is.
+    subject: who was recorded; None if that is not known.
     """
 
     name: str
     split: str = ""
     label: int = 0
     skip: Skipped | None = None
+    subject: str | None = None
 
 
 def to_clips(
@@ -86,6 +88,8 @@ def prepare_clips(
 
     Raises InputError if no clip is usable (then there is no folder), or most are not (then there is one).
     """
+    planned = [clip for clip in plan if clip.skip is None]
+    known = bool(planned) and all(clip.subject is not None for clip in planned)
     with DatasetWriter(
         out,
         name=name,
@@ -95,7 +99,8 @@ def prepare_clips(
         num_bodies=num_bodies,
         prepared={**prepared, "frames": num_frames},
         sources=[clip.name for clip in plan],
-        name_length=max((len(clip.name) for clip in plan if clip.skip is None), default=1),
+        name_length=max((len(clip.name) for clip in planned), default=1),
+        subject_length=max(len(clip.subject) for clip in planned) if known else None,
     ) as writer:
         start = writer.done
         with progress_bar() as bar, closing(results(start)) as outcomes:
@@ -104,7 +109,8 @@ def prepare_clips(
                 if isinstance(result, Skipped):
                     writer.skip(clip.name, result.reason)
                 else:
-                    writer.add(clip.split, result.coordinates, result.frames, clip.label, clip.name)
+                    subject = clip.subject if known else None
+                    writer.add(clip.split, result.coordinates, result.frames, clip.label, clip.name, subject)
                 bar.advance(task)
         if not writer.complete and not writer.num_clips:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in writer.skipped[:3])
