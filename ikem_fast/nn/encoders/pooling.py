@@ -4,18 +4,18 @@ import torch
 
 
 def pool_time(x: torch.Tensor, segments: int = 1) -> torch.Tensor:
-    """Pool over time: the mean of each segment of equal length, and the maximum, side by side.
+    """Pool over time: the mean and the maximum of each segment of equal length, side by side.
 
     Args:
         x: (T, …, H), of any T ≥ 1; segments share a frame where they cannot be of whole frames.
         segments: how many.
 
     Returns:
-        (…, (segments + 1)·H).
+        (…, 2·segments·H): the means, then the maxima.
     """
     T = len(x)
-    bounds = [(s * T // segments, -(-(s + 1) * T // segments)) for s in range(segments)]
-    return torch.cat([*(x[a:b].mean(0) for a, b in bounds), x.amax(0)], -1)
+    parts = [x[s * T // segments : -(-(s + 1) * T // segments)] for s in range(segments)]
+    return torch.cat([*(part.mean(0) for part in parts), *(part.amax(0) for part in parts)], -1)
 
 
 def present_bodies(x: torch.Tensor) -> torch.Tensor:
@@ -48,4 +48,4 @@ def pool_bodies(x: torch.Tensor, present: torch.Tensor, *, maximum: bool) -> tor
 
 def joined_size(size: int, segments: int, bodies: int) -> int:
     """Return the size of a feature after `pool_time` and `pool_bodies`, of `size` before them."""
-    return size * (segments + 1) * (2 if bodies > 1 else 1)
+    return size * 2 * segments * (2 if bodies > 1 else 1)

@@ -18,22 +18,24 @@ class TCN(nn.Module):
     """Encode skeleton clips by residual convolutions over time, joints as channels.
 
     It knows no graph: which joint moved stays in the channels, where a mean over joints would lose it. Each
-    body goes through alone; time is pooled by mean and maximum side by side, and so are the bodies of clips
-    that may have several. A body of zeros is absent and does not count.
+    body goes through alone. The feature has every depth side by side, from the first convolution to the last
+    block, each pooled by mean and maximum over parts of the clip, so that it tells when; the bodies of clips
+    that may have several are pooled likewise. A body of zeros is absent and does not count.
 
     Args:
         in_channels: C, coordinates of a joint.
         hidden_channels: width of the blocks.
         blocks: how many.
-        segments: parts of the clip, equally long, that have a mean each.
+        segments: parts of the clip, equally long, that have a mean and a maximum each.
+        stride: frames from one to the next that the blocks see.
         num_classes: size of the output.
         dropout: probability, at the end of every block.
         layout: name of a joint layout, or a `skeleton.Layout`.
         bodies: M, of a clip; with one, there is nothing to pool over bodies.
 
     Attributes:
-        hidden_dim: size of the pooled feature, hidden_channels · (segments + 1), twice that for several
-            bodies.
+        hidden_dim: size of the pooled feature, (blocks + 1) · hidden_channels · 2 segments, twice that for
+            several bodies.
 
     Raises:
         ValueError: an argument is out of range; forward: x has another shape.
@@ -41,7 +43,7 @@ class TCN(nn.Module):
     Under autocast it computes in autocast's dtype, but in bfloat16 only on a device that is fast at it.
 
     Example:
-        output, feature = TCN(num_classes=60)(torch.randn(8, 3, 50, 25, 2))  # (8, 60), (8, 512)
+        output, feature = TCN(num_classes=60)(torch.randn(8, 3, 50, 25, 2))  # (8, 60), (8, 7680)
 
     Source: after Bai et al., An Empirical Evaluation of Generic Convolutional and Recurrent Networks (2018),
     and He et al., Identity Mappings in Deep Residual Networks (2016), figure 4e.
@@ -52,7 +54,8 @@ class TCN(nn.Module):
         in_channels: int = 3,
         hidden_channels: int = 128,
         blocks: int = 4,
-        segments: int = 1,
+        segments: int = 3,
+        stride: int = 2,
         num_classes: int = 128,
         dropout: float = 0.1,
         layout: str | Layout = "ntu-rgb+d",
@@ -64,6 +67,7 @@ class TCN(nn.Module):
             hidden_channels=hidden_channels,
             blocks=blocks,
             segments=segments,
+            stride=stride,
             num_classes=num_classes,
             bodies=bodies,
         )
@@ -72,9 +76,9 @@ class TCN(nn.Module):
         self.joints = get_layout(layout).num_joints
         self.segments = segments
         self.bodies = bodies
-        self.hidden_dim = joined_size(hidden_channels, segments, bodies)
+        self.hidden_dim = joined_size((blocks + 1) * hidden_channels, segments, bodies)
         self.data_bn = nn.BatchNorm1d(in_channels * self.joints)
-        self.inputs = OverTime(in_channels * self.joints, hidden_channels, 1)
+        self.inputs = OverTime(in_channels * self.joints, hidden_channels, KERNEL, stride=stride)
         self.blocks = nn.ModuleList(
             Block(hidden_channels, DILATIONS[i % len(DILATIONS)], dropout) for i in range(blocks)
         )
@@ -89,10 +93,13 @@ class TCN(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             rows = x.permute(2, 0, 4, 3, 1).reshape(T * N * M, -1)
             y = self.inputs(self.data_bn(rows).to(dtype), N * M)
+            depths = []
             for block in self.blocks:
-                y = block(y, N * M)
-            y = F.relu(self.bn(y)).view(T, N, M, -1)
-            y = pool_time(y, self.segments).to(x.dtype)
+                y, seen = block(y, N * M)
+                depths.append(seen)
+            depths.append(F.relu(self.bn(y)))
+            pooled = [pool_time(depth.view(-1, N, M, depth.shape[1]), self.segments) for depth in depths]
+            y = torch.cat(pooled, -1).to(x.dtype)
             feature = pool_bodies(y, present_bodies(x), maximum=self.bodies > 1)
         return self.fc(feature), feature
 
@@ -109,17 +116,19 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x, clips):
-        """x (T·B,C), rows in time's order → the same shape."""
-        y = self.conv1(F.relu(self.bn1(x)), clips)
-        return x + self.dropout(self.conv2(F.relu(self.bn2(y)), clips))
+        """x (T·B,C), rows in time's order → the same shape, and what the block saw of x: normalized, ≥ 0."""
+        seen = F.relu(self.bn1(x))
+        y = self.conv1(seen, clips)
+        return x + self.dropout(self.conv2(F.relu(self.bn2(y)), clips)), seen
 
 
 class OverTime(nn.Conv1d):
     """A convolution over time of rows (T·B,C), see `ops.encoder.over_time`."""
 
-    def __init__(self, in_channels, out_channels, kernel, dilation=1):
-        super().__init__(in_channels, out_channels, kernel, dilation=dilation)
+    def __init__(self, in_channels, out_channels, kernel, dilation=1, stride=1):
+        super().__init__(in_channels, out_channels, kernel, dilation=dilation, stride=stride)
 
     def forward(self, x, clips):
         weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
-        return convolve_over_time(x, weight, bias, clips=clips, dilation=self.dilation[0])
+        (dilation,), (stride,) = self.dilation, self.stride
+        return convolve_over_time(x, weight, bias, clips=clips, dilation=dilation, stride=stride)
