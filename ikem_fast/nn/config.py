@@ -32,6 +32,7 @@ class ModelConfig:
         strategy: how the encoder's graph is partitioned.
         exchange_key_updates: modalities whose key encoders are updated in phase 2.
         initialization: torch's own, with keys as copies; or as published, with keys drawn apart.
+        head: what stands on the feature: two layers as published, or with a batch normalization between.
         impl: auto takes kernels where they serve; fused wants them; reference computes in plain torch.
         encoder: which encoder, and settings of its own.
     """
@@ -51,6 +52,7 @@ class ModelConfig:
         ("motion", "acceleration", "angular_velocity"), choices=MODALITIES, empty=True
     )
     initialization: Literal["default", "published"] = "default"
+    head: Literal["published", "normalized"] = "published"
     impl: Implementation = "auto"
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
 

@@ -11,9 +11,10 @@ from torch import nn
 from ikem_fast import ops
 from ikem_fast.nn.config import DEFAULTS
 from ikem_fast.nn.encoders.base import EncoderConfig, encode_views, encoder_maker
-from ikem_fast.nn.heads import projection, two_layers
+from ikem_fast.nn.heads import HEADS, projection, two_layers
 from ikem_fast.nn.ikem import IKEM
 from ikem_fast.nn.memory_bank import MemoryBank
+from ikem_fast.ops._checks import check_choice
 from ikem_fast.ops._support import Implementation
 from ikem_fast.skeleton import Layout
 from ikem_fast.tracing import span
@@ -43,6 +44,7 @@ class RelationalDistiller(nn.Module):
         impl: implementation of the ops: "auto", "fused" or "reference"; with "reference" STGCN too is plain
             torch.
         bodies: M, of a clip, for encoders that depend on it.
+        head: of teacher and students, see `nn.heads`.
 
     In any dtype: views are cast to their encoder's, and the bank has the model's.
 
@@ -77,10 +79,11 @@ class RelationalDistiller(nn.Module):
         impl: Implementation = DEFAULTS.impl,
         *,
         bodies: int = 2,
+        head: str = DEFAULTS.head,
     ) -> None:
         super().__init__()
-        if teacher_mode not in TEACHER_MODES:
-            raise ValueError(f"teacher_mode: expected one of {TEACHER_MODES}, found {teacher_mode!r}")
+        check_choice("teacher_mode", teacher_mode, TEACHER_MODES)
+        check_choice("head", head, HEADS)
         self.modalities = tuple(modalities)
         self.student_modalities = tuple(students)
         self.layout = layout
@@ -103,8 +106,8 @@ class RelationalDistiller(nn.Module):
 
         if teacher is None:
             listed = encoder if isinstance(encoder, str | EncoderConfig) else None
-            head = partial(projection, outputs=feature_dim, hidden_dim=hidden_dim)
-            make = encoder_maker(listed, head, num_classes=feature_dim, **sizes)
+            contrast = partial(projection, outputs=feature_dim, hidden_dim=hidden_dim, head=head)
+            make = encoder_maker(listed, contrast, num_classes=feature_dim, **sizes)
             self.teacher = nn.ModuleDict({name: make() for name in self.modalities})
             self.bank = MemoryBank(len(self.modalities), queue_size, feature_dim)
         else:
@@ -118,7 +121,8 @@ class RelationalDistiller(nn.Module):
             self.bank = copy.deepcopy(teacher.bank)
         self.teacher.requires_grad_(False)
 
-        make = encoder_maker(encoder, lambda size: two_layers(size, width, width), num_classes=width, **sizes)
+        distilled = partial(two_layers, hidden=width, outputs=width, head=head)
+        make = encoder_maker(encoder, distilled, num_classes=width, **sizes)
         self.students = nn.ModuleDict({name: make() for name in self.student_modalities})
         self.train()
 

@@ -11,7 +11,7 @@ from torch import nn
 from ikem_fast import ops
 from ikem_fast.nn.config import DEFAULTS
 from ikem_fast.nn.encoders.base import EncoderConfig, encode_views, encoder_maker, feature_size
-from ikem_fast.nn.heads import HIDDEN_DIM, projection, two_layers
+from ikem_fast.nn.heads import HEADS, HIDDEN_DIM, projection, two_layers
 from ikem_fast.nn.memory_bank import MemoryBank
 from ikem_fast.ops._checks import check_choice
 from ikem_fast.ops._support import Implementation
@@ -47,6 +47,7 @@ class IKEM(nn.Module):
         impl: implementation of the ops: "auto", "fused" or "reference"; with "reference" STGCN too is plain
             torch.
         bodies: M, of a clip, for encoders that depend on it.
+        head: what stands on the feature: "published", or "normalized" as in `nn.heads.two_layers`.
         initialisation: what `initialization` was called in version 1.
 
     In any dtype: views are cast to their encoder's, and the bank has the model's. Below float32 a moving
@@ -84,11 +85,13 @@ class IKEM(nn.Module):
         impl: Implementation = DEFAULTS.impl,
         *,
         bodies: int = 2,
+        head: str = DEFAULTS.head,
         initialisation: str | None = None,
     ) -> None:
         super().__init__()
         initialization = initialisation or initialization
         check_choice("initialization", initialization, INITIALIZATIONS)
+        check_choice("head", head, HEADS)
         self.modalities = tuple(modalities)
         self.layout = layout
         self.momentum = momentum
@@ -100,7 +103,7 @@ class IKEM(nn.Module):
 
         make = encoder_maker(
             encoder,
-            lambda size: projection(size, feature_dim, hidden_dim),
+            lambda size: projection(size, feature_dim, hidden_dim, head),
             hidden_channels=hidden_channels,
             hidden_dim=hidden_dim,
             num_classes=feature_dim,
@@ -121,7 +124,7 @@ class IKEM(nn.Module):
         width = len(self.modalities) * feature_dim
         self.exchange_heads = nn.ModuleDict(
             {
-                name: two_layers(feature_size(encoder, hidden_dim or HIDDEN_DIM), width, width)
+                name: two_layers(feature_size(encoder, hidden_dim or HIDDEN_DIM), width, width, head)
                 for name, encoder in self.query_encoders.items()
             }
         )
