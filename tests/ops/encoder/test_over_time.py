@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from ikem_fast.ops.encoder.over_time import convolve_over_time
 
 
-@pytest.mark.parametrize("taps", [1, 3, 5])
-@pytest.mark.parametrize(("times", "dilation"), [(9, 1), (9, 2), (5, 4), (1, 1), (2, 3)])
+@pytest.mark.parametrize("taps", [1, 5])
+@pytest.mark.parametrize(("times", "dilation"), [(5, 1), (6, 2), (5, 4), (1, 1), (2, 3)])
 def test_it_is_conv1d_with_first_and_second_derivatives(taps, times, dilation):
-    clips = 3
+    clips = 2
     draw = lambda *shape: torch.randn(*shape, dtype=torch.float64, requires_grad=True)  # noqa: E731
     x, weight, bias = draw(times * clips, 2), draw(4, 2, taps), draw(4)
 
