@@ -51,20 +51,21 @@ def demo(
     )
 
     console.rule("4. evaluate")
-    runs = {"untrained": (teacher, True), "trained": (teacher, False), "student": (student, False)}
+    runs = {"trained": teacher, "student": student}
     results = {
         name: evaluate_linear(
             LinearConfig(
                 checkpoint=checkpoint,
-                untrained=untrained,
+                baselines=name == "trained",
+                untrained_seeds=1,
                 out=out / f"linear_{name}",
                 **section("linear"),
                 **common,
             )
         )
-        for name, (checkpoint, untrained) in runs.items()
+        for name, checkpoint in runs.items()
     }
-    accuracy = {
+    accuracy = {name: beside.top1 for name, beside in results["trained"].baselines.items()} | {
         name: {modalities: result.top1 for modalities, result in found.sets.items()}
         for name, found in results.items()
     }

@@ -138,7 +138,8 @@ def _allowed_in(hint):
 
 def _hold(name, value, allowed, hint):
     problem = allowed and allowed.problem_with(value)
-    if get_origin(hint) is Literal and value not in get_args(hint):
-        problem = f"expected one of {', '.join(map(str, get_args(hint)))}"
+    literal = next((part for part in (hint, *get_args(hint)) if get_origin(part) is Literal), None)
+    if literal and value not in get_args(literal) and (value is not None or literal is hint):
+        problem = f"expected one of {', '.join(map(str, get_args(literal)))}"
     if problem:
         raise InputError(f"{name}: {problem}, found {value!r}")

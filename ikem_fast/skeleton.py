@@ -124,6 +124,26 @@ class Layout:
                 queue.append(there)
         return np.array([hops.get(v, self.num_joints) for v in range(self.num_joints)])
 
+    def parts(self) -> tuple[tuple[int, ...], ...]:
+        """Find the parts of a body: the trunk first, then each limb, joints in order.
+
+        The trunk is what leads from the torso and the shoulders to a root, mirrored too, and the joints that
+        have no other side; a limb is what hangs together once the trunk is taken away.
+        """
+        swap = self.swap or range(self.num_joints)
+        trunk = {v for v in range(self.num_joints) if self.swap and swap[v] == v} | set(self.roots)
+        for v in (*self.torso, *self.shoulders):
+            while v not in trunk:
+                trunk |= {v, swap[v]}
+                v = self.parents[v]
+        limbs: dict[int, list[int]] = {}
+        for v in sorted(set(range(self.num_joints)) - trunk):
+            top = v
+            while self.parents[top] not in trunk:
+                top = self.parents[top]
+            limbs.setdefault(top, []).append(v)
+        return (tuple(sorted(trunk)), *map(tuple, limbs.values()))
+
     def adjacency(self, strategy: str = "spatial") -> np.ndarray:
         """Make ST-GCN's three partitions of the graph: (3, V, V) float32, A[k, v, w] weighs v in w's sum.
 

@@ -117,3 +117,45 @@ def test_sides_are_asked_for():
     shape = Shape(T, M, replace(LAYOUT, name="sideless", swap=None))
     with pytest.raises(InputError, match="number 1: flip: expected a layout with left and right, found"):
         Recipe(named([{"name": "flip"}]), shape)
+
+
+def test_a_longer_bone_moves_what_hangs_on_it_and_no_other_bone_changes(x):
+    x = x.clone()
+    x[:, :, :, 7] = 0.1  # every joint is there
+    factor = torch.ones(N, LAYOUT.num_joints)
+    factor[:, 5] = 2.0  # the left elbow's: wrist, hand and fingers move along
+    y = augment.stretch_bones(x, factor, LAYOUT)
+    parents = [v if parent == -1 else parent for v, parent in enumerate(LAYOUT.parents)]
+    expected = x - x[:, :, :, parents]
+    expected[:, :, :, 5] *= 2
+    torch.testing.assert_close(y - y[:, :, :, parents], expected, rtol=0, atol=1e-5)
+    moved = (y != x).flatten(0, 2).any(-1).any(0).nonzero().flatten().tolist()
+    assert moved == [5, 6, 7, 21, 22]
+    torch.testing.assert_close(y[:, :, :, list(LAYOUT.roots)], x[:, :, :, list(LAYOUT.roots)])
+
+
+def test_an_offset_is_constant_in_time_and_measured_by_the_size_of_the_clip(x):
+    offset = torch.randn(N, 3, LAYOUT.num_joints)
+    y = augment.offset_joints(x, offset)
+    there = x.flatten(1, 2).abs().amax(1)[:, None, None].expand_as(x) > 0
+    size = torch.stack([clip[mask].square().mean().sqrt() for clip, mask in zip(x, there, strict=True)])
+    expected = (offset * size[:, None, None])[:, :, None, :, None].expand_as(x)
+    torch.testing.assert_close((y - x)[there], expected[there], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(augment.offset_joints(1000 * x, offset), 1000 * y, rtol=1e-4, atol=1e-2)
+
+
+def test_a_warp_keeps_the_ends_and_the_order_of_frames():
+    frames = torch.arange(50.0).view(1, 1, 50, 1, 1).expand(3, 3, 50, 2, 1)
+    curve = torch.tensor([[0.0, 0.0], [0.6, 0.4], [-0.5, 0.5]])
+    y = augment.warp_time(frames, curve)
+    torch.testing.assert_close(y[0], frames[0], rtol=0, atol=1e-5)
+    torch.testing.assert_close(y[:, :, [0, -1]], frames[:, :, [0, -1]], rtol=0, atol=1e-4)
+    assert (y.diff(dim=2) >= -1e-5).all() and (y[1:] - frames[1:]).abs().amax() > 5
+
+
+def test_a_rotation_about_all_axes_turns_about_all():
+    one = recipe({"name": "rotation", "axes": "all", "limit": 0.3})
+    (_, (matrix,)) = one.draw(64, torch.Generator().manual_seed(0))[0]
+    torch.testing.assert_close(matrix @ matrix.mT, torch.eye(3).expand(64, 3, 3), rtol=0, atol=1e-5)
+    off_diagonal = matrix[:, [0, 0, 1], [1, 2, 2]].abs()
+    assert (off_diagonal > 0).all() and 0.1 < off_diagonal.max() < 0.7

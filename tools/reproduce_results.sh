@@ -15,7 +15,7 @@ evaluate() { # DATASET RUN CHECKPOINT NAME [OPTION ...]
     shift 4
     [ -f "$run/$result/linear.json" ] && return
     ikem-fast evaluate linear --data "$out/$name/data" --checkpoint "$run/$checkpoint" --out "$run/$result" \
-        --seed "$seed" "$@"
+        --seed "$seed" --probe sgd --baselines false "$@"
 }
 
 [ $# -gt 0 ] || set -- utd_mhad nw_ucla

@@ -5,16 +5,16 @@ Features are random: the time does not depend on what they are.
 
 import functools
 import time
-from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
 
 from benchmarks import show
 from benchmarks.subject import Subject
-from ikem_fast.evaluate.features import FrozenFeatures, parse_sets
-from ikem_fast.evaluate.probes.knn import vote
-from ikem_fast.evaluate.probes.linear import train_classifiers
+from ikem_fast.evaluate.features import parse_sets
+from ikem_fast.evaluate.probes.base import Examples
+from ikem_fast.evaluate.probes.knn import side_by_side, vote
+from ikem_fast.evaluate.probes.sgd import fit_sgd
 from ikem_fast.skeleton import MODALITIES
 
 CLASSES, WIDTH = 60, 256
@@ -25,13 +25,13 @@ def ways(clips, epochs, dtype, device="cpu"):
     """Name → a call that evaluates random features of `clips` training clips and half as many test clips."""
     x = torch.randn(clips, len(MODALITIES), WIDTH, device=device).to(dtype)
     y = torch.randint(CLASSES, (clips,), device=device)
-    dataset = SimpleNamespace(classes=list(map(str, range(CLASSES))))
-    cached = FrozenFeatures(dataset, parse_sets(None, MODALITIES), x, y, x[: clips // 2], y[: clips // 2])
+    train, test = Examples(x, y, CLASSES), Examples(x[: clips // 2], y[: clips // 2], CLASSES)
+    sets = parse_sets(None, MODALITIES)
     options = {"epochs": epochs, "batch_size": 128, "lr": 3.0, "lr_milestones": (80,), "seed": 0}
     targets = F.one_hot(y, CLASSES).float()
     return {
-        LINEAR: lambda: train_classifiers(cached, **options),
-        NEIGHBORS: lambda: vote(cached.x_test, cached.x_train, targets, 20, 0.07),
+        LINEAR: lambda: fit_sgd(train, sets, watched=test, **options),
+        NEIGHBORS: lambda: vote(side_by_side(test.x), side_by_side(x), targets, (20,), 0.07),
     }
 
 

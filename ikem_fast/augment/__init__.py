@@ -22,12 +22,15 @@ from ikem_fast.augment.apply import (
     mask_axes,
     mask_frames,
     mask_joints,
+    offset_joints,
     reverse_time,
     rotate,
     rotation_matrix,
     scale,
     shear,
+    stretch_bones,
     temporal_crop,
+    warp_time,
 )
 from ikem_fast.augment.draw import (
     draw_chosen,
@@ -79,6 +82,7 @@ __all__ = [
     "mask_frames",
     "mask_joints",
     "named",
+    "offset_joints",
     "random_axis_mask",
     "random_blur",
     "random_crop_resize",
@@ -97,5 +101,7 @@ __all__ = [
     "rotation_matrix",
     "scale",
     "shear",
+    "stretch_bones",
     "temporal_crop",
+    "warp_time",
 ]

@@ -1,6 +1,7 @@
 """Augmentations of given parameters: nothing is drawn, and all are differentiable."""
 
 import functools
+import math
 from collections.abc import Callable
 
 import torch
@@ -150,6 +151,56 @@ def mask_joints(x: Tensor, masked: Tensor) -> Tensor:
     return (x.flatten(3) * kept).view(x.shape)
 
 
+@on_clips
+def stretch_bones(x: Tensor, factor: Tensor, layout: str | Layout = "ntu-rgb+d") -> Tensor:
+    """Make each bone longer or shorter, as of another person: what hangs on it moves along.
+
+    Args:
+        x: (N,3,T,V,M).
+        factor: (N,V) by which the bone from a joint's parent to the joint is multiplied; roots have none.
+        layout: name of a joint layout, or a `skeleton.Layout`, that says which joint hangs on which.
+
+    Returns:
+        (N,3,T,V,M) in the dtype of x. Joints that are 0 in every frame stay 0.
+
+    Raises:
+        ValueError: the layout has another number of joints, or factor another shape.
+
+    Example:
+        stretch_bones(x, draw_uniform((len(x), 25), 0.7, 1.3))
+    """
+    layout = get_layout(layout)
+    N, _, _, V, _ = x.shape
+    if layout.num_joints != V:
+        raise ValueError(f"x: expected {layout.num_joints} joints for {layout.name!r}, found {V}")
+    _check("factor", factor, (N, V))
+    # A joint moves by what every bone above it grows: x_v + Σ_a carried[v,a] (f_a − 1) (x_a − x_parent(a)).
+    grown = carried(layout, x.device).to(factor.dtype) * (factor - 1)[:, None]  # (N,V,V)
+    parents = [v if parent == -1 else parent for v, parent in enumerate(layout.parents)]
+    moved = grown - torch.zeros_like(grown).index_add_(2, torch.tensor(parents, device=x.device), grown)
+    return torch.addcmul(x, _mix_joints(x, moved), joints_there(x).to(x.dtype))
+
+
+@on_clips
+def offset_joints(x: Tensor, offset: Tensor) -> Tensor:
+    """Move each joint by a constant of its own, as a camera errs that sees one side of a body.
+
+    Args:
+        x: (N,3,T,V,M).
+        offset: (N,3,V) in units of the clip's size, the root mean square of the coordinates that are there:
+            the same numbers serve meters and millimeters.
+
+    Returns:
+        (N,3,T,V,M) in the dtype of x. Joints that are 0 in every frame stay 0.
+    """
+    N, _, T, V, _ = x.shape
+    _check("offset", offset, (N, 3, V))
+    there = joints_there(x).to(x.dtype)
+    count = (3 * T * there.flatten(1).sum(1)).clamp(min=1)
+    size = (x.detach().flatten(1).square().sum(1) / count).sqrt()
+    return torch.addcmul(x, (offset * size[:, None, None]).to(x.dtype).view(N, 3, 1, V, 1), there)
+
+
 # Time
 
 
@@ -195,11 +246,28 @@ def crop_resize(x: Tensor, start: Tensor, length: Tensor) -> Tensor:
     start, length = start.to(torch.float32)[:, None], length.to(torch.float32)[:, None]
     center = (torch.arange(T, device=x.device) + 0.5) * length / T - 0.5
     at = (start + torch.minimum(center.clamp(min=0), length - 1)).clamp(0, max(T - 1, 0))
-    before = at.long()
-    dtype = torch.promote_types(torch.float32, x.dtype)
-    weight = (at - before).to(dtype).view(N, 1, T, 1, 1)
-    frames = (_take_frames(x, frame).to(dtype) for frame in (before, (before + 1).clamp(max=max(T - 1, 0))))
-    return torch.lerp(*frames, weight).to(x.dtype)
+    return _between_frames(x, at)
+
+
+@on_clips
+def warp_time(x: Tensor, curve: Tensor) -> Tensor:
+    """Play clips faster here and slower there; the first and the last frame stay where they are.
+
+    Args:
+        x: (N,3,T,V,M).
+        curve: (N,2) a, b: where the clip stood at t in 0 … 1, it stands at
+            t + a sin(πt)/π + b sin(2πt)/2π, held within 0 … 1. It never runs backwards while |a| + |b| ≤ 1.
+
+    Returns:
+        (N,3,T,V,M) in the dtype of x, by linear interpolation.
+    """
+    N, _, T, _, _ = x.shape
+    _check("curve", curve, (N, 2))
+    t = torch.linspace(0, 1, T, device=x.device)
+    waves = torch.stack([torch.sin(math.pi * t) / math.pi, torch.sin(2 * math.pi * t) / (2 * math.pi)])
+    shift = (curve.to(torch.float32)[:, :, None] * waves).sum(1)
+    at = (t + shift).clamp(0, 1) * (T - 1)
+    return _between_frames(x, at)
 
 
 @on_clips
@@ -253,6 +321,38 @@ def _take_frames(x, frame):
         return x.index_select(2, frame[0])
     row = torch.arange(0, N * C * T, T, device=x.device).view(N, C, 1) + frame[:, None]
     return x.reshape(N * C * T, V * M).index_select(0, row.flatten()).view(N, C, frame.shape[1], V, M)
+
+
+def _between_frames(x, at):
+    """Clips at times (N,T) in frames, 0 … T−1, by linear interpolation."""
+    N, _, T, _, _ = x.shape
+    before = at.long()
+    dtype = torch.promote_types(torch.float32, x.dtype)
+    weight = (at - before).to(dtype).view(N, 1, T, 1, 1)
+    frames = (_take_frames(x, frame).to(dtype) for frame in (before, (before + 1).clamp(max=max(T - 1, 0))))
+    return torch.lerp(*frames, weight).to(x.dtype)
+
+
+def _mix_joints(x, weight):
+    """Joint v of clip n becomes Σ_u weight[n,v,u] x_u: weight (N,V,V)."""
+    N, C, T, V, M = x.shape
+    dtype = torch.promote_types(weight.dtype, x.dtype)
+    with torch.autocast(x.device.type, enabled=False):
+        rows = x.to(dtype).movedim(4, 1).reshape(N, M * C * T, V)
+        mixed = rows @ weight.to(dtype).mT
+    return mixed.view(N, M, C, T, V).movedim(1, 4).to(x.dtype)
+
+
+@functools.lru_cache(maxsize=16)
+def carried(layout: Layout, device: torch.device) -> Tensor:
+    """Tell which joints a bone carries: (V,V) bool, [v,a] where v is a or hangs on it, and a is no root."""
+    carries = torch.zeros(layout.num_joints, layout.num_joints, dtype=torch.bool)
+    for v in range(layout.num_joints):
+        joint = v
+        while joint not in layout.roots:
+            carries[v, joint] = True
+            joint = layout.parents[joint]
+    return carries.to(device)
 
 
 def _mix_frames(x, weight):

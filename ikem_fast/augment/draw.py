@@ -6,6 +6,7 @@ import math
 import torch
 from torch import Tensor
 
+from ikem_fast.augment.apply import carried
 from ikem_fast.skeleton import Layout, get_layout
 
 Generator = torch.Generator | None  # None: torch's own
@@ -76,17 +77,10 @@ def draw_limb(
 @functools.lru_cache(maxsize=16)
 def _limbs(layout, device):
     """(limbs,V) bool: what hangs on each joint that is no root."""
-    roots = set(layout.roots)
-    hangs_on = torch.eye(layout.num_joints, dtype=torch.bool)
-    for v in range(layout.num_joints):
-        joint = v
-        while joint not in roots:
-            hangs_on[joint, v] = True
-            joint = layout.parents[joint]
-    limbs = hangs_on[[v for v in range(layout.num_joints) if v not in roots]].to(device)
-    if not len(limbs):
+    limbs = [v for v in range(layout.num_joints) if v not in layout.roots]
+    if not limbs:
         raise ValueError(f"layout: {layout.name!r} has no limbs, only roots")
-    return limbs
+    return carried(layout, device).T[limbs]
 
 
 def draw_integers(n: int, high: int, *, generator: Generator = None, device: Device = "cpu") -> Tensor:

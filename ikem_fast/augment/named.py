@@ -6,7 +6,7 @@ To add one: a class below, a line in AUGMENTATIONS.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -68,14 +68,19 @@ class Shear(Linear):
 
 @dataclass(frozen=True, kw_only=True)
 class Rotation(Linear):
-    """Turn about one axis at random by up to ±limit, in radians."""
+    """Turn about axes by up to ±limit, in radians: about one at random, or about all three."""
 
     limit: float = setting(math.pi / 6, least=0, most=math.pi)
+    axes: Literal["one", "all"] = "one"
 
     def draw(self, n, shape, source):
-        return (
-            apply.rotation_matrix(draw.draw_rotation(n, self.limit, generator=source, device=source.device)),
-        )
+        if self.axes == "one":
+            angles = draw.draw_rotation(n, self.limit, generator=source, device=source.device)
+        else:
+            angles = draw.draw_uniform(
+                (n, 3), -self.limit, self.limit, generator=source, device=source.device
+            )
+        return (apply.rotation_matrix(angles),)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,6 +189,48 @@ class LimbMask(Augmentation):
 
 
 @dataclass(frozen=True, kw_only=True)
+class BoneLengths(Augmentation):
+    """Multiply the length of each bone by a factor in [1 − amplitude, 1 + amplitude]: another person's."""
+
+    amplitude: float = setting(0.3, least=0, below=1)
+
+    def draw(self, n, shape, source):
+        size, low, high = (n, shape.layout.num_joints), 1 - self.amplitude, 1 + self.amplitude
+        return (draw.draw_uniform(size, low, high, generator=source, device=source.device),)
+
+    def apply(self, x, drawn, layout):
+        return apply.stretch_bones(x, drawn[0], layout)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JointOffset(Augmentation):
+    """Move each joint by a constant: Gaussian of standard deviation `std`, in units of the clip's size."""
+
+    std: float = setting(0.1, least=0, most=10)
+
+    def draw(self, n, shape, source):
+        size = (n, 3, shape.layout.num_joints)
+        return (draw.draw_normal(size, generator=source, device=source.device).mul_(self.std),)
+
+    def apply(self, x, drawn, layout):
+        return apply.offset_joints(x, drawn[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimeWarp(Augmentation):
+    """Play faster here and slower there, by up to `amplitude` of the speed in each of two waves."""
+
+    amplitude: float = setting(0.5, least=0, most=1)
+
+    def draw(self, n, shape, source):
+        bound = self.amplitude
+        return (draw.draw_uniform((n, 2), -bound, bound, generator=source, device=source.device),)
+
+    def apply(self, x, drawn, layout):
+        return apply.warp_time(x, drawn[0])
+
+
+@dataclass(frozen=True, kw_only=True)
 class CropResize(Augmentation):
     """Stretch a window of between `shortest` and all of the clip's frames, anywhere in it."""
 
@@ -252,7 +299,10 @@ AUGMENTATIONS: dict[str, type[Augmentation]] = {
     "axis_mask": AxisMask,
     "joint_mask": JointMask,
     "limb_mask": LimbMask,
+    "bone_lengths": BoneLengths,
+    "joint_offset": JointOffset,
     "crop_resize": CropResize,
+    "time_warp": TimeWarp,
     "time_reversal": TimeReversal,
     "blur": Blur,
     "frame_mask": FrameMask,

@@ -1,6 +1,6 @@
 """Skeleton data: raw formats, preprocessing, prepared-dataset folders, and the loader that feeds training."""
 
-from ikem_fast.data.dataset import Dataset, Split, open_dataset
+from ikem_fast.data.dataset import Dataset, Split, hold_out, open_dataset
 from ikem_fast.data.formats import FORMATS, Format
 from ikem_fast.data.preprocess import Clip, Skipped, preprocess_clip, preprocess_clips
 from ikem_fast.data.skeletons import Skeletons, read_skeleton
@@ -15,6 +15,7 @@ __all__ = [
     "Skeletons",
     "Skipped",
     "Split",
+    "hold_out",
     "open_dataset",
     "preprocess_clip",
     "preprocess_clips",

@@ -5,19 +5,21 @@
     <split>_frames.npy    (N,) int32: true frame counts f (see `preprocess`)
     <split>_labels.npy    (N,) int64: class of each clip, from 0
     <split>_names.npy     (N,) unicode: what each clip was prepared from
+    <split>_subjects.npy  (N,) unicode or integers: who was recorded; not there where that is not known
 
 Nothing in it is pickled; `writer.DatasetWriter` writes it.
 """
 
+import contextlib
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from ikem_fast.errors import InputError
+from ikem_fast.errors import InputError, printable
 from ikem_fast.skeleton import get_layout
 
 FORMAT = "ikem-fast dataset"
@@ -34,15 +36,25 @@ class Split:
     frames: (N,) int32, true frame counts.
     labels: (N,) int64.
     names: (N,) unicode.
+    subjects: (N,) unicode, who was recorded; None where that is not known.
     """
 
-    clips: np.memmap
+    clips: np.ndarray
     frames: np.ndarray
     labels: np.ndarray
     names: np.ndarray
+    subjects: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def take(self, where: np.ndarray) -> "Split":
+        """Make a split of some of the clips, which are copied into memory.
+
+        where: (N,) bool, or their positions.
+        """
+        subjects = None if self.subjects is None else self.subjects[where]
+        return Split(self.clips[where], self.frames[where], self.labels[where], self.names[where], subjects)
 
 
 @dataclass(frozen=True)
@@ -108,6 +120,31 @@ def open_dataset(folder: str | Path) -> Dataset:
         prepared=description["prepared"],
         skipped=tuple((name, reason) for name, reason in description["skipped"]),
     )
+
+
+def hold_out(dataset: Dataset, subjects: Iterable[str]) -> Dataset:
+    """Make a dataset of the training clips alone: "test" has those of these subjects, "train" the others.
+
+    Example:
+        hold_out(open_dataset("data/utd_mhad"), ["7"])["test"].subjects  # ["7", "7", …]
+
+    Raises InputError where subjects are not known, or one of these is not among the training clips.
+    """
+    train, wanted = dataset["train"], list(subjects)
+    if train.subjects is None:
+        raise InputError(
+            f"{dataset.folder}: expected subjects of the training clips, found none; prepare it anew, from a "
+            "format that knows them"
+        )
+    known = sorted(set(train.subjects.tolist()))
+    missing = [subject for subject in wanted if subject not in known]
+    if missing or not wanted:
+        raise InputError(
+            f"{dataset.folder}: expected training subjects ({', '.join(map(printable, known[:50]))}), found "
+            f"{', '.join(map(printable, missing)) or 'none'}"
+        )
+    out = np.isin(train.subjects, wanted)
+    return replace(dataset, splits={"train": train.take(~out), "test": train.take(out)})
 
 
 def is_count(value: object, least: int) -> bool:
@@ -227,4 +264,13 @@ def _open_split(folder, split, rows, row_shape, num_classes):
         frames=frames,
         labels=labels,
         names=open_array("names", None, (rows,)),
+        subjects=_open_subjects(folder / f"{split}_subjects.npy", rows),
     )
+
+
+def _open_subjects(path, rows):
+    if not path.exists():
+        return None
+    with contextlib.suppress(InputError):  # integers, or what is said below
+        return np.asarray(_open_array(path, np.int64, (rows,))).astype(str)
+    return np.asarray(_open_array(path, None, (rows,)))

@@ -5,12 +5,14 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
+from time import monotonic
 
 import numpy as np
 
@@ -24,6 +26,7 @@ from ikem_fast.progress import progress_bar
 
 CHUNK = 32  # clips that a worker process takes, and that are preprocessed, at a time
 CHUNK_BYTES = 1 << 24  # or fewer, where their raw coordinates are more than this
+GRACE = 5.0  # seconds that worker processes have to end when told to, before they are killed
 
 
 @dataclass(frozen=True)
@@ -31,17 +34,19 @@ class PlannedClip:
     """A clip to prepare: what it is called, where it goes, its class.
 
     skip: why it is left out without being read, if it is.
+    subject: who was recorded; None if that is not known.
     """
 
     name: str
     split: str = ""
     label: int = 0
     skip: Skipped | None = None
+    subject: str | None = None
 
 
 def to_clips(
     raws: Iterable[np.ndarray | Skipped], layout: str, num_frames: int = NUM_FRAMES, repair: bool = False
-) -> Iterator[Clip | Skipped]:
+) -> Generator[Clip | Skipped]:
     """Preprocess a stream of raw clips, a chunk at a time; what is `Skipped` already stays that.
 
     repair: interpolate damaged coordinates first; see `interpolate_damaged`.
@@ -65,7 +70,7 @@ def _chunk_to_clips(chunk, layout, num_frames):
 
 def prepare_clips(
     plan: list[PlannedClip],
-    results: Callable[[int], Iterable[Clip | Skipped]],
+    results: Callable[[int], Generator[Clip | Skipped]],
     *,
     out: Path,
     name: str,
@@ -77,11 +82,14 @@ def prepare_clips(
 ) -> Dataset:
     """Write the planned clips, in order, to the folder `out`, and report.
 
-    results: given a number, yields what became of each clip from that one on.
+    results: given a number, yields what became of each clip from that one on; closed however this ends, so
+        that what it started (worker processes) has ended, too.
     prepared: the settings that shape the outcome, kept in the dataset's description.
 
     Raises InputError if no clip is usable (then there is no folder), or most are not (then there is one).
     """
+    planned = [clip for clip in plan if clip.skip is None]
+    known = bool(planned) and all(clip.subject is not None for clip in planned)
     with DatasetWriter(
         out,
         name=name,
@@ -91,15 +99,19 @@ def prepare_clips(
         num_bodies=num_bodies,
         prepared={**prepared, "frames": num_frames},
         sources=[clip.name for clip in plan],
-        name_length=max((len(clip.name) for clip in plan if clip.skip is None), default=1),
+        name_length=max((len(clip.name) for clip in planned), default=1),
+        subject_length=max(len(clip.subject) for clip in planned) if known else None,
     ) as writer:
         start = writer.done
-        with_bar = _with_progress(results(start), start, len(plan))
-        for clip, result in zip(plan[start:], with_bar, strict=True):
-            if isinstance(result, Skipped):
-                writer.skip(clip.name, result.reason)
-            else:
-                writer.add(clip.split, result.coordinates, result.frames, clip.label, clip.name)
+        with progress_bar() as bar, closing(results(start)) as outcomes:
+            task = bar.add_task("preparing", total=len(plan), completed=start, status="")
+            for clip, result in zip(plan[start:], outcomes, strict=True):
+                if isinstance(result, Skipped):
+                    writer.skip(clip.name, result.reason)
+                else:
+                    subject = clip.subject if known else None
+                    writer.add(clip.split, result.coordinates, result.frames, clip.label, clip.name, subject)
+                bar.advance(task)
         if not writer.complete and not writer.num_clips:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in writer.skipped[:3])
             writer.discard()
@@ -167,7 +179,7 @@ def _load(tasks, parse, limit, layout, repair) -> Iterator[Clip | Skipped]:
     return to_clips(map(raw, tasks), layout, repair=repair)
 
 
-def _in_parallel(function, tasks, workers) -> Iterator:
+def _in_parallel(function, tasks, workers) -> Generator:
     """Yield what `function` yields for chunks of tasks, on worker processes, in order.
 
     Chunks of tasks are dealt out in turn. Each worker has a pipe of its own and waits until its last chunk
@@ -201,11 +213,22 @@ def _in_parallel(function, tasks, workers) -> Iterator:
             "with fewer workers"
         ) from None
     finally:
-        for process, receiver in crew:
+        for _, receiver in crew:
             receiver.close()
-            if process.pid is not None:
-                process.terminate()
-                process.join()
+        _end([process for process, _ in crew if process.pid is not None])
+
+
+def _end(processes):
+    """Return when all have ended: told to, and killed if they do not."""
+    for process in processes:
+        process.terminate()
+    deadline = monotonic() + GRACE
+    for process in processes:
+        process.join(max(deadline - monotonic(), 0))
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+        process.close()
 
 
 def _work(function, chunks, sender):
@@ -218,11 +241,3 @@ def _work(function, chunks, sender):
         pass  # the parent is gone
     except Exception as error:
         sender.send(error)
-
-
-def _with_progress(results, done, total) -> Iterator:
-    with progress_bar() as bar:
-        task = bar.add_task("preparing", total=total, completed=done, status="")
-        for result in results:
-            yield result
-            bar.advance(task)

@@ -76,7 +76,8 @@ class DatasetWriter:
     """Write a dataset folder from sources (files, as a rule) handled in a fixed order.
 
     Every source either adds a clip or is skipped; `done` is how many an interrupted earlier run handled, and
-    this one goes on from there. Clip names may have `name_length` characters. Use as a context manager:
+    this one goes on from there. Clip names may have `name_length` characters, and the names of their subjects
+    `subject_length`; None where subjects are not known. Use as a context manager:
 
         with DatasetWriter(folder, ..., sources=names, name_length=20) as writer:
             for name in names[writer.done:]:
@@ -101,6 +102,7 @@ class DatasetWriter:
         sources: Iterable[str],
         name_length: int,
         splits: Iterable[str] = ("train", "test"),
+        subject_length: int | None = None,
     ):
         self.folder = Path(os.path.abspath(folder))
         self.partial = self.folder.with_name(self.folder.name + ".partial")
@@ -117,7 +119,9 @@ class DatasetWriter:
             raise InputError(
                 f"classes: expected at most {MAX_CLASSES}, found {len(self._description['classes'])}"
             )
-        self._name_dtype = f"U{max(name_length, 1)}"
+        self._texts = {"names": f"U{max(name_length, 1)}"}  # array → dtype
+        if subject_length is not None:
+            self._texts["subjects"] = f"U{max(subject_length, 1)}"
         self._lock: int | None = None
         self._arrays: dict[str, dict[str, _NpyAppender]] = {}
         self.done = 0
@@ -168,7 +172,7 @@ class DatasetWriter:
         row = (3, self._description["frames"], get_layout(self._description["layout"]).num_joints,
                self._description["bodies"])  # fmt: skip
         parts = {"clips": (np.float32, row), "frames": (np.int32, ()), "labels": (np.int64, ()),
-                 "names": (self._name_dtype, ())}  # fmt: skip
+                 **{part: (dtype, ()) for part, dtype in self._texts.items()}}  # fmt: skip
         if not self.done:
             self._checkpoint()  # marks the folder as ours before anything else is in it
         for split, rows in self._description["splits"].items():
@@ -208,17 +212,24 @@ class DatasetWriter:
         """(name, reason) of every source skipped so far, by earlier runs too."""
         return tuple((name, reason) for name, reason in self._description["skipped"])
 
-    def add(self, split: str, clip: np.ndarray, frames: int, label: int, name: str) -> None:
-        """Add the clip of the next source: (3, T, V, M), its true frame count, its class.
+    def add(
+        self, split: str, clip: np.ndarray, frames: int, label: int, name: str, subject: str | None = None
+    ) -> None:
+        """Add the clip of the next source: (3, T, V, M), its true frame count, its class, who was recorded.
 
-        Raises ValueError if the shape is another or the name too long.
+        Raises ValueError if the shape is another, a name too long, or the subject missing or not expected.
         """
         expected = self._arrays[split]["clips"].row_shape
         if np.shape(clip) != expected:
             raise ValueError(f"clip {name}: expected shape {expected}, found {np.shape(clip)}")
-        if len(name) > int(self._name_dtype[1:]):
-            raise ValueError(f"clip {name}: expected a name of at most {self._name_dtype[1:]} characters")
-        for part, value in (("clips", clip), ("frames", frames), ("labels", label), ("names", name)):
+        texts = {"names": name} if subject is None else {"names": name, "subjects": subject}
+        if texts.keys() != self._texts.keys():
+            raise ValueError(f"clip {name}: expected {', '.join(self._texts)}, found {', '.join(texts)}")
+        for part, text in texts.items():
+            most = int(self._texts[part][1:])
+            if len(text) > most:
+                raise ValueError(f"clip {name}: expected {part} of at most {most} characters, found {text!r}")
+        for part, value in {"clips": clip, "frames": frames, "labels": label, **texts}.items():
             self._arrays[split][part].append(value)
         self._description["splits"][split] += 1
         self._advance()

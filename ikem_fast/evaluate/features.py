@@ -4,17 +4,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
 from ikem_fast import ops
-from ikem_fast.data import Dataset, Split, open_dataset
+from ikem_fast.data import Dataset, Split, hold_out, open_dataset
 from ikem_fast.data.loader import BatchLoader
 from ikem_fast.errors import InputError
-from ikem_fast.evaluate.config import EvaluateConfig
+from ikem_fast.evaluate.config import EncoderEvaluateConfig, EvaluateConfig
+from ikem_fast.evaluate.probes.base import Examples
 from ikem_fast.nn.build import build_distiller, build_ikem
 from ikem_fast.progress import progress_bar
-from ikem_fast.runtime.checkpoint import fitting, load_checkpoint, stored_model_config
+from ikem_fast.runtime.checkpoint import fitting, load_checkpoint, stored_bodies, stored_model_config
 from ikem_fast.settings import Allowed
 from ikem_fast.skeleton import MODALITIES
 
@@ -28,51 +30,101 @@ class FrozenFeatures:
     """Features of a dataset's two splits, on the device.
 
     sets: name → positions of its modalities among the P that there are.
-    x_train, x_test: (N,P,H) float32, bfloat16 under `amp`; y_train, y_test: (N,) int64.
+    modalities: names of the P.
+    train, test: the clips of each split.
     """
 
     dataset: Dataset
     sets: dict[str, list[int]]
-    x_train: torch.Tensor
-    y_train: torch.Tensor
-    x_test: torch.Tensor
-    y_test: torch.Tensor
+    modalities: tuple[str, ...]
+    train: Examples
+    test: Examples
 
 
-def open_splits(folder: Path) -> Dataset:
-    """Open a prepared dataset that has clips to learn from and clips to test on.
+def open_splits(config: EvaluateConfig) -> Dataset:
+    """Open the dataset of an evaluation: clips to learn from in "train", clips to score on in "test".
 
-    Raises InputError where it cannot be opened or a split is empty.
+    With `holdout` they are those of the other and of these training subjects.
+
+    Raises InputError where it cannot be opened, a split is empty, or a held-out subject is not there.
     """
-    dataset = open_dataset(folder)
+    dataset = open_dataset(config.data)
+    if config.holdout is not None:
+        dataset = hold_out(dataset, [subject.strip() for subject in config.holdout.split(",")])
     for name in ("train", "test"):
         if not len(dataset[name]):
-            raise InputError(f"{folder}: expected clips in the split {name!r}, found none")
+            raise InputError(f"{config.data}: expected clips in the split {name!r}, found none")
     return dataset
 
 
-def frozen_features(config: EvaluateConfig, dataset: Dataset, device: torch.device) -> FrozenFeatures:
+def frozen_features(
+    config: EncoderEvaluateConfig,
+    dataset: Dataset,
+    device: torch.device,
+    *,
+    untrained_seed: int | None = None,
+) -> FrozenFeatures:
     """Compute the features of every clip of a dataset, as the settings of an evaluation say.
+
+    untrained_seed: draw the encoders' weights from this seed; as the settings say, if not given.
 
     Raises InputError for a checkpoint or set that cannot be used, or features that are not finite.
     """
-    untrained_seed = config.seed if config.untrained else None
+    if untrained_seed is None and config.untrained:
+        untrained_seed = config.seed
     encoders = load_encoders(config.checkpoint, dataset, untrained_seed=untrained_seed)
-    sets = parse_sets(config.sets, tuple(encoders))
-    if config.statistics == "estimated":
+    modalities = tuple(encoders)
+    sets = parse_sets(config.sets, modalities)
+    if config.statistics == "estimated" or untrained_seed is not None:
         estimate_statistics(encoders, dataset["train"], dataset.layout, device=device)
 
-    def features(name):
+    def examples(name):
         x = extract_features(
-            encoders, dataset[name], dataset.layout, device=device, amp=config.amp, title=f"{name} features"
-        )
-        _check_finite(x, tuple(encoders), f"{config.checkpoint} on the split {name!r} of {config.data}")
-        labels = torch.tensor(dataset[name].labels).to(device)
-        return x.to(device, torch.bfloat16 if config.amp else torch.float32), labels
+            encoders, dataset[name], dataset.layout,
+            device=device, amp=config.amp, kind=config.features, title=f"{name} features",
+        )  # fmt: skip
+        _check_finite(x, modalities, f"{config.checkpoint} on the split {name!r} of {config.data}")
+        return examples_of(x.to(device, torch.bfloat16 if config.amp else torch.float32), dataset, name)
 
-    x_train, y_train = features("train")
-    x_test, y_test = features("test")
-    return FrozenFeatures(dataset, sets, x_train, y_train, x_test, y_test)
+    return FrozenFeatures(dataset, sets, modalities, examples("train"), examples("test"))
+
+
+def raw_features(
+    dataset: Dataset, modalities: tuple[str, ...], sets: str | None, device: torch.device
+) -> FrozenFeatures:
+    """Take the preprocessed coordinates themselves, and what is derived of them, for features.
+
+    Args:
+        dataset: a prepared one.
+        modalities: which are derived.
+        sets: see `parse_sets`.
+        device: where features are kept.
+
+    Returns:
+        Features of 3·T·V·M numbers a modality.
+
+    Raises InputError for a set that cannot be used.
+    """
+    named = parse_sets(sets, modalities)
+
+    def examples(name):
+        x = [
+            ops.derive_modalities(clips, frames, modalities=modalities, layout=dataset.layout)
+            .flatten(2)
+            .transpose(0, 1)
+            .cpu()
+            for clips, frames in _with_progress(_loader(dataset[name], device), f"{name} coordinates")
+        ]
+        return examples_of(torch.cat(x).to(device), dataset, name)
+
+    return FrozenFeatures(dataset, named, modalities, examples("train"), examples("test"))
+
+
+def examples_of(x: torch.Tensor, dataset: Dataset, split: str) -> Examples:
+    """Put features (N,P,H) of a split's clips together with what is known of these."""
+    part = dataset[split]
+    labels = torch.tensor(np.asarray(part.labels)).to(x.device)
+    return Examples(x, labels, len(dataset.classes), part.subjects)
 
 
 def _check_finite(x, modalities, what):
@@ -128,17 +180,18 @@ def load_encoders(checkpoint: Path, dataset: Dataset, *, untrained_seed: int | N
             f"found one for {layout!r}"
         )
     model_config = stored_model_config(state, checkpoint)
+    bodies = stored_bodies(state, checkpoint)
     if untrained_seed is not None:
         torch.manual_seed(untrained_seed)
     if state["kind"] == "pretrain":
-        model = build_ikem(model_config, layout)
+        model = build_ikem(model_config, layout, bodies=bodies)
         encoders = model.query_encoders
     else:
         students = state["config"].get("students", ())
         problem = Allowed(choices=MODALITIES).problem_with(students)
         if problem:
             raise InputError(f"{checkpoint}: students: {problem}, found {students!r}")
-        model = build_distiller(model_config, layout, students)
+        model = build_distiller(model_config, layout, students, bodies=bodies)
         encoders = model.students
     if untrained_seed is None:
         with fitting(checkpoint):
@@ -161,12 +214,16 @@ def extract_features(
     *,
     device: torch.device,
     amp: bool = False,
+    kind: str = "feature",
     title: str = "features",
 ) -> torch.Tensor:
-    """Compute the pooled feature of every clip, without augmentation: (N,P,H) float32 on the CPU."""
+    """Compute the feature of every clip, without augmentation: (N,P,H) float32 on the CPU.
+
+    kind: "feature", the pooled one, or "output", what the encoders' heads make of it.
+    """
     encoders.to(device).eval()
     features = [
-        torch.stack(_features(encoders, clips, frames, layout, amp), 1).float().cpu()
+        torch.stack(_features(encoders, clips, frames, layout, amp, kind), 1).float().cpu()
         for clips, frames in _with_progress(_loader(split, device), title)
     ]
     return torch.cat(features)
@@ -190,10 +247,12 @@ def estimate_statistics(encoders: nn.ModuleDict, split: Split, layout: str, *, d
 
 
 @torch.no_grad()
-def _features(encoders, clips, frames, layout, amp):
+def _features(encoders, clips, frames, layout, amp, kind="feature"):
     views = ops.derive_modalities(clips, frames, modalities=tuple(encoders), layout=layout)
     with torch.autocast(clips.device.type, torch.bfloat16, enabled=amp):
-        return [encoder(view)[1] for encoder, view in zip(encoders.values(), views, strict=True)]
+        return [
+            encoder(view)[kind == "feature"] for encoder, view in zip(encoders.values(), views, strict=True)
+        ]
 
 
 def _loader(split, device):

@@ -73,5 +73,7 @@ def build_distiller(
 def _shared(config, layout, bodies):
     """What the constructors of both models take."""
     names = ("feature_dim", "queue_size", "hidden_channels", "hidden_dim", "dropout", "topk", "context")
-    settings = {name: getattr(config, name) for name in (*names, "modalities", "strategy", "impl", "encoder")}
+    settings = {
+        name: getattr(config, name) for name in (*names, "modalities", "strategy", "head", "impl", "encoder")
+    }
     return settings | {"layout": layout, "bodies": bodies}

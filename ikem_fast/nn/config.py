@@ -1,12 +1,12 @@
 """Settings of the models: every default written once, every setting with what it may be."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from ikem_fast.errors import InputError
 from ikem_fast.nn.encoders import stgcn
-from ikem_fast.nn.encoders.base import EncoderConfig
+from ikem_fast.nn.encoders.base import EncoderConfig, defaults_of
 from ikem_fast.ops._support import Implementation
 from ikem_fast.settings import setting
 from ikem_fast.skeleton import MODALITIES
@@ -21,9 +21,9 @@ class ModelConfig:
     Args:
         feature_dim: size of the contrasted features.
         queue_size: keys in the memory bank of a modality.
-        hidden_channels: width of the encoder's first block.
-        hidden_dim: size of the encoder's pooled feature.
-        dropout: probability of dropout in the encoder.
+        hidden_channels: width of the encoder, of its first block where it widens; left out, its own default.
+        hidden_dim: width of the encoder's last block, if it can be chosen; left out, its own default.
+        dropout: probability of dropout in the encoder; left out, its own default.
         momentum: momentum of the key encoders' moving average.
         temperature: temperature of every loss.
         topk: neighbors mined for each query in phase 2.
@@ -32,15 +32,16 @@ class ModelConfig:
         strategy: how the encoder's graph is partitioned.
         exchange_key_updates: modalities whose key encoders are updated in phase 2.
         initialization: torch's own, with keys as copies; or as published, with keys drawn apart.
+        head: what stands on the feature: two layers as published, or with a batch normalization between.
         impl: auto takes kernels where they serve; fused wants them; reference computes in plain torch.
         encoder: which encoder, and settings of its own.
     """
 
     feature_dim: int = setting(128, least=1)
     queue_size: int = setting(32768, least=1)
-    hidden_channels: int = setting(stgcn.HIDDEN_CHANNELS, least=1)
-    hidden_dim: int = setting(stgcn.HIDDEN_DIM, least=1)
-    dropout: float = setting(stgcn.DROPOUT, least=0, below=1)
+    hidden_channels: int | None = setting(None, least=1)
+    hidden_dim: int | None = setting(None, least=1)
+    dropout: float | None = setting(None, least=0, below=1)
     momentum: float = setting(0.999, least=0, most=1)
     temperature: float = setting(0.07, above=0)
     topk: int = setting(1, least=1)
@@ -51,6 +52,7 @@ class ModelConfig:
         ("motion", "acceleration", "angular_velocity"), choices=MODALITIES, empty=True
     )
     initialization: Literal["default", "published"] = "default"
+    head: Literal["published", "normalized"] = "published"
     impl: Implementation = "auto"
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
 
@@ -71,6 +73,20 @@ class ModelConfig:
             return cls(**settings)
         except TypeError as error:
             raise InputError(f"model: expected known settings, found another: {error}") from None
+
+    def complete(self) -> "ModelConfig":
+        """Fill in, as the encoder has them, the settings that were left out: what a checkpoint keeps.
+
+        Raises ValueError where there is no encoder of this name.
+
+        Example:
+            ModelConfig(encoder=EncoderConfig("tcn")).complete().hidden_channels  # 128
+        """
+        defaults = defaults_of(self.encoder.name)
+        shared = {entry.name for entry in fields(self)}
+        left_out = {name: defaults.get(name) for name in shared if getattr(self, name) is None}
+        own = {name: value for name, value in defaults.items() if name not in shared}
+        return replace(self, **left_out, encoder=replace(self.encoder, sizes=own | self.encoder.sizes))
 
     def problem(self) -> str | None:
         """Say what is wrong among settings that are each right for themselves, or None.

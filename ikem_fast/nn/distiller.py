@@ -11,9 +11,10 @@ from torch import nn
 from ikem_fast import ops
 from ikem_fast.nn.config import DEFAULTS
 from ikem_fast.nn.encoders.base import EncoderConfig, encode_views, encoder_maker
-from ikem_fast.nn.heads import two_layers
+from ikem_fast.nn.heads import HEADS, projection, two_layers
 from ikem_fast.nn.ikem import IKEM, Watch
 from ikem_fast.nn.memory_bank import MemoryBank
+from ikem_fast.ops._checks import check_choice
 from ikem_fast.ops._support import Implementation
 from ikem_fast.skeleton import Layout
 from ikem_fast.tracing import span
@@ -28,7 +29,8 @@ class RelationalDistiller(nn.Module):
     Args:
         feature_dim: D, size of the teacher's features.
         queue_size: K, rows of the bank.
-        hidden_channels, hidden_dim, dropout, strategy: of the encoders, see `STGCN`.
+        hidden_channels, hidden_dim, dropout, strategy: of the encoders, where they have them; None is the
+            encoder's own default.
         temperature, topk, context: of the loss, see `ops.relational_distillation`.
         layout: name of a joint layout, or a `skeleton.Layout`.
         modalities: the teacher's.
@@ -42,6 +44,7 @@ class RelationalDistiller(nn.Module):
         impl: implementation of the ops: "auto", "fused" or "reference"; with "reference" STGCN too is plain
             torch.
         bodies: M, of a clip, for encoders that depend on it.
+        head: of teacher and students, see `nn.heads`.
 
     In any dtype: views are cast to their encoder's, and the bank has the model's.
 
@@ -60,9 +63,9 @@ class RelationalDistiller(nn.Module):
         self,
         feature_dim: int = DEFAULTS.feature_dim,
         queue_size: int = DEFAULTS.queue_size,
-        hidden_channels: int = DEFAULTS.hidden_channels,
-        hidden_dim: int = DEFAULTS.hidden_dim,
-        dropout: float = DEFAULTS.dropout,
+        hidden_channels: int | None = None,
+        hidden_dim: int | None = None,
+        dropout: float | None = None,
         temperature: float = DEFAULTS.temperature,
         topk: int = DEFAULTS.topk,
         layout: str | Layout = "ntu-rgb+d",
@@ -76,10 +79,11 @@ class RelationalDistiller(nn.Module):
         impl: Implementation = DEFAULTS.impl,
         *,
         bodies: int = 2,
+        head: str = DEFAULTS.head,
     ) -> None:
         super().__init__()
-        if teacher_mode not in TEACHER_MODES:
-            raise ValueError(f"teacher_mode: expected one of {TEACHER_MODES}, found {teacher_mode!r}")
+        check_choice("teacher_mode", teacher_mode, TEACHER_MODES)
+        check_choice("head", head, HEADS)
         self.modalities = tuple(modalities)
         self.student_modalities = tuple(students)
         self.layout = layout
@@ -101,9 +105,9 @@ class RelationalDistiller(nn.Module):
         }
 
         if teacher is None:
-            head = partial(two_layers, hidden_dim, hidden_dim, feature_dim)
             listed = encoder if isinstance(encoder, str | EncoderConfig) else None
-            make = encoder_maker(listed, head, num_classes=feature_dim, **sizes)
+            contrast = partial(projection, outputs=feature_dim, hidden_dim=hidden_dim, head=head)
+            make = encoder_maker(listed, contrast, num_classes=feature_dim, **sizes)
             self.teacher = nn.ModuleDict({name: make() for name in self.modalities})
             self.bank = MemoryBank(len(self.modalities), queue_size, feature_dim)
         else:
@@ -117,8 +121,8 @@ class RelationalDistiller(nn.Module):
             self.bank = copy.deepcopy(teacher.bank)
         self.teacher.requires_grad_(False)
 
-        head = partial(two_layers, hidden_dim, width, width)
-        make = encoder_maker(encoder, head, num_classes=width, **sizes)
+        distilled = partial(two_layers, hidden=width, outputs=width, head=head)
+        make = encoder_maker(encoder, distilled, num_classes=width, **sizes)
         self.students = nn.ModuleDict({name: make() for name in self.student_modalities})
         self.train()
 

@@ -10,8 +10,8 @@ from torch import nn
 
 from ikem_fast import ops
 from ikem_fast.nn.config import DEFAULTS
-from ikem_fast.nn.encoders.base import EncoderConfig, encode_views, encoder_maker
-from ikem_fast.nn.heads import two_layers
+from ikem_fast.nn.encoders.base import EncoderConfig, encode_views, encoder_maker, feature_size
+from ikem_fast.nn.heads import HEADS, HIDDEN_DIM, projection, two_layers
 from ikem_fast.nn.memory_bank import MemoryBank
 from ikem_fast.ops._checks import check_choice
 from ikem_fast.ops._support import Implementation
@@ -39,7 +39,8 @@ class IKEM(nn.Module):
     Args:
         feature_dim: D, size of the contrasted features.
         queue_size: K, keys in the bank of a modality.
-        hidden_channels, hidden_dim, dropout, strategy: of the encoder, see `STGCN`.
+        hidden_channels, hidden_dim, dropout, strategy: of the encoder, where it has them; None is the
+            encoder's own default.
         momentum: of the key encoders' moving average.
         temperature: τ of every loss.
         topk: neighbors mined for each query in phase 2.
@@ -47,13 +48,15 @@ class IKEM(nn.Module):
         layout: name of a joint layout, or a `skeleton.Layout`.
         modalities: which, in this order.
         encoder: a name of `ENCODERS` or an `EncoderConfig`; or a module, copied for each modality, or a
-            function that makes one. It maps (N,C,T,V,M) to (output (N,feature_dim), feature (N,hidden_dim)).
+            function that makes one. It maps (N,C,T,V,M) to (output (N,feature_dim), feature (N,H)).
+            One that is not of the table says H by an attribute `hidden_dim`, or else the argument does.
         exchange_key_updates: the modalities whose key encoders follow their query encoders in phase 2.
         initialization: "default" is torch's, with key encoders starting as copies; "published" draws
             convolutions from N(0, 0.02), and key encoders apart from query encoders.
         impl: implementation of the ops: "auto", "fused" or "reference"; with "reference" STGCN too is plain
             torch.
         bodies: M, of a clip, for encoders that depend on it.
+        head: what stands on the feature: "published", or "normalized" as in `nn.heads.two_layers`.
         initialisation: what `initialization` was called in version 1.
 
     In any dtype: views are cast to their encoder's, and the bank has the model's. Below float32 a moving
@@ -75,9 +78,9 @@ class IKEM(nn.Module):
         self,
         feature_dim: int = DEFAULTS.feature_dim,
         queue_size: int = DEFAULTS.queue_size,
-        hidden_channels: int = DEFAULTS.hidden_channels,
-        hidden_dim: int = DEFAULTS.hidden_dim,
-        dropout: float = DEFAULTS.dropout,
+        hidden_channels: int | None = None,
+        hidden_dim: int | None = None,
+        dropout: float | None = None,
         momentum: float = DEFAULTS.momentum,
         temperature: float = DEFAULTS.temperature,
         topk: int = DEFAULTS.topk,
@@ -91,11 +94,13 @@ class IKEM(nn.Module):
         impl: Implementation = DEFAULTS.impl,
         *,
         bodies: int = 2,
+        head: str = DEFAULTS.head,
         initialisation: str | None = None,
     ) -> None:
         super().__init__()
         initialization = initialisation or initialization
         check_choice("initialization", initialization, INITIALIZATIONS)
+        check_choice("head", head, HEADS)
         self.modalities = tuple(modalities)
         self.layout = layout
         self.momentum = momentum
@@ -107,7 +112,7 @@ class IKEM(nn.Module):
 
         make = encoder_maker(
             encoder,
-            lambda: two_layers(hidden_dim, hidden_dim, feature_dim),
+            lambda size: projection(size, feature_dim, hidden_dim, head),
             hidden_channels=hidden_channels,
             hidden_dim=hidden_dim,
             num_classes=feature_dim,
@@ -127,7 +132,10 @@ class IKEM(nn.Module):
 
         width = len(self.modalities) * feature_dim
         self.exchange_heads = nn.ModuleDict(
-            {name: two_layers(hidden_dim, width, width) for name in self.modalities}
+            {
+                name: two_layers(feature_size(encoder, hidden_dim or HIDDEN_DIM), width, width, head)
+                for name, encoder in self.query_encoders.items()
+            }
         )
         self.bank = MemoryBank(len(self.modalities), queue_size, feature_dim)
 
@@ -194,7 +202,7 @@ class IKEM(nn.Module):
         frames: torch.Tensor | None,
         augmentation: Mapping[str, torch.Tensor] | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Map x (N,3,T,V,M) to outputs (P,N,D), features (P,N,hidden_dim) of `encoders`, one a modality."""
+        """Map x (N,3,T,V,M) to outputs (P,N,D), features (P,N,H) of `encoders`, one a modality."""
         options: dict[str, Any] = {"modalities": self.modalities, "layout": self.layout, "impl": self.impl}
         options.update(augmentation or {})
         with span("augment+derive"):

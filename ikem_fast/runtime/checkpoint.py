@@ -156,6 +156,21 @@ def stored_model_config(state: Mapping[str, Any], path: Path) -> ModelConfig:
     return config
 
 
+def stored_bodies(state: Mapping[str, Any], path: Path) -> int:
+    """Return M of the clips that a checkpoint's model was trained on; 2 where an old one does not say.
+
+    Args:
+        state: of `load_checkpoint`.
+        path: where it is from, for messages.
+
+    Raises InputError where it says something else than a number of bodies.
+    """
+    shape = state["dataset"].get("shape", [3, 0, 0, 2])
+    if not isinstance(shape, list) or len(shape) != 4 or not isinstance(shape[3], int) or shape[3] < 1:
+        raise InputError(f"{path}: expected the shape (C, T, V, M) of its clips, found {printable(shape)}")
+    return shape[3]
+
+
 @contextlib.contextmanager
 def fitting(path: Path) -> Iterator[None]:
     """Turn what torch raises where a checkpoint does not fit the model of its settings into InputError.

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from ikem_fast.train.budget import Progress
 from ikem_fast.train.task import Task
 
-ROWS = 512  # recent features that are kept of each modality
+ROWS = 256  # recent features that are kept of each modality
 EVERY = 10.0  # seconds between two looks: one costs less than a tenth of a second on a core
 PATIENCE = 1 / 3  # share of the budget after which a modality is to have learned something
 AT_CHANCE = 0.98  # of the loss at chance, or of the highest of a phase: a loss above it has not fallen

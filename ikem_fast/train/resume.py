@@ -10,7 +10,7 @@ import numpy as np
 from ikem_fast.augment.named import completed
 from ikem_fast.data import Dataset, Split
 from ikem_fast.errors import InputError
-from ikem_fast.nn.config import upgraded
+from ikem_fast.nn.config import ModelConfig
 from ikem_fast.runtime.checkpoint import fitting, load_checkpoint, plain
 from ikem_fast.runtime.processes import Processes
 from ikem_fast.train.config import FORMER, TrainConfig
@@ -111,7 +111,7 @@ def _in_present_words(stored):
     """Settings that a version had under other names."""
     stored = dict(stored)
     if isinstance(stored.get("model"), dict):
-        stored["model"] = upgraded(stored["model"])
+        stored["model"] = plain(asdict(ModelConfig.of(stored["model"]).complete()))
     if FORMER.keys() <= stored.keys():
         amplitude, crops = (stored.pop(name) for name in FORMER)
         shear = [{"name": "shear", "amplitude": amplitude}] if amplitude else []

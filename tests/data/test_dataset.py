@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ikem_fast.data import DatasetWriter, open_dataset
+from ikem_fast.data import DatasetWriter, hold_out, open_dataset
 from ikem_fast.data import writer as module
 from ikem_fast.errors import InputError
 from tests.helpers import contents
@@ -76,6 +76,49 @@ def test_arrays_are_plain_npy(tmp_path):
     write(tmp_path / "tiny")
     for path in (tmp_path / "tiny").glob("*.npy"):
         assert np.load(path, allow_pickle=False).flags.c_contiguous
+
+
+def with_subjects(folder, subjects, clips=9):
+    """A dataset of clips of these subjects in turn, by its writer."""
+    length = max(map(len, subjects))
+    with make_writer(folder, sources=NAMES[:clips], subject_length=length) as writer:
+        for index in range(clips):
+            clip = np.full((3, 4, 15, 2), index, np.float32)
+            writer.add("train", clip, 5, index % 5, NAMES[index], subjects[index % len(subjects)])
+        return writer.finish()
+
+
+def test_subjects_come_back(tmp_path):
+    assert with_subjects(tmp_path / "a", ["x", "two"])["train"].subjects.tolist()[:3] == ["x", "two", "x"]
+    assert write(tmp_path / "b")["train"].subjects is None, "what was prepared without them has none"
+    np.save(tmp_path / "b" / "test_subjects.npy", np.arange(len(open_dataset(tmp_path / "b")["test"])))
+    assert open_dataset(tmp_path / "b")["test"].subjects.tolist()[:3] == ["0", "1", "2"]
+    np.save(tmp_path / "b" / "test_subjects.npy", np.zeros(2))
+    with pytest.raises(InputError, match=r"test_subjects.npy: expected unicode of shape \(\d+,\), found"):
+        open_dataset(tmp_path / "b")
+
+
+def test_a_writer_takes_subjects_of_all_clips_or_of_none(tmp_path):
+    with make_writer(tmp_path / "a", sources=["only"], subject_length=2) as writer:
+        for subject, message in ((None, "expected names, subjects, found names"), ("long", "at most 2 char")):
+            with pytest.raises(ValueError, match=message):
+                writer.add("train", *make_clip(1)[1:], "only", subject)
+    with (
+        make_writer(tmp_path / "b", sources=["only"]) as writer,
+        pytest.raises(ValueError, match="found names, s"),
+    ):
+        writer.add("train", *make_clip(1)[1:], "only", "x")
+
+
+def test_held_out_subjects_are_the_test_clips_of_the_rest(tmp_path):
+    dataset = with_subjects(tmp_path / "a", ["x", "y", "z"])
+    held = hold_out(dataset, ["y"])
+    assert held["test"].names.tolist() == [NAMES[1], NAMES[4], NAMES[7]] and len(held["train"]) == 6
+    assert set(held["train"].subjects) == {"x", "z"} and held["test"].clips[1].max() == 4
+    with pytest.raises(InputError, match=r"expected training subjects \(x, y, z\), found w"):
+        hold_out(dataset, ["x", "w"])
+    with pytest.raises(InputError, match="expected subjects of the training clips, found none"):
+        hold_out(write(tmp_path / "b"), ["x"])
 
 
 def test_empty_split(tmp_path):

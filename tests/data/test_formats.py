@@ -67,6 +67,23 @@ def test_each_knows_its_own_files(tmp_path):
     assert not any(chosen.detect(tmp_path / "nowhere") for chosen in FORMATS.values())
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("ntu", {"protocol": "ntu60-xsub", "workers": 1}),
+        ("nw-ucla", {"workers": 1}),
+        ("utd-mhad", {"workers": 1}),
+    ],
+)
+def test_who_was_recorded_is_kept(tmp_path, name, options):
+    (tmp_path / "raw").mkdir()
+    MAKERS[name](tmp_path / "raw")
+    dataset = FORMATS[name].prepare(tmp_path / "out", tmp_path / "raw", **options)
+    assert dataset["train"].subjects.tolist() == ["1"]
+    people = FORMATS["synthetic"].prepare(tmp_path / "people", clips_per_class=3)
+    assert set(people["train"].subjects) & set(people["test"].subjects) == set()
+
+
 @pytest.mark.parametrize("name", ["ntu", "nw-ucla", "utd-mhad"])
 def test_a_folder_of_clips_is_known(tmp_path, name):
     (tmp_path / "deep").mkdir()

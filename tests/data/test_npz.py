@@ -7,7 +7,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from ikem_fast.data.formats.npz import PackedClips
+from ikem_fast.data import open_dataset, preprocess_clip
+from ikem_fast.data.formats.npz import PackedClips, prepare_npz
 from ikem_fast.errors import InputError
 
 
@@ -25,6 +26,36 @@ def pack(path, bodies=None, compress=True, **changes):
     entries = {entry: array for entry, array in (entries | changes).items() if array is not None}
     (np.savez_compressed if compress else np.savez)(path, **entries)
     return entries
+
+
+def prepared(tmp_path, **settings):
+    """Split → numbers of the clips in it, of four clips of subjects a, b, a, c; the second has no frame."""
+    lengths = np.array([4, 2, 7, 1])
+    x = np.random.default_rng(0).normal(size=(14, 15, 3)).astype(np.float32)
+    pack(tmp_path / "a.npz", len=lengths, x=x)
+    dataset = prepare_npz(tmp_path / "_".join(settings), tmp_path / "a.npz", "sbu", **settings)
+    for split in dataset.splits.values():
+        for clip, name in zip(split.clips, split.names, strict=True):
+            start = lengths[: int(name[-1])].sum()
+            raw = x[start : start + lengths[int(name[-1])]].transpose(2, 0, 1)[..., None]
+            np.testing.assert_array_equal(clip, preprocess_clip(raw, layout="sbu"))
+    return {name: [int(clip[-1]) for clip in split.names] for name, split in dataset.splits.items()}
+
+
+def test_training_clips_test_clips_or_both_are_chosen(tmp_path):
+    assert prepared(tmp_path, train="subject=a") == {"train": [0, 2], "test": [1, 3]}
+    assert prepared(tmp_path, test="subject=a,c") == {"train": [1], "test": [0, 2, 3]}
+    assert prepared(tmp_path, train="subject=b", test="subject=c") == {"train": [1], "test": [3]}
+    subjects = open_dataset(tmp_path / "test")["test"].subjects
+    assert subjects.tolist() == ["a", "a", "c"]
+    with pytest.raises(
+        InputError, match="expected no clip in train='subject=a' and test='subject=a,b', found 2"
+    ):
+        prepared(tmp_path, train="subject=a", test="subject=a,b")
+    with pytest.raises(InputError, match="found neither train nor test"):
+        prepare_npz(tmp_path / "none", tmp_path / "a.npz", "sbu")
+    with pytest.raises(InputError, match="test: expected values of 'subject'"):
+        prepared(tmp_path, test="subject=d")
 
 
 @pytest.mark.parametrize("bodies", [None, 1, 2])

@@ -50,6 +50,10 @@ class ClipName(Protocol):
     def split(self) -> str:
         """Where the clip goes: train or test."""
 
+    @property
+    def subject(self) -> int:
+        """Who was recorded."""
+
 
 class ClipFiles(NamedTuple):
     """One clip of one body a file, whose name says split and label.
@@ -86,7 +90,7 @@ class ClipFiles(NamedTuple):
         clip = self.parse_name(file.stem)
         if clip is None:
             return PlannedClip(str(file), skip=Skipped(f"expected a name such as {self.expected}"))
-        return PlannedClip(file.stem, clip.split, clip.label)
+        return PlannedClip(file.stem, clip.split, clip.label, subject=str(clip.subject))
 
     def prepare(
         self,

@@ -3,7 +3,7 @@
     x          (sum of frames, V, 3) or (sum of frames, V, 3, M), floats
     len        (N,) frames of each clip
     y          (N,) class of each clip; labels are kept as they are and count from 0, whichever are there
-    any other  (N,) an attribute of each clip to split by, such as subject or view
+    any other  (N,) an attribute of each clip to split by, such as view; `subject` is kept with the clips
 
 Read as a stream, a clip at a time: memory does not grow with the file, and what its header declares is not
 believed before it has been read.
@@ -188,9 +188,10 @@ def prepare_npz(
     out: Path,
     file: Path,
     layout: str,
-    train: str,
+    train: str | None = None,
     name: str | None = None,
     damaged: Damaged = "leave-out",
+    test: str | None = None,
 ) -> Dataset:
     """Prepare clips packed into one .npz file.
 
@@ -199,7 +200,9 @@ def prepare_npz(
         file: the .npz: x (frames, joints, 3[, bodies]), len and y, and an attribute of the clips to split by.
         layout: name of the joint layout, such as utd-mhad, kinect-v1 or ntu-rgb+d.
         train: the attribute and its values that make a clip a training clip, such as subject=1,3,5,7; the
-            rest are test clips.
+            rest are test clips, if `test` does not say which.
+        test: the same for test clips, such as view=3; the rest are training clips, if `train` does not say
+            which. With both, what is neither is left out.
         name: name of the dataset; the file's, if not given.
         damaged: what becomes of a clip with coordinates such as NaN: left out, or interpolated over time.
     """
@@ -209,16 +212,26 @@ def prepare_npz(
         raise InputError(
             f"{packed.path}: expected {joints} joints for layout {layout}, found {packed.num_joints}"
         )
-    is_train = _parse_train(train, packed)
+    splits = _parse_splits(train, test, packed)
+    subjects = _subjects(packed)
     name = printable(name or packed.path.stem)
     digits = len(str(len(packed.labels)))
+    kept = [index for index, split in enumerate(splits) if split]
     plan = [
-        PlannedClip(f"{name}-{index:0{digits}d}", "train" if in_train else "test", label)
-        for index, (in_train, label) in enumerate(zip(is_train, packed.labels.tolist(), strict=True))
+        PlannedClip(
+            f"{name}-{index:0{digits}d}", splits[index], int(packed.labels[index]), subject=subjects[index]
+        )
+        for index in kept
     ]
+
+    def results(start):
+        first = kept[start] if start < len(kept) else len(splits)
+        raws = zip(packed.clips(first), splits[first:], strict=True)
+        return to_clips((raw for raw, split in raws if split), layout, repair=damaged == "interpolate")
+
     return prepare_clips(
         plan,
-        lambda start: to_clips(packed.clips(start), layout, repair=damaged == "interpolate"),
+        results,
         out=out,
         name=name,
         layout=layout,
@@ -229,6 +242,7 @@ def prepare_npz(
             "file": packed.path.name,
             "bytes": packed.path.stat().st_size,
             "train": train,
+            **({} if test is None else {"test": test}),
             **prepared_with(damaged),
         },
     )
@@ -241,25 +255,50 @@ def _known_layout(layout):
         raise InputError(str(error)) from None
 
 
-def _parse_train(train, packed):
+def _subjects(packed):
+    """Who was recorded in each clip: texts, or None for each where that is not known."""
+    column = packed.attributes.get("subject")
+    try:
+        return [None] * len(packed.labels) if column is None else column.astype(str).tolist()
+    except ValueError:  # bytes that are no text
+        return [None] * len(packed.labels)
+
+
+def _parse_splits(train, test, packed):
+    """The split of each clip, "" where it is in none."""
+    if train is None and test is None:
+        raise InputError("train: expected attribute=value,value,…, found neither train nor test")
+    is_train = None if train is None else _chosen("train", train, packed)
+    is_test = ~is_train if test is None else _chosen("test", test, packed)
+    is_train = ~is_test if is_train is None else is_train
+    both = int((is_train & is_test).sum())
+    if both:
+        raise InputError(
+            f"test: expected no clip in train={train!r} and test={test!r}, found {both} of "
+            f"{packed.path} in both"
+        )
+    return ["train" if one else "test" if other else "" for one, other in zip(is_train, is_test, strict=True)]
+
+
+def _chosen(option, text, packed):
     """(N,) bool from "attribute=value,value,…"."""
-    attribute, _, values = train.partition("=")
+    attribute, _, values = text.partition("=")
     wanted = [value.strip() for value in values.split(",")]
     if attribute not in packed.attributes or wanted == [""]:
         raise InputError(
-            f"train: expected attribute=value,value,… with an attribute among "
-            f"{', '.join(map(printable, packed.attributes)) or '(there is none)'}, found {train!r}"
+            f"{option}: expected attribute=value,value,… with an attribute among "
+            f"{', '.join(map(printable, packed.attributes)) or '(there is none)'}, found {text!r}"
         )
     try:
         column = packed.attributes[attribute].astype(str)
         missing = sorted(set(wanted) - set(column.tolist()))
     except ValueError as error:  # bytes that are no text
         raise InputError(
-            f"train: expected text or numbers in {attribute!r} of {packed.path}, found: {printable(error)}"
+            f"{option}: expected text or numbers in {attribute!r} of {packed.path}, found: {printable(error)}"
         ) from None
     if missing:
         raise InputError(
-            f"train: expected values of {attribute!r} that are in {packed.path} "
+            f"{option}: expected values of {attribute!r} that are in {packed.path} "
             f"({', '.join(map(printable, np.unique(column)[:50]))}), found {', '.join(missing)}"
         )
     return np.isin(column, wanted)

@@ -155,7 +155,7 @@ def prepare_ntu(
         if name is None:
             return PlannedClip(str(file), skip=_NOT_NAMED)
         skip = IN_SKIP_LIST if file.stem in skipped else None
-        return PlannedClip(file.stem, rules.split(name), name.action - 1, skip)
+        return PlannedClip(file.stem, rules.split(name), name.action - 1, skip, str(name.subject))
 
     return prepare_files(
         files,

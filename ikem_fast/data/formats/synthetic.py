@@ -32,7 +32,7 @@ def prepare_synthetic(out: Path, clips_per_class: int = 60, frames: int = 50, se
     clips = synthetic.plan_clips(clips_per_class)
     layout = "ntu-rgb+d"
     return prepare_clips(
-        [PlannedClip(clip.name, clip.split, clip.label) for clip in clips],
+        [PlannedClip(clip.name, clip.split, clip.label, subject=str(clip.subject + 1)) for clip in clips],
         lambda start: to_clips(
             (synthetic.generate_clip(clip, seed) for clip in clips[start:]), layout, frames
         ),

@@ -1,1 +1,1 @@
-"""What is put on frozen features to see what they know: linear classifiers, votes of the nearest clips."""
+"""What is put on frozen features to see what they know; each probe learns from training clips alone."""

@@ -1,33 +1,35 @@
 """Nearest neighbors: how well the training clips most similar in their frozen features tell the action."""
 
 from dataclasses import dataclass
-from pathlib import Path
-
-import torch.nn.functional as F
+from functools import partial
 
 from ikem_fast.errors import InputError
-from ikem_fast.evaluate.config import EvaluateConfig
+from ikem_fast.evaluate.config import BaselineConfig, EncoderEvaluateConfig
 from ikem_fast.evaluate.features import frozen_features, open_splits
-from ikem_fast.evaluate.probes.knn import vote
-from ikem_fast.evaluate.results import Results, results_of, score
+from ikem_fast.evaluate.judge import baselines, judge, write
+from ikem_fast.evaluate.probes.knn import fit_knn
+from ikem_fast.evaluate.results import Results
 from ikem_fast.runtime.allocator import freed_memory_kept
 from ikem_fast.runtime.device import choose_device
 from ikem_fast.settings import check, setting
 
-RESULTS = "knn.json"
+NAME = "knn"
 
 
 @dataclass(kw_only=True)
-class KnnConfig(EvaluateConfig):
+class KnnConfig(BaselineConfig, EncoderEvaluateConfig):
     """Settings of the evaluation by nearest neighbours.
 
     Args:
-        k: How many neighbours vote.
+        k: How many neighbours vote. Left out, 1, 3, 5, 10 or 20, chosen by cross-validation over training
+            clips.
         temperature: What similarities are divided by: a vote weighs exp(cosine similarity / temperature).
+        standardize: Whether features are standardised first, by statistics of the training clips.
     """
 
-    k: int = setting(20, least=1)
+    k: int | None = setting(None, least=1)
     temperature: float = setting(0.07, above=0)
+    standardize: bool = False
 
 
 def evaluate_knn(config: KnnConfig) -> Results:
@@ -39,7 +41,7 @@ def evaluate_knn(config: KnnConfig) -> Results:
         config: the settings.
 
     Returns:
-        What is written to `out`/knn.json.
+        What is written to `out`/knn.json, with the scores of each test clip in knn_scores.npz.
 
     Raises InputError for a dataset, checkpoint, set, device or setting that cannot be used.
 
@@ -49,18 +51,23 @@ def evaluate_knn(config: KnnConfig) -> Results:
         evaluate_knn(KnnConfig(data="data/ntu60", checkpoint="runs/teacher", out="runs/teacher/knn"))
     """
     check(config)
-    dataset, device = open_splits(config.data), choose_device(config.device)
+    dataset, device = open_splits(config), choose_device(config.device)
     clips = len(dataset["train"])
-    if config.k > clips:
+    if config.k is not None and config.k > clips:
         raise InputError(f"k: expected at most {clips} (the training clips), found {config.k}")
+    probe = partial(fit_knn, k=config.k, temperature=config.temperature, standardize=config.standardize)
     with freed_memory_kept(device):
         features = frozen_features(config, dataset, device)
-        targets = F.one_hot(features.y_train, len(dataset.classes)).float()
-        sets = {}
-        for name, columns in features.sets.items():
-            queries, bank = features.x_test[:, columns], features.x_train[:, columns]
-            votes = vote(queries, bank, targets, config.k, config.temperature)
-            sets[name] = score(votes, features.y_test, dataset.classes)
-    results = results_of("Nearest neighbours", sets, features, config)
-    results.write(Path(config.out) / RESULTS)
-    return results
+        judged = judge(features, probe)
+        beside = baselines(
+            config,
+            features,
+            lambda other: probe,
+            device,
+            wanted=config.baselines,
+            untrained_seeds=config.untrained_seeds,
+        )
+    return write(
+        "Nearest neighbours", NAME, config, features, judged,
+        source="untrained" if config.untrained else "pretrained", probe="knn", baselines=beside,
+    )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Results of a trained probe as a picture: accuracy over epochs, and who is taken for whom."""
+"""Results of a probe as a picture: accuracy of each set beside its baselines, and who is taken for whom."""
 
 from pathlib import Path
 
@@ -11,9 +11,10 @@ from ikem_fast.files import replacing
 
 
 def draw(results: Results, path: Path) -> None:
-    """Draw curves of every set, and the confusion matrix of the best one, as a PNG at `path`.
+    """Draw every set's accuracy and the confusion matrix of the best one, as a PNG at `path`.
 
-    Names are drawn as they are: a dollar sign in one begins no formula.
+    Accuracy is a curve over epochs, or a bar where the probe has none. Names are drawn as they are: a dollar
+    sign in one begins no formula.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -21,7 +22,10 @@ def draw(results: Results, path: Path) -> None:
     figure = Figure(figsize=(15, 7), layout="constrained")
     FigureCanvasAgg(figure)
     curves, matrix = figure.subplots(1, 2, width_ratios=(1, 1.15))
-    _draw_curves(curves, results)
+    if all(result.curves and result.curves.top1 for result in results.sets.values()):
+        _draw_curves(curves, results)
+    else:
+        _draw_bars(curves, results)
     image = _draw_confusion(matrix, results)
     figure.colorbar(image, ax=matrix, label="% of the true class", shrink=0.8)
     with replacing(path) as beside:
@@ -38,6 +42,23 @@ def _draw_curves(axis, results):
     axis.set(xlabel="epoch", ylabel="top-1 accuracy on test clips, %", ylim=(0, 100))
     axis.set_title(f"{results.evaluation} on {printable(results.dataset)}", parse_math=False)
     axis.grid(alpha=0.3)
+    axis.legend(fontsize="small")
+
+
+def _draw_bars(axis, results):
+    columns = {name: one.top1 for name, one in results.baselines.items()}
+    columns[results.source] = {name: result.top1 for name, result in results.sets.items()}
+    thick = 0.8 / len(columns)
+    for i, (column, top1) in enumerate(columns.items()):
+        places = [place + i * thick for place in range(len(results.sets))]
+        shades = {"color": "tab:blue"} if column == results.source else {"color": str(0.85 - 0.15 * (i % 4))}
+        axis.barh(places, [top1.get(name, 0) for name in results.sets], thick, label=column, **shades)
+    middle = (len(columns) - 1) * thick / 2
+    axis.set_yticks([place + middle for place in range(len(results.sets))], map(set_label, results.sets))
+    axis.invert_yaxis()
+    axis.set(xlabel="top-1 accuracy on test clips, %", xlim=(0, 100))
+    axis.set_title(f"{results.evaluation} on {printable(results.dataset)}", parse_math=False)
+    axis.grid(axis="x", alpha=0.3)
     axis.legend(fontsize="small")
 
 

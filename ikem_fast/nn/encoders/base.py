@@ -1,9 +1,10 @@
 """What an encoder is, which there are, and how one is made.
 
 An encoder is a module that maps clips (N,C,T,V,M) to (output (N,num_classes), pooled feature (N,hidden_dim)).
-Its last layer is `fc`, linear from the feature to the output, so that a model can put a head in its place.
-Its constructor takes `layout`, `num_classes` and `hidden_dim`, `bodies` if it depends on their number, and
-sizes of its own by name; it raises ValueError for one that is out of range.
+It says the size of that feature, which follows from its sizes and its pooling: `hidden_dim`. Its last layer
+is `fc`, linear from the feature to the output, so that a model can put a head in its place. Its constructor
+takes `layout` and `num_classes`, `bodies` if it depends on their number, and sizes of its own by name; it
+raises ValueError for one that is out of range.
 
 To add one: a file beside this one, a line in ENCODERS, a test.
 """
@@ -18,6 +19,8 @@ import torch
 from torch import nn
 
 from ikem_fast.nn.encoders.stgcn import STGCN
+from ikem_fast.nn.encoders.tcn import TCN
+from ikem_fast.nn.encoders.transformer import Transformer
 from ikem_fast.skeleton import Layout
 
 
@@ -25,6 +28,7 @@ class Encoder(Protocol):
     """What a model asks of an encoder."""
 
     fc: nn.Module
+    hidden_dim: int
 
     def __call__(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Map x (N,C,T,V,M) to (output (N,num_classes), pooled feature (N,hidden_dim))."""
@@ -33,7 +37,11 @@ class Encoder(Protocol):
 
 ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "stgcn": STGCN,
+    "tcn": TCN,
+    "transformer": Transformer,
 }
+
+GIVEN = ("layout", "bodies", "num_classes")  # what a dataset and a model say, and no user
 
 
 @dataclass
@@ -94,9 +102,20 @@ def settings_of(name: str) -> tuple[str, ...]:
     return tuple(inspect.signature(ENCODERS[name]).parameters)
 
 
+def defaults_of(name: str) -> dict[str, Any]:
+    """Return an encoder's settings that a user may choose, with their defaults.
+
+    Those that follow from a dataset or a model are not among them. Raises ValueError where there is no
+    encoder of this name.
+    """
+    settings_of(name)
+    parameters = inspect.signature(ENCODERS[name]).parameters.values()
+    return {p.name: p.default for p in parameters if p.name not in GIVEN and p.default is not p.empty}
+
+
 def encoder_maker(
     encoder: str | EncoderConfig | nn.Module | Callable[[], nn.Module] | None,
-    head: Callable[[], nn.Module],
+    head: Callable[[int], nn.Module],
     **shared: object,
 ) -> Callable[[], nn.Module]:
     """Return a function that makes a model's encoders.
@@ -104,8 +123,9 @@ def encoder_maker(
     Args:
         encoder: a module, copied each time; a function that makes one; or one of the table, by name or
             settings.
-        head: makes what takes the place of `fc` in an encoder of the table.
-        shared: settings that a model has for every encoder; one that does not know them goes without.
+        head: makes, for a size of the feature, what takes the place of `fc` in an encoder of the table.
+        shared: settings that a model has for every encoder; one that does not know them goes without, and
+            what is None is as the encoder has it.
 
     Raises:
         ValueError: settings of the encoder's own are among the shared ones; later: what `create_encoder`
@@ -121,13 +141,18 @@ def encoder_maker(
         raise ValueError(f"encoder.sizes: expected {twice[0]!r} as a setting of the model, found it here")
 
     def make():
-        known = {"layout", "bodies", "num_classes"} | set(settings_of(chosen.name))
-        settings = {name: value for name, value in shared.items() if name in known}
+        known = {*GIVEN, *settings_of(chosen.name)}
+        settings = {name: value for name, value in shared.items() if name in known and value is not None}
         network = create_encoder(chosen.name, **settings, **chosen.sizes)
-        network.fc = head()
+        network.fc = head(network.hidden_dim)
         return network
 
     return make
+
+
+def feature_size(encoder: nn.Module, otherwise: int) -> int:
+    """Return the size of an encoder's pooled feature: its `hidden_dim`, or `otherwise` if it does not say."""
+    return getattr(encoder, "hidden_dim", otherwise)
 
 
 def encode_views(encoders: nn.ModuleDict, views: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ikem_fast.nn.encoders.checks import check_clips, check_dropout, check_sizes
+from ikem_fast.nn.encoders.pooling import joined_size, pool_bodies, pool_time, present_bodies
 from ikem_fast.ops._checks import check_choice
 from ikem_fast.ops._support import IMPLEMENTATIONS, Implementation, takes_fused
 from ikem_fast.ops.encoder.fused_block import Edges, fused_block
@@ -18,6 +20,7 @@ from ikem_fast.skeleton import Layout, get_layout
 TEMPORAL_KERNEL = 9
 HIDDEN_CHANNELS, HIDDEN_DIM, DROPOUT = 16, 256, 0.5  # as published
 STRATEGY: Final = "spatial"  # as published
+POOLINGS = ("mean", "parts", "meanmax")
 
 
 class STGCN(nn.Module):
@@ -31,14 +34,22 @@ class STGCN(nn.Module):
     Args:
         in_channels: C, coordinates of a joint.
         hidden_channels: width of the first block.
-        hidden_dim: size of the pooled feature.
+        hidden_dim: width of the last block.
         num_classes: size of the output.
         dropout: probability, in every block but the first.
         layout: name of a joint layout, or a `skeleton.Layout`.
         strategy: how the graph is partitioned, see `skeleton.Layout.adjacency`.
         edge_importance_weighting: learn a weight for each edge and block.
+        pooling: "mean" of joints, times and bodies, as published; "meanmax" puts the maximum of joints and
+            times beside the mean; "parts" keeps which part of a body moved, by the mean and maximum over time
+            of each of `skeleton.Layout.parts`, side by side. With the last two, bodies are pooled by mean and
+            maximum too, and those of zeros do not count.
+        bodies: M, of a clip; for the size of the feature where it is pooled otherwise than by "mean".
         impl: "reference" computes every block in plain torch; "fused" by the kernels of `ops.encoder`, and
             raises where there are none; "auto" takes them where they serve.
+
+    Attributes:
+        hidden_dim: size of the pooled feature: as the argument, times what the pooling puts side by side.
 
     Raises:
         ValueError: an argument is out of range; forward: x has another shape.
@@ -65,10 +76,19 @@ class STGCN(nn.Module):
         strategy: str = STRATEGY,
         edge_importance_weighting: bool = True,
         impl: Implementation = "auto",
+        pooling: str = "mean",
+        bodies: int = 2,
     ) -> None:
         super().__init__()
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout: expected a probability in [0, 1), found {dropout!r}")
+        check_sizes(
+            in_channels=in_channels,
+            hidden_channels=hidden_channels,
+            hidden_dim=hidden_dim,
+            num_classes=num_classes,
+            bodies=bodies,
+        )
+        check_choice("pooling", pooling, POOLINGS)
+        check_dropout(dropout)
         check_choice("impl", impl, IMPLEMENTATIONS)
         self.impl = impl
         adjacency = torch.from_numpy(get_layout(layout).adjacency(strategy))
@@ -95,17 +115,19 @@ class STGCN(nn.Module):
             )
         else:
             self.edge_importance = [1.0] * len(self.st_gcn_networks)
-        self.fc = nn.Linear(hidden_dim, num_classes)
+        self.pooling = pooling
+        self.bodies = bodies
+        self.parts = get_layout(layout).parts() if pooling == "parts" else ()
+        pooled = hidden_dim if pooling == "mean" else joined_size(hidden_dim, 1, bodies)
+        self.hidden_dim = pooled * max(len(self.parts), 1)
+        self.fc = nn.Linear(self.hidden_dim, num_classes)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Map x (N,C,T,V,M) to (output (N,num_classes), pooled feature (N,hidden_dim))."""
-        if x.dim() != 5 or x.shape[1] * x.shape[3] != self.data_bn.num_features:
-            joints = self.A.shape[-1]
-            raise ValueError(
-                f"x: expected shape (N, C={self.data_bn.num_features // joints}, T, V={joints}, M), "
-                f"found {tuple(x.shape)}"
-            )
+        joints = self.A.shape[-1]
+        check_clips(x, self.data_bn.num_features // joints, joints)
         N, C, T, V, M = x.shape
+        present = None if self.pooling == "mean" else present_bodies(x)
         x = x.permute(0, 4, 3, 1, 2).reshape(N * M, V * C, T)
         x = self.data_bn(x).view(N * M, V, C, T)
         graphs = [self.A * importance for importance in self.edge_importance]
@@ -114,13 +136,28 @@ class STGCN(nn.Module):
             edges = Edges.of(self.A)
             for block, A in zip(self.st_gcn_networks, graphs, strict=True):
                 x = fused_block(block, x, A, edges)
-            feature = x.view(N, -1, x.shape[-1]).mean(1)
+            if present is None:
+                feature = x.view(N, -1, x.shape[-1]).mean(1)
+            else:
+                feature = self._side_by_side(x, present)
         else:
             x = x.permute(0, 2, 3, 1)
             for block, A in zip(self.st_gcn_networks, graphs, strict=True):
                 x = block(x, A)
-            feature = x.mean((2, 3)).view(N, M, -1).mean(1)
+            if present is None:
+                feature = x.mean((2, 3)).view(N, M, -1).mean(1)
+            else:
+                feature = self._side_by_side(x.permute(0, 2, 3, 1), present)
         return self.fc(feature), feature
+
+    def _side_by_side(self, x, present):
+        """Pool x (N·M,T,V,C) otherwise than by the mean; present (N,M)."""
+        if self.parts:
+            y = torch.stack([x[:, :, part].mean(2) for part in self.parts], 2)
+            y = pool_time(y.transpose(0, 1)).flatten(1)
+        else:
+            y = pool_time(x.flatten(1, 2).transpose(0, 1))
+        return pool_bodies(y.view(*present.shape, -1), present, maximum=self.bodies > 1)
 
     def _fuses(self, x, graphs):
         if self.impl == "reference" or (self.impl == "auto" and not pays(x)):

@@ -20,6 +20,20 @@ def arithmetic(dtype):
     return torch.float32 if dtype == torch.bfloat16 and not bfloat16_units() else dtype
 
 
+def autocast_dtype(x: torch.Tensor) -> torch.dtype:
+    """Return the dtype to compute in for x: autocast's, but bfloat16 only where the processor is fast at it.
+
+    Example:
+        with torch.autocast("cuda", torch.bfloat16):
+            autocast_dtype(torch.randn(3, device="cuda"))  # torch.bfloat16
+    """
+    device = x.device.type
+    if not torch.is_autocast_enabled(device):
+        return x.dtype
+    dtype = torch.get_autocast_dtype(device)
+    return x.dtype if device == "cpu" and dtype == torch.bfloat16 and not bfloat16_units() else dtype
+
+
 def pointwise(x, weight, stride=1):
     """A 1×1 convolution: x (B,T,V,C), weight (C',C) → (B,T',V,C')."""
     x = _every(x, stride)

@@ -12,7 +12,7 @@ from ikem_fast.errors import InputError
 from ikem_fast.nn import RelationalDistiller
 from ikem_fast.nn.build import build_distiller
 from ikem_fast.nn.config import ModelConfig
-from ikem_fast.runtime.checkpoint import fitting, load_checkpoint, stored_model_config
+from ikem_fast.runtime.checkpoint import fitting, load_checkpoint, stored_bodies, stored_model_config
 from ikem_fast.runtime.processes import joined
 from ikem_fast.settings import check
 from ikem_fast.train.budget import Progress
@@ -56,6 +56,7 @@ def distill(config: DistillConfig) -> Path:
                 temperature=config.temperature,
                 teacher_mode=config.teacher_mode,
                 teacher=state["model"],
+                bodies=stored_bodies(state, config.teacher),
             )
         task = Distillation(model.to(processes.device), model_config, config.teacher)
         return fit(task, config, dataset, processes)

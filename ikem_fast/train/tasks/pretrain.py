@@ -1,6 +1,7 @@
 """Pretraining: momentum contrast of each modality, then exchange between modalities."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -38,7 +39,9 @@ def pretrain(config: PretrainConfig) -> Path:
     dataset = open_dataset(config.data)
     with joined(config.device) as processes:
         torch.manual_seed(config.seed)
-        model = build_ikem(config.model, dataset.layout).to(processes.device)
+        config = replace(config, model=config.model.complete())
+        bodies = dataset["train"].clips.shape[-1]
+        model = build_ikem(config.model, dataset.layout, bodies=bodies).to(processes.device)
         task = Pretraining(
             model,
             config.model,

@@ -20,6 +20,7 @@ class Pooled(nn.Module):
             *(nn.Linear(hidden_dim, hidden_dim) for _ in range(1, depth)),
         ]
         self.hidden = nn.Sequential(*layers)
+        self.hidden_dim = hidden_dim
         self.fc = nn.Linear(hidden_dim, num_classes)
 
     def forward(self, x):
@@ -35,9 +36,9 @@ def pooled(monkeypatch):
 @pytest.mark.parametrize("name", ENCODERS)
 @pytest.mark.parametrize(("layout", "joints", "bodies"), [("ntu-rgb+d", 25, 2), ("coco", 17, 1)])
 def test_every_encoder_keeps_the_contract(name, layout, joints, bodies):
-    encoder = create_encoder(name, layout=layout, bodies=bodies, num_classes=5, hidden_dim=12)
+    encoder = create_encoder(name, layout=layout, bodies=bodies, num_classes=5)
     output, feature = encoder(torch.randn(3, 3, 8, joints, bodies))
-    assert output.shape == (3, 5) and feature.shape == (3, 12)
+    assert output.shape == (3, 5) and feature.shape == (3, encoder.hidden_dim)
     torch.testing.assert_close(output, encoder.fc(feature))
     encoder.fc = nn.Identity()
     assert torch.equal(*encoder.eval()(torch.randn(3, 3, 8, joints, bodies)))

@@ -1,71 +1,63 @@
-"""Linear classifiers on frozen features, all sets of modalities trained side by side."""
+"""Linear classifiers trained by SGD, as published, all sets of modalities side by side."""
 
 import math
-from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 
-from ikem_fast.evaluate.features import FrozenFeatures
-from ikem_fast.evaluate.results import Curves, SetResult, percent, score
+from ikem_fast.evaluate.probes.base import Examples, Fitted, Head, Sets
 
 RISE = 1.01  # of a loss, by which it has risen and not just wavered
 
 
-@dataclass(frozen=True)
-class Head:
-    """A trained linear classifier of S modalities: scores = (features side by side) @ weight / S + bias.
-
-    weight: (S·H,C) float32. bias: (C,) float32.
-    """
-
-    weight: torch.Tensor
-    bias: torch.Tensor
-
-
-def train_classifiers(
-    features: FrozenFeatures,
+def fit_sgd(
+    examples: Examples,
+    sets: Sets,
     *,
     epochs: int,
     batch_size: int,
     lr: float,
     lr_milestones: tuple[int, ...],
     seed: int,
-) -> tuple[dict[str, SetResult], dict[str, Head]]:
-    """Train a linear classifier for each set on "train", score it on "test"; all see the same batches.
+    watched: Examples | None = None,
+) -> dict[str, Fitted]:
+    """Train a linear classifier for each set, by SGD with momentum as published; all see the same batches.
 
     Args:
-        features: of both splits.
+        examples: training clips.
+        sets: the sets.
         epochs, batch_size, lr, lr_milestones, seed: see `LinearConfig`.
+        watched: clips whose accuracy after each epoch is kept for the curves; nothing depends on it.
 
     Returns:
-        Set's name → its result, and → its head.
+        Set's name → what was learned, with its curves.
     """
-    classes = features.dataset.classes
-    sets, x_train, y_train = list(features.sets.values()), features.x_train, features.y_train
-    classifiers = _Classifiers(sets, x_train, len(classes), seed)
-    targets = F.one_hot(y_train, len(classes)).float()
+    x, y = examples.x, examples.y
+    classifiers = _Classifiers(list(sets.values()), x, examples.classes, seed)
+    targets = F.one_hot(y, examples.classes).float()
     random = torch.Generator().manual_seed(seed)
-
-    curves = {name: Curves([], []) for name in features.sets}
+    losses, accuracies = [], []
     for epoch in range(epochs):
         rate = lr * 0.1 ** sum(epoch >= milestone for milestone in lr_milestones)
-        order = torch.randperm(len(y_train), generator=random).to(x_train.device)
-        total = torch.zeros(len(sets), device=x_train.device)
+        order = torch.randperm(len(y), generator=random).to(x.device)
+        total = torch.zeros(len(sets), device=x.device)
         for batch in order.split(batch_size):
-            total += classifiers.step(x_train.index_select(0, batch), targets.index_select(0, batch), rate)
-        scores = classifiers.scores(classifiers.inputs(features.x_test))
-        right = scores.argmax(-1) == features.y_test
-        for curve, loss, hits in zip(curves.values(), (total / len(y_train)).tolist(), right, strict=True):
-            curve.loss.append(loss)
-            curve.top1.append(percent(hits))
-    results = {
-        name: score(
-            scores[i], features.y_test, classes, curves[name], divergence(curves[name].loss, len(classes))
+            total += classifiers.step(x.index_select(0, batch), targets.index_select(0, batch), rate)
+        losses.append((total / len(y)).tolist())
+        if watched is not None:
+            right = classifiers.scores(classifiers.inputs(watched.x)).argmax(-1) == watched.y
+            accuracies.append((100 * right.double().mean(1)).tolist())
+    heads = classifiers.heads()
+    return {
+        name: Fitted(
+            scores=partial(classifiers.scores_of, i),
+            head=heads[i],
+            curves=([epoch[i] for epoch in losses], [epoch[i] for epoch in accuracies]),
+            diverged=divergence([epoch[i] for epoch in losses], examples.classes),
         )
-        for i, name in enumerate(features.sets)
+        for i, name in enumerate(sets)
     }
-    return results, dict(zip(features.sets, classifiers.heads(), strict=True))
 
 
 def divergence(losses: list[float], classes: int) -> str | None:
@@ -118,6 +110,10 @@ class _Classifiers:
             x @ weight / len(columns) for x, weight, columns in zip(inputs, weights, self.sets, strict=True)
         ]
         return torch.stack(products).float() + self.bias
+
+    def scores_of(self, i, x):
+        """(n,C) float32 scores by classifier `i` of x (n,P,H)."""
+        return self.scores(self.inputs(x))[i]
 
     def heads(self):
         """The `Head` of each set."""

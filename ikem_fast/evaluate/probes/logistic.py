@@ -1,0 +1,58 @@
+"""Multinomial logistic regression by L-BFGS; its strength by cross-validation."""
+
+import torch
+import torch.nn.functional as F
+
+from ikem_fast.evaluate.probes.base import Examples, Fitted, Sets, of_head
+from ikem_fast.evaluate.probes.folds import make_folds
+from ikem_fast.evaluate.probes.spectrum import Standardized
+
+STRENGTHS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)  # of the penalty beside the mean loss; strongest first
+ITERATIONS = 100
+
+
+def fit_logistic(examples: Examples, sets: Sets) -> dict[str, Fitted]:
+    """Fit a multinomial logistic regression for each set, on its modalities' features side by side.
+
+    Features are standardized by statistics of the training clips; the loss is the mean cross entropy plus
+    strength / 2 times the squared norm of the weights, the bias left out. The strength is chosen as
+    `fit_ridge` chooses it, by fits without each fold, each strength's from the stronger one's.
+
+    Example:
+        fit_logistic(Examples(x, y, classes=10), {"joint": [0]})["joint"].chosen["strength"]
+    """
+    standardized = Standardized(examples)
+    folds = make_folds(examples.y, examples.subjects).to(examples.x.device)
+    return {
+        name: _fit(standardized.spectrum(columns), columns, folds, examples.y, examples.classes)
+        for name, columns in sets.items()
+    }
+
+
+def _fit(spectrum, columns, folds, y, classes):
+    z = spectrum.coordinates
+    right = torch.zeros(len(STRENGTHS), dtype=torch.int64)
+    for fold in range(int(folds.max()) + 1):
+        out = folds == fold
+        for i, weights in enumerate(_path(z[~out], y[~out], classes, len(STRENGTHS))):
+            right[i] += (z[out] @ weights).argmax(1).eq(y[out]).sum().cpu()
+    best = int(right.argmax())  # the first of several: the strongest
+    *_, weights = _path(z, y, classes, best + 1)
+    chosen = {"strength": STRENGTHS[best], "validation": 100 * right[best].item() / len(y)}
+    return of_head(spectrum.to_head(weights), columns, chosen=chosen)
+
+
+def _path(z, y, classes, count):
+    """Yield the weights (R,C) of the first `count` strengths, each found from those before it."""
+    weights = z.new_zeros(z.shape[1], classes, requires_grad=True)
+    for strength in STRENGTHS[:count]:
+        optimizer = torch.optim.LBFGS([weights], max_iter=ITERATIONS, line_search_fn="strong_wolfe")
+
+        def loss(strength=strength, optimizer=optimizer):
+            optimizer.zero_grad()
+            value = F.cross_entropy(z @ weights, y) + strength / 2 * weights[:-1].square().sum()
+            value.backward()
+            return value
+
+        optimizer.step(loss)
+        yield weights.detach().clone()
