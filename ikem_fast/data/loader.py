@@ -53,12 +53,23 @@ class BatchLoader:
 
     def epoch(self, epoch, first=0):
         """Every clip once, in the order of this epoch (any integer), from batch `first` on."""
-        order = lambda positions: shuffled(positions, len(self.split), (self.seed, epoch))  # noqa: E731
-        yield from self._batches(order, first)
+        yield from self._batches(self._order(epoch), first)
+
+    def places(self, epoch, step):
+        """Where in the split the clips of batch `step` of this epoch are that are read here: int64 array."""
+        return self._order(epoch)(self._positions(step))
 
     def in_order(self):
         """Every clip once, as stored."""
         yield from self._batches(lambda positions: positions)
+
+    def _order(self, epoch):
+        return lambda positions: shuffled(positions, len(self.split), (self.seed, epoch))
+
+    def _positions(self, step):
+        places = self.share(self.clips_in(step))
+        start = step * self.batch_size
+        return np.arange(start + places.start, start + places.stop)
 
     def _batches(self, order, first=0):
         with ThreadPoolExecutor(1) as reader:
@@ -71,9 +82,7 @@ class BatchLoader:
 
     def _read(self, order, step):
         """In the reader's thread: where the batch's clips are, and the clips unless they are resident."""
-        places = self.share(self.clips_in(step))
-        start = step * self.batch_size
-        where = order(np.arange(start + places.start, start + places.stop))
+        where = order(self._positions(step))
         index = torch.from_numpy(where)
         if self.device.type == "cuda":
             index = index.pin_memory()

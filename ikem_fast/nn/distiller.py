@@ -12,7 +12,7 @@ from ikem_fast import ops
 from ikem_fast.nn.config import DEFAULTS
 from ikem_fast.nn.encoders.base import EncoderConfig, encode_views, encoder_maker
 from ikem_fast.nn.heads import HEADS, projection, two_layers
-from ikem_fast.nn.ikem import IKEM
+from ikem_fast.nn.ikem import IKEM, Watch
 from ikem_fast.nn.memory_bank import MemoryBank
 from ikem_fast.ops._checks import check_choice
 from ikem_fast.ops._support import Implementation
@@ -140,6 +140,7 @@ class RelationalDistiller(nn.Module):
         augment_teacher: Mapping[str, torch.Tensor] | None = None,
         augment_student: Mapping[str, torch.Tensor] | None = None,
         gather: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        watch: Watch | None = None,
     ) -> torch.Tensor:
         """Take one step of distillation up to the losses; in training mode the bank takes the features in.
 
@@ -149,14 +150,18 @@ class RelationalDistiller(nn.Module):
             augment_teacher, augment_student: {"shear": …, "crop_start": …} for `ops.derive_modalities`.
             gather: the teacher's features (P,n,D) → those that enter the bank (P,N,D): of all processes,
                 where several train.
+            watch: is shown the students' outputs (S,N,P·D), the teacher's (P,N,D) and the students' pooled
+                features (S,N,·), without gradients.
 
         Returns:
             (S,) losses, differentiable with respect to the students.
         """
         with torch.no_grad(), span("key"):
-            t = self._encode(self.teacher, self.modalities, x_teacher, frames, augment_teacher)
+            t, _ = self._encode(self.teacher, self.modalities, x_teacher, frames, augment_teacher)
         with span("query"):
-            u = self._encode(self.students, self.student_modalities, x_student, frames, augment_student)
+            u, hidden = self._encode(
+                self.students, self.student_modalities, x_student, frames, augment_student
+            )
         # The bank changes below, before the backward pass reads it again.
         queue = self.bank.rows.clone() if torch.is_grad_enabled() and self.training else self.bank.rows
         options: dict[str, Any] = {
@@ -166,6 +171,8 @@ class RelationalDistiller(nn.Module):
         }
         with span("loss"):
             losses = ops.relational_distillation(u, t, queue, impl=self.impl, **options)
+        if watch is not None:
+            watch(u.detach(), t, hidden.detach())
         if self.training:
             self.bank.enqueue(t if gather is None else gather(t))
         return losses
@@ -174,4 +181,4 @@ class RelationalDistiller(nn.Module):
         options = {"modalities": modalities, "layout": self.layout, "impl": self.impl}
         with span("augment+derive"):
             views = ops.derive_modalities(x, frames, **options, **(augmentation or {}))
-        return encode_views(encoders, views)[0]
+        return encode_views(encoders, views)

@@ -19,6 +19,15 @@ from ikem_fast.skeleton import Layout
 from ikem_fast.tracing import span
 
 INITIALIZATIONS = ("default", "published")
+EXCHANGE_LOSSES = ("cross_modal_contrast", "implicit_exchange")
+# The methods that this model is, each by its losses of phase 2; phase 1 is the same.
+METHODS: dict[str, tuple[str, ...]] = {
+    "ikem": EXCHANGE_LOSSES,
+    "crossclr": ("cross_modal_contrast",),
+    "skeletonclr": (),
+    "exchange": ("implicit_exchange",),
+}
+Watch = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None]
 
 
 class IKEM(nn.Module):
@@ -135,46 +144,56 @@ class IKEM(nn.Module):
         x_q: torch.Tensor,
         x_k: torch.Tensor,
         frames: torch.Tensor | None = None,
-        exchange: bool = False,
+        exchange: bool | Sequence[str] = False,
         augment_q: Mapping[str, torch.Tensor] | None = None,
         augment_k: Mapping[str, torch.Tensor] | None = None,
         gather: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        watch: Watch | None = None,
     ) -> torch.Tensor:
         """Take one step of pretraining up to the losses; in training mode key encoders and bank move on.
 
         Args:
             x_q, x_k: (N,3,T,V,M) two views of the same clips, N ≤ queue_size.
             frames: (N,) frame counts of the clips before resampling.
-            exchange: phase 2.
+            exchange: phase 2, with all of its losses or with those of `EXCHANGE_LOSSES` that are named.
             augment_q, augment_k: {"shear": …, "crop_start": …} for `ops.derive_modalities`, which augments
                 the view while it derives.
             gather: keys (P,n,D) → those that enter the bank (P,N,D): of all processes, where several train.
+            watch: is shown queries and keys (P,N,D) and pooled features (P,N,hidden_dim), without gradients.
 
         Returns:
             (P,) losses, differentiable with respect to query encoders and exchange heads.
         """
+        chosen = (EXCHANGE_LOSSES if exchange else ()) if isinstance(exchange, bool) else tuple(exchange)
+        for name in chosen:
+            check_choice("exchange", name, EXCHANGE_LOSSES)
         with span("query"):
             q, hidden = self.encode(self.query_encoders, x_q, frames, augment_q)
         with torch.no_grad(), span("key"):
             if self.training:
-                self.update_keys(self.exchange_key_updates if exchange else self.modalities)
+                self.update_keys(self.exchange_key_updates if chosen else self.modalities)
             k, _ = self.encode(self.key_encoders, x_k, frames, augment_k)
         # The bank changes below, before the backward pass reads it again.
         queue = self.bank.rows.clone() if torch.is_grad_enabled() and self.training else self.bank.rows
-        options: dict[str, Any] = {"temperature": self.temperature, "impl": self.impl}
         with span("loss"):
-            if exchange:
-                heads = self.exchange_heads.values()
-                z = torch.stack([head(feature) for head, feature in zip(heads, hidden, strict=True)])
-                losses = ops.cross_modal_contrast(
-                    q, k, queue, topk=self.topk, context=self.context, **options
-                )
-                losses = losses + ops.implicit_exchange(z, k, queue, **options)
-            else:
-                losses = ops.info_nce(q, k, queue, **options)
+            losses = self._losses(chosen, q, k, hidden, queue)
+        if watch is not None:
+            watch(q.detach(), k, hidden.detach())
         if self.training:
             self.bank.enqueue(k if gather is None else gather(k))
         return losses
+
+    def _losses(self, chosen, q, k, hidden, queue):
+        """(P,): the sum of the chosen losses of phase 2, or that of phase 1 where none is."""
+        options: dict[str, Any] = {"temperature": self.temperature, "impl": self.impl}
+        losses = 0
+        if "cross_modal_contrast" in chosen:
+            losses = ops.cross_modal_contrast(q, k, queue, topk=self.topk, context=self.context, **options)
+        if "implicit_exchange" in chosen:
+            heads = self.exchange_heads.values()
+            z = torch.stack([head(feature) for head, feature in zip(heads, hidden, strict=True)])
+            losses = losses + ops.implicit_exchange(z, k, queue, **options)
+        return losses if chosen else ops.info_nce(q, k, queue, **options)
 
     def encode(
         self,

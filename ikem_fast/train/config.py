@@ -149,27 +149,36 @@ class PretrainConfig(TrainConfig):
     """Settings of pretraining. Source of the defaults: arXiv 2309.12009, section 4.2.
 
     Args:
+        method: Which losses phase 2 has: ikem both, cross-modal contrast and implicit exchange; crossclr the
+            first alone, exchange the second alone; skeletonclr has no phase 2.
         exchange_from: Where phase 2 begins: its first epoch (1, 2, …), or the share of the budget that is
             phase 1 (below 1); null, or an epoch that does not come, leaves phase 2 out.
+        momentum_schedule: With constant key encoders keep model.momentum; with cosine it rises to 1 over the
+            budget, along half a cosine.
         model: The sizes of the model and the constants of its losses.
     """
 
+    method: Literal["ikem", "crossclr", "skeletonclr", "exchange"] = "ikem"
     exchange_from: int | float | None = setting(151, above=0)
+    momentum_schedule: Literal["constant", "cosine"] = "constant"
     model: ModelConfig = field(default_factory=ModelConfig)
 
     def depends_on_budget(self) -> bool:
         """Tell whether a step computes something else in a run of another budget."""
-        return super().depends_on_budget() or (self.exchange_from is not None and self.exchange_from < 1)
+        shares = self.exchange_from is not None and self.exchange_from < 1
+        return super().depends_on_budget() or shares or self.momentum_schedule == "cosine"
 
     def problem(self) -> str | None:
         """Say where phase 2 cannot be computed or is neither at an epoch nor at a share, or None."""
-        if self.exchange_from is None:
+        if self.momentum_schedule == "cosine" and self.cuda_graph:
+            return "momentum_schedule: expected constant with cuda_graph, whose steps are alike, found cosine"
+        if self.exchange_from is None or self.method == "skeletonclr":
             return super().problem()
         if len(self.model.modalities) < 2 and self._phase_2_may_come(self.exchange_from):
             return (
                 "model.modalities: expected at least two, which exchange in phase 2 (--exchange-from is "
                 f"{self.exchange_from}), found {list(self.model.modalities)!r}; name more, or leave phase 2 "
-                "out by --exchange-from null"
+                "out by --method skeletonclr"
             )
         return super().problem() or _moments("exchange_from", (self.exchange_from,))
 

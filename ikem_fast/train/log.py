@@ -8,6 +8,7 @@ from typing import Any
 from ikem_fast.files import write_text
 from ikem_fast.progress import progress_bar
 from ikem_fast.train.budget import Progress
+from ikem_fast.train.health import Report
 
 METRICS = "metrics.jsonl"
 QUIET = 10.0  # seconds between two lines where there is no terminal to keep one line on
@@ -38,6 +39,7 @@ class TrainingLog:
         self.task = self.progress.add_task(title, total=total, completed=done, status="")
         self.clips = 0
         self.told = -QUIET
+        self.health = ""
 
     def __enter__(self) -> "TrainingLog":
         self.progress.start()
@@ -59,13 +61,21 @@ class TrainingLog:
         self.clips += clips
         self.progress.advance(self.task)
 
-    def end(self, progress: Progress, phase: str, learning_rate: float, losses: dict[str, float]) -> None:
+    def end(
+        self,
+        progress: Progress,
+        phase: str,
+        learning_rate: float,
+        losses: dict[str, float],
+        health: Report | None = None,
+    ) -> None:
         """Write and show the figures of a stretch of steps within one epoch and phase.
 
         Args:
             progress: behind its last step.
             phase, learning_rate: of its last step.
             losses: name → mean over its clips.
+            health: a look at its end, if there was one.
         """
         seconds = time.perf_counter() - self.started
         speed = self.clips / seconds
@@ -79,6 +89,10 @@ class TrainingLog:
             "clips_per_second": round(speed, 2),
             "seconds": round(seconds, 3),
         }
+        if health is not None:
+            record["health"] = health.figures
+        if health is not None and health.warnings:
+            record["warnings"] = list(health.warnings)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         for name, loss in losses.items():
@@ -86,7 +100,14 @@ class TrainingLog:
         self._scalar("loss/sum", record["loss"], progress)
         self._scalar("lr", learning_rate, progress)
         self._scalar("clips_per_second", speed, progress)
-        self._tell(progress, f"{phase}  loss {record['loss']:.3f}  {speed:.0f} clips/s")
+        for name, figures in (health.figures if health is not None else {}).items():
+            for figure, value in figures.items():
+                if value is not None:
+                    self._scalar(f"{figure}/{name}", value, progress)
+        self.health = health.summary() if health is not None else self.health
+        self._tell(progress, f"{phase}  loss {record['loss']:.3f} {self.health}  {speed:.0f} clips/s")
+        for warning in record.get("warnings", ()):
+            self.progress.console.print(f"warning: {warning}", style="red", highlight=False, soft_wrap=True)
 
     def _scalar(self, name, value, progress):
         self.tensorboard.add_scalar(name, value, progress.steps)
@@ -135,5 +156,5 @@ class Silence:
     def step(self, clips):
         pass
 
-    def end(self, progress, phase, learning_rate, losses):
+    def end(self, progress, phase, learning_rate, losses, health=None):
         pass

@@ -15,6 +15,7 @@ from ikem_fast.runtime.normalization import synchronize_normalization
 from ikem_fast.runtime.processes import Processes
 from ikem_fast.train.budget import Budget
 from ikem_fast.train.config import TrainConfig
+from ikem_fast.train.health import Health
 from ikem_fast.train.log import Silence, TrainingLog
 from ikem_fast.train.resume import described, go_on
 from ikem_fast.train.step import Step
@@ -59,6 +60,7 @@ def fit(task: Task, config: TrainConfig, dataset: Dataset, processes: Processes)
     _check_batches(config, dataset, loader, processes)
     task.check(loader.clips_in(0))
     views = Views(config, dataset, processes)
+    health = Health(task, dataset["train"].labels)
     if config.sync_bn:
         synchronize_normalization(task.model, processes)
     with freed_memory_kept(processes.device), Step(task, config, processes) as step:
@@ -72,17 +74,20 @@ def fit(task: Task, config: TrainConfig, dataset: Dataset, processes: Processes)
             while not progress.over:
                 began, phase = progress, task.phase(progress)
                 log.start(began)
-                progress, losses = _stretch(began, task, step, loader, views, config, budget, log)
+                progress, losses = _stretch(began, task, step, loader, views, health, config, budget, log)
                 means = dict(zip(task.names, losses, strict=True))
                 processes.average_statistics(task.model)
                 keeper.check_losses(began, means)
-                log.end(progress, phase, step.rate, means)
+                health.follow(progress, phase, means)
+                due = processes.first and health.due(progress)
+                report = health.look(progress, phase, means) if due else None
+                log.end(progress, phase, step.rate, means, report)
                 if processes.first:
                     keeper.keep(began, progress, budget.seconds)
     return path
 
 
-def _stretch(began, task, step, loader, views, config, budget, log):
+def _stretch(began, task, step, loader, views, health, config, budget, log):
     """Train on, a step at least, to the end of the epoch, of the phase or of the budget.
 
     Returns where the run then stands, and each loss's mean over the clips, as floats.
@@ -91,9 +96,11 @@ def _stretch(began, task, step, loader, views, config, budget, log):
     progress, total, seen = began, 0, 0
     for clips, frames in loader.epoch(began.epoch, began.batch):
         size = loader.clips_in(progress.batch)
+        task.advance(progress)
         step.set_learning_rate(config.learning_rate(progress))
         _seed_dropout(config.seed, progress, processes)
         total = total + step(Batch(*views(clips, size, progress), frames), size, phase) * size
+        health.keep(loader.places(began.epoch, progress.batch))
         seen += size
         log.step(size)
         budget.count()

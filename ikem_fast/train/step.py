@@ -17,9 +17,10 @@ from ikem_fast.runtime.processes import Processes
 from ikem_fast.tracing import span
 from ikem_fast.train.config import TrainConfig
 from ikem_fast.train.optimizer import make_optimizer
-from ikem_fast.train.task import Batch, Task
+from ikem_fast.train.task import Batch, Seen, Task
 
 COMPILE_MODES = {"on": "default", "max": "max-autotune-no-cudagraphs"}
+Output = tuple[torch.Tensor, Seen | None]  # losses, and what the step saw
 WARM_UP = 3  # eager steps ahead of a capture: they create gradients, momenta, workspaces
 
 
@@ -93,6 +94,10 @@ class Step:
         Returns:
             (L,) this process's part of the batch's mean losses: their sum over the processes is the mean.
         """
+        losses, self.task.seen = self._taken(batch, clips, phase)
+        return losses
+
+    def _taken(self, batch, clips, phase):
         if clips < self.batch_size:  # the last of an epoch: neither worth a compilation nor a capture
             with torch.compiler.set_stance("force_eager"):
                 return self._run(batch, clips, phase)
@@ -103,6 +108,7 @@ class Step:
         return self.captured[1](partial(self._run, clips=clips, phase=phase), batch)
 
     def _run(self, batch, clips, phase):
+        """A step's losses, and what it saw."""
         gather = partial(self.processes.gather, clips=clips)
         with torch.autocast(batch.frames.device.type, torch.bfloat16, enabled=self.amp):
             losses = self.task.losses(batch, phase, gather)
@@ -113,7 +119,7 @@ class Step:
         with span("optimizer"):
             self.processes.add_gradients(self.parameters)
             self.optimizer.step()
-        return losses.detach()
+        return losses.detach(), self.task.seen
 
 
 class _Captured:
@@ -128,7 +134,7 @@ class _Captured:
         self.graph = None
         self.side = torch.cuda.Stream(device)
 
-    def __call__(self, run: Callable[[Batch], torch.Tensor], batch: Batch) -> torch.Tensor:
+    def __call__(self, run: Callable[[Batch], Output], batch: Batch) -> Output:
         self.calls += 1
         if self.calls <= WARM_UP:
             return self._aside(run, batch)
@@ -151,7 +157,7 @@ class _Captured:
         present.wait_stream(side)
         for tensor in batch.tensors():
             tensor.record_stream(side)
-        output.record_stream(present)
+        output[0].record_stream(present)
         return output
 
 

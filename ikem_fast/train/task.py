@@ -12,6 +12,20 @@ from torch import nn
 from ikem_fast.nn.config import ModelConfig
 from ikem_fast.train.budget import Progress
 
+
+@dataclass(frozen=True)
+class Seen:
+    """What a step saw, for the figures of a run's health; without gradients.
+
+    queries, keys: (L,n,D) features that losses compare.
+    features: (L,n,H) pooled features, which is what an evaluation takes.
+    """
+
+    queries: torch.Tensor
+    keys: torch.Tensor
+    features: torch.Tensor
+
+
 Gather = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -65,12 +79,14 @@ class Task(ABC):
         model: on its device; parameters that require a gradient are trained.
         model_config: `ModelConfig` that the model can be built from again; a checkpoint names it.
         names: of the L losses.
+        seen: of the last step. A replayed step changes what is in it.
     """
 
     kind: ClassVar[str]
     model: nn.Module
     model_config: ModelConfig
     names: tuple[str, ...]
+    seen: Seen | None = None
 
     @abstractmethod
     def losses(self, batch: Batch, phase: str, gather: Gather) -> torch.Tensor:
@@ -85,6 +101,17 @@ class Task(ABC):
     @abstractmethod
     def phase(self, progress: Progress) -> str:
         """Name the phase of the step to come."""
+
+    @abstractmethod
+    def chance(self, phase: str) -> float:
+        """Compute the loss of features that tell no clip from another: all similarities are 0."""
+
+    @abstractmethod
+    def negatives(self) -> torch.Tensor:
+        """Average, for each loss, the unit features that its queries are to differ from: (L,D)."""
+
+    def advance(self, progress: Progress) -> None:  # noqa: B027
+        """Set what changes from step to step, ahead of one."""
 
     def check(self, clips: int) -> None:  # noqa: B027 (not every task has something to check)
         """Raise InputError where batches of `clips`, of all processes together, cannot be trained on."""

@@ -1,8 +1,11 @@
 """Budgets: what ends a run, what is scheduled by its share of it, and that going on changes nothing."""
 
+import itertools
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -78,11 +81,14 @@ def test_the_published_number_of_epochs_is_where_nothing_else_ends_a_run(tmp_pat
     assert settings(tmp_path, max_minutes=1).total_steps(7) is None
 
 
-def test_minutes_end_a_run_and_those_used_are_kept(tmp_path):
-    config = settings(tmp_path, max_minutes=0.5 / 60, schedule="cosine", checkpoint_every=0)
+def test_minutes_end_a_run_and_those_used_are_kept(tmp_path, monkeypatch):
+    """By a clock that goes on by a second whenever it is looked at."""
+    clock = SimpleNamespace(monotonic=partial(next, itertools.count(0.0)))
+    monkeypatch.setattr("ikem_fast.train.budget.time", clock)
+    config = settings(tmp_path, max_minutes=10 / 60, schedule="cosine", checkpoint_every=0)
     pretrain(config)
     state = load_checkpoint(tmp_path)
-    assert state["seconds"] >= 0.5 and state["step"] > 0
+    assert state["seconds"] >= 10 and 6 <= state["step"] <= 9
     pretrain(replace(config, resume=True))
     assert load_checkpoint(tmp_path)["step"] == state["step"], "its time was used up"
     rates = [record["lr"] for record in metrics(tmp_path)]

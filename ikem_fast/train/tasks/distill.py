@@ -1,9 +1,11 @@
 """Distillation of a pretrained model of many modalities into students of few."""
 
+import math
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 from ikem_fast.data import open_dataset
 from ikem_fast.errors import InputError
@@ -16,7 +18,7 @@ from ikem_fast.settings import check
 from ikem_fast.train.budget import Progress
 from ikem_fast.train.config import DistillConfig
 from ikem_fast.train.loop import fit
-from ikem_fast.train.task import Batch, Gather, Task
+from ikem_fast.train.task import Batch, Gather, Seen, Task
 
 
 def distill(config: DistillConfig) -> Path:
@@ -90,7 +92,23 @@ class Distillation(Task):
             augment_teacher=batch.key.augmentation,
             augment_student=batch.query.augmentation,
             gather=gather,
+            watch=self._watch,
         )
+
+    def _watch(self, queries, teacher, features):
+        """The key of every student is the teacher's modalities side by side."""
+        key = F.normalize(teacher, dim=-1).transpose(0, 1).flatten(1)
+        self.seen = Seen(queries, key.expand(len(queries), -1, -1), features)
+
+    def chance(self, phase: str) -> float:
+        """Compute the loss at similarities of 0: the logarithm of how many features one is compared with."""
+        keys = self.model_config.queue_size
+        return math.log1p(2 * keys if self.model_config.context else keys)
+
+    def negatives(self) -> torch.Tensor:
+        """Average the bank, modalities side by side, alike for every student."""
+        rows = self.model.bank.rows
+        return (rows.mean(1).flatten() / len(rows) ** 0.5).expand(len(self.names), -1)
 
     def check(self, clips: int) -> None:
         """Raise InputError where the teacher's bank cannot hold the features of a batch."""
