@@ -11,7 +11,8 @@ from ikem_fast.errors import InputError
 from ikem_fast.evaluate.results import SCORES, Results, Scores, read_results, read_scores
 
 FLIPS = 10_000
-PLACES = ("data", "out", "checkpoint", "teacher", "resume", "device", "seed")  # settings that may differ
+# Settings that may differ within a group; training by the clock ends in other epochs.
+PLACES = ("data", "out", "checkpoint", "teacher", "resume", "device", "seed", "epoch")
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def ranking(
     """
     precision, recall = [], []
     for part, labels in zip(queries.split(QUERIES), wanted.split(QUERIES), strict=True):
-        order = (part.float() @ gallery.float().mT).argsort(1, descending=True, stable=True)
+        order = (part.float() @ gallery.float().mT).argsort(dim=1, descending=True, stable=True)
         right = (found[order] == labels[:, None]).double()
         places = torch.arange(1, right.shape[1] + 1, device=right.device)
         relevant = right.sum(1)

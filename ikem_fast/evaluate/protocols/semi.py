@@ -60,37 +60,44 @@ def evaluate_semi(config: SemiConfig) -> Results:
     dataset, device = open_splits(config), choose_device(config.device)
     with freed_memory_kept(device):
         features = frozen_features(config, dataset, device)
-        untrained = frozen_features(config, dataset, device, untrained_seed=config.seed)
-        raw = raw_features(dataset, features.modalities, ",".join(features.sets), device)
-        kinds = {"raw": raw, "untrained": untrained, "frozen": features}
-        train = partial(trained_scores, config, config, dataset, features, device)
-        judged, beside = Judged({}, {}, {}), {}
-        for share in config.shares:
-            runs = {kind: [] for kind in (*kinds, *(("scratch", "finetuned") if config.finetune else ()))}
-            for draw in range(config.draws):
-                seed = config.seed + draw
-                where = draw_labeled(features.train.y.cpu().numpy(), share, seed)
-                for kind, one in kinds.items():
-                    runs[kind].append(judge(some(one, where), fit_ridge).scores)
-                if config.finetune:
-                    runs["scratch"].append(train(untrained_seed=seed, where=where, seed=seed))
-                    runs["finetuned"].append(train(untrained_seed=None, where=where, seed=seed))
-            found = {kind: judged_scores(features, scores) for kind, scores in runs.items()}
-            *others, source = runs
-            name = f"{share:g}% of labels: ".__add__
-            judged.sets.update({name(one): result for one, result in found[source].sets.items()})
-            judged.scores.update({name(one): scores for one, scores in found[source].scores.items()})
-            for kind in others:
-                beside.setdefault(kind, Baseline({}, {}, config.draws))
-                for one, result in found[kind].sets.items():
-                    beside[kind].top1[name(one)] = result.top1
-                    if result.deviation is not None:
-                        beside[kind].deviation[name(one)] = result.deviation
+        kinds = {
+            "raw": raw_features(dataset, features.modalities, ",".join(features.sets), device),
+            "untrained": frozen_features(config, dataset, device, untrained_seed=config.seed),
+            "frozen": features,
+        }
+        found = {share: _judge_share(config, share, kinds, device) for share in config.shares}
+    *others, source = next(iter(found.values()))
+    judged = Judged({}, {}, {})
     guess = max(chance(features).top1.values())
+    beside = {name: Baseline({}, {}, config.draws) for name in others}
+    for share, columns in found.items():
+        for one, result in columns[source].sets.items():
+            name = f"{share:g}% of labels: {one}"
+            judged.sets[name], judged.scores[name] = result, columns[source].scores[one]
+            for other in others:
+                beside[other].top1[name] = columns[other].sets[one].top1
+                if (deviation := columns[other].sets[one].deviation) is not None:
+                    beside[other].deviation[name] = deviation
     return write(
         "Few labels", NAME, config, features, judged, source=source,
         baselines={"chance": Baseline(dict.fromkeys(judged.sets, guess)), **beside},
     )  # fmt: skip
+
+
+def _judge_share(config, share, kinds, device):
+    """What a share of the labels gets, in all draws together: column → `Judged`; the main one is the last."""
+    features = kinds["frozen"]
+    train = partial(trained_scores, config, config, features.dataset, features, device)
+    columns = [*kinds, *(("scratch", "finetuned") if config.finetune else ())]
+    runs: dict[str, list[dict[str, torch.Tensor]]] = {column: [] for column in columns}
+    for seed in range(config.seed, config.seed + config.draws):
+        where = draw_labeled(features.train.y.cpu().numpy(), share, seed)
+        for kind, one in kinds.items():
+            runs[kind].append(judge(some(one, where), fit_ridge).scores)
+        if config.finetune:
+            runs["scratch"].append(train(untrained_seed=seed, where=where, seed=seed))
+            runs["finetuned"].append(train(untrained_seed=None, where=where, seed=seed))
+    return {column: judged_scores(features, scores) for column, scores in runs.items()}
 
 
 def draw_labeled(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
