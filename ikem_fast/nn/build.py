@@ -43,6 +43,7 @@ def build_distiller(
     temperature: float = DEFAULTS.temperature,
     teacher_mode: str = "eval",
     teacher: Mapping[str, torch.Tensor] | None = None,
+    initialize: str = "random",
     bodies: int = 2,
 ) -> RelationalDistiller:
     """Make the `nn.RelationalDistiller` for a teacher of these settings.
@@ -54,6 +55,7 @@ def build_distiller(
         temperature: temperature of the loss.
         teacher_mode: "eval" or "train", see `nn.RelationalDistiller`.
         teacher: state of the `nn.IKEM` whose query encoders and bank become the teacher's.
+        initialize: "random" or "teacher", where the students start.
         bodies: M, of a clip.
 
     Raises InputError for a setting that the model or its encoder refuses.
@@ -68,6 +70,7 @@ def build_distiller(
         students=students,
         teacher_mode=teacher_mode,
         teacher=ikem,
+        initialize=initialize,
         temperature=temperature,
         **_shared(config, layout, bodies),
     )

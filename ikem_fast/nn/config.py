@@ -84,7 +84,9 @@ class ModelConfig:
         """
         defaults = defaults_of(self.encoder.name)
         shared = {entry.name for entry in fields(self)}
-        left_out = {name: defaults.get(name) for name in shared if getattr(self, name) is None}
+        left_out: dict[str, Any] = {
+            name: defaults.get(name) for name in shared if getattr(self, name) is None
+        }
         own = {name: value for name, value in defaults.items() if name not in shared}
         return replace(self, **left_out, encoder=replace(self.encoder, sizes=own | self.encoder.sizes))
 

@@ -20,6 +20,7 @@ from ikem_fast.skeleton import Layout
 from ikem_fast.tracing import span
 
 TEACHER_MODES = ("eval", "train")
+STARTS = ("random", "teacher")
 STUDENTS = ("joint", "motion", "bone")
 
 
@@ -39,6 +40,8 @@ class RelationalDistiller(nn.Module):
             a function that makes one. It maps (N,C,T,V,M) to (output (N,P·feature_dim), feature (N,·)).
         teacher: a pretrained `IKEM`; its query encoders and bank are copied, and the sizes, layout and
             modalities above must be its own. Without one, the teacher is to be loaded.
+        initialize: "random" weights of the students, as published, or those of the "teacher", of its encoder
+            of the same modality, under a head of random weights.
         teacher_mode: "eval" freezes the teacher whole; "train" keeps its dropout and batch statistics
             running, as the published code does.
         impl: implementation of the ops: "auto", "fused" or "reference"; with "reference" STGCN too is plain
@@ -80,10 +83,12 @@ class RelationalDistiller(nn.Module):
         *,
         bodies: int = 2,
         head: str = DEFAULTS.head,
+        initialize: str = "random",
     ) -> None:
         super().__init__()
         check_choice("teacher_mode", teacher_mode, TEACHER_MODES)
         check_choice("head", head, HEADS)
+        check_choice("initialize", initialize, STARTS)
         self.modalities = tuple(modalities)
         self.student_modalities = tuple(students)
         self.layout = layout
@@ -124,7 +129,22 @@ class RelationalDistiller(nn.Module):
         distilled = partial(two_layers, hidden=width, outputs=width, head=head)
         make = encoder_maker(encoder, distilled, num_classes=width, **sizes)
         self.students = nn.ModuleDict({name: make() for name in self.student_modalities})
+        if initialize == "teacher":
+            self._start_from_teacher()
         self.train()
+
+    def _start_from_teacher(self):
+        """Give each student the weights of the teacher's encoder of its modality, but not its head."""
+        for name, student in self.students.items():
+            if name not in self.teacher:
+                raise ValueError(
+                    f"initialize: expected students out of the teacher's modalities {self.modalities}, to "
+                    f"start from, found {name!r}"
+                )
+            weights = self.teacher[name].state_dict()
+            student.load_state_dict(
+                {k: v for k, v in weights.items() if not k.startswith("fc.")}, strict=False
+            )
 
     def train(self, mode: bool = True) -> "RelationalDistiller":
         """Set training mode for the students, and for the teacher as `teacher_mode` says."""
@@ -176,6 +196,17 @@ class RelationalDistiller(nn.Module):
         if self.training:
             self.bank.enqueue(t if gather is None else gather(t))
         return losses
+
+    @torch.no_grad()
+    def fill_bank(
+        self,
+        x: torch.Tensor,
+        frames: torch.Tensor | None = None,
+        gather: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ) -> None:
+        """Put the teacher's features of clips (N,3,T,V,M), as they are, into the bank; see `forward`."""
+        features, _ = self._encode(self.teacher, self.modalities, x, frames, None)
+        self.bank.enqueue(features if gather is None else gather(features))
 
     def _encode(self, encoders, modalities, x, frames, augmentation):
         options = {"modalities": modalities, "layout": self.layout, "impl": self.impl}

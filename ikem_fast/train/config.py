@@ -196,6 +196,12 @@ class DistillConfig(TrainConfig):
         teacher: The checkpoint of a pretraining run, or its folder.
         temperature: The temperature of the loss.
         students: The modalities distilled into.
+        initialize: Where students start: at random weights, as published, or at the teacher's, of its
+            encoder of the same modality.
+        fill_bank: Whether the bank is filled with the teacher's features of the clips as they are, before the
+            first step; the published code begins with the bank that pretraining left, of another encoder's
+            features of augmented clips. With it, `key_augmentations: []` has the teacher see clips as they
+            are.
         teacher_mode: With eval the teacher is frozen whole; train keeps its dropout running, as published.
     """
 
@@ -205,6 +211,8 @@ class DistillConfig(TrainConfig):
     temperature: float = setting(0.07, above=0)
     lr_milestones: tuple[int | float, ...] = setting((125,), above=0, rising=True)
     students: tuple[str, ...] = setting(("joint", "motion", "bone"), choices=MODALITIES)
+    initialize: Literal["random", "teacher"] = "random"
+    fill_bank: bool = False
     teacher_mode: Literal["eval", "train"] = "eval"
 
 

@@ -68,6 +68,8 @@ def fit(task: Task, config: TrainConfig, dataset: Dataset, processes: Processes)
         processes.equalize(task.model)
         keeper = _Keeper(path, task, config, dataset, step, steps)
         task.model.train()
+        if not steps:
+            task.begin(loader, processes)
         budget = Budget(config, len(loader), processes, steps, seconds)
         with _log(task, config, budget, processes) as log:
             progress = budget.progress()

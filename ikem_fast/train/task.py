@@ -9,7 +9,9 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
+from ikem_fast.data.loader import BatchLoader
 from ikem_fast.nn.config import ModelConfig
+from ikem_fast.runtime.processes import Processes
 from ikem_fast.train.budget import Progress
 
 
@@ -109,6 +111,9 @@ class Task(ABC):
     @abstractmethod
     def negatives(self) -> torch.Tensor:
         """Average, for each loss, the unit features that its queries are to differ from: (L,D)."""
+
+    def begin(self, loader: BatchLoader, processes: Processes) -> None:  # noqa: B027
+        """Do what is to be done once, ahead of a run's first step."""
 
     def advance(self, progress: Progress) -> None:  # noqa: B027
         """Set what changes from step to step, ahead of one."""

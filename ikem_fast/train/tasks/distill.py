@@ -1,6 +1,7 @@
 """Distillation of a pretrained model of many modalities into students of few."""
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,13 @@ import torch
 import torch.nn.functional as F
 
 from ikem_fast.data import open_dataset
+from ikem_fast.data.loader import BatchLoader
 from ikem_fast.errors import InputError
 from ikem_fast.nn import RelationalDistiller
 from ikem_fast.nn.build import build_distiller
 from ikem_fast.nn.config import ModelConfig
 from ikem_fast.runtime.checkpoint import fitting, load_checkpoint, stored_bodies, stored_model_config
-from ikem_fast.runtime.processes import joined
+from ikem_fast.runtime.processes import Processes, joined
 from ikem_fast.settings import check
 from ikem_fast.train.budget import Progress
 from ikem_fast.train.config import DistillConfig
@@ -46,6 +48,12 @@ def distill(config: DistillConfig) -> Path:
             f"found one for {layout!r}"
         )
     model_config = stored_model_config(state, config.teacher)
+    missing = [name for name in config.students if name not in model_config.modalities]
+    if config.initialize == "teacher" and missing:
+        raise InputError(
+            "initialize: expected students out of the teacher's modalities, "
+            f"{', '.join(model_config.modalities)}, to start from, found {missing[0]!r}"
+        )
     with joined(config.device) as processes:
         torch.manual_seed(config.seed)
         with fitting(config.teacher):
@@ -56,9 +64,11 @@ def distill(config: DistillConfig) -> Path:
                 temperature=config.temperature,
                 teacher_mode=config.teacher_mode,
                 teacher=state["model"],
+                initialize=config.initialize,
                 bodies=stored_bodies(state, config.teacher),
             )
-        task = Distillation(model.to(processes.device), model_config, config.teacher)
+        model = model.to(processes.device)
+        task = Distillation(model, model_config, config.teacher, fill_bank=config.fill_bank)
         return fit(task, config, dataset, processes)
 
 
@@ -69,15 +79,35 @@ class Distillation(Task):
         model: on its device, with its teacher.
         model_config: of the teacher.
         teacher: where the teacher is from, for messages.
+        fill_bank: whether a run begins with the teacher's features of the clips as they are in the bank.
     """
 
     kind = "distill"
 
-    def __init__(self, model: RelationalDistiller, model_config: ModelConfig, teacher: Path) -> None:
+    def __init__(
+        self,
+        model: RelationalDistiller,
+        model_config: ModelConfig,
+        teacher: Path,
+        *,
+        fill_bank: bool = False,
+    ) -> None:
         self.model = model
         self.model_config = model_config
         self.teacher = teacher
+        self.fill_bank = fill_bank
         self.names = model.student_modalities
+
+    def begin(self, loader: BatchLoader, processes: Processes) -> None:
+        """Fill the bank, if it is to be: with every clip, again from the first one where it has more rows."""
+        left = self.model_config.queue_size if self.fill_bank else 0
+        while left > 0:
+            for number, (clips, frames) in enumerate(loader.in_order()):
+                size = loader.clips_in(number)
+                self.model.fill_bank(clips, frames, gather=partial(processes.gather, clips=size))
+                left -= size
+                if left <= 0:
+                    break
 
     def phase(self, progress: Progress) -> str:
         """Name the only phase."""
