@@ -15,7 +15,7 @@ demo: $(READY)
 	$(BIN)/ikem-fast demo --out runs/demo
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadgroup --benchmark-disable
 
 setup: $(READY)
 

@@ -1,5 +1,9 @@
-"""`pytest` runs the tests; `pytest --benchmark` runs the benchmarks in benchmarks/ instead."""
+"""`pytest` runs the tests; `pytest --benchmark` runs the benchmarks in benchmarks/ instead.
 
+`pytest -n auto` (pytest-xdist; what `make test` does) runs the tests in a process for each core.
+"""
+
+import os
 import sys
 from pathlib import Path
 
@@ -8,6 +12,12 @@ import pytest
 ROOT = Path(__file__).parent
 # Tests and benchmarks import `benchmarks` (and `ikem_fast`, installed or not) from the checkout.
 sys.path.insert(0, str(ROOT))
+
+# Beside other test processes, one takes its share of the cores, and so do processes that it starts. torch
+# reads this when it is imported.
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    threads = max(os.cpu_count() // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]), 1)
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
 
 
 def pytest_addoption(parser):

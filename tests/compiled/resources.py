@@ -5,11 +5,6 @@ and reads registers, spills and shared memory off the assembler's report.
 `python -m benchmarks kernels` has them as a table.
 """
 
-import atexit
-import concurrent.futures
-import functools
-import multiprocessing
-import os
 import re
 import subprocess
 import tempfile
@@ -158,28 +153,9 @@ def assembled(compiled, arch):
 
 
 def table(features, bank, arch, P=P, D=D, every=False):
-    """Rows of (name, tile, Resources) for one pair of dtypes; a kernel for each core at a time."""
-    request = (features, bank, arch, P, D, every)
-    return _workers().map(_row, *zip(*((request, i) for i in range(len(_kernels(request)))), strict=True))
-
-
-def _kernels(request):
-    features, bank, arch, P, D, every = request
-    return list(kernels(features, bank, divmod(arch, 10), P, D, every))
-
-
-def _row(request, index):
-    features, bank, arch, *_ = request
-    name, kernel, constants = _kernels(request)[index]
-    tile = A_ROW if "ROWS" not in constants else "{ROWS}×{KEYS}".format(**constants)
-    if "ROWS" in constants:
-        tile += f", {constants['num_warps']} warps, {constants['num_stages']} stages"
-    return name, tile, assembled(compile_kernel(kernel, constants, features, bank, arch), arch)
-
-
-@functools.cache
-def _workers():
-    context = multiprocessing.get_context("spawn")
-    workers = concurrent.futures.ProcessPoolExecutor(os.cpu_count(), mp_context=context)
-    atexit.register(workers.shutdown)
-    return workers
+    """Yield rows of (name, tile, Resources) for one pair of dtypes."""
+    for name, kernel, constants in kernels(features, bank, divmod(arch, 10), P, D, every):
+        tile = A_ROW if "ROWS" not in constants else "{ROWS}×{KEYS}".format(**constants)
+        if "ROWS" in constants:
+            tile += f", {constants['num_warps']} warps, {constants['num_stages']} stages"
+        yield name, tile, assembled(compile_kernel(kernel, constants, features, bank, arch), arch)

@@ -35,14 +35,14 @@ def test_hopper_runs_every_kernel_from_registers_and_pipelines(features, bank):
 @each_pair
 @pytest.mark.parametrize("arch", [80, 100])
 def test_other_architectures_run_every_kernel_from_registers(arch, features, bank):
-    for name, tile, used in resources.table(features, bank, arch, every=True):
+    """The pinned tiles; one that tuning may take and that does not fit or is slow is not taken by it."""
+    for name, tile, used in resources.table(features, bank, arch):
         assert used.shared <= SHARED_MEMORY[arch], (name, tile, used)
         # Of a wrong tile 50 KB and more.
         assert used.spilled <= 160, (name, tile, used)
 
 
-@pytest.mark.parametrize("arch", SHARED_MEMORY)
-@pytest.mark.parametrize("dtype", [bfloat16, float32], ids=str)
+@pytest.mark.parametrize(("arch", "dtype"), [(80, float32), (90, bfloat16), (90, float32), (100, float32)])
 def test_the_widest_features_compile_and_fit(arch, dtype):
     """P = 8 and D = 256. Some of these spill, and none much."""
     for name, tile, used in resources.table(dtype, dtype, arch, P=8, D=256):

@@ -247,9 +247,9 @@ def test_bodies():
     assert frames.tolist() == [2, 3, 4] and joints.shape == (3, 25, 3)
 
 
-def test_a_hundred_thousand_bodies():
+def test_ten_thousand_bodies():
     """Each frame its own people: what a hostile file may say, and what took gigabytes."""
-    records = 100_000
+    records = 10_000
     crowd = Skeletons(
         num_frames=records // 2,
         frame=np.arange(records, dtype=np.int32) // 2,
@@ -262,7 +262,7 @@ def test_a_hundred_thousand_bodies():
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert (clip[0, :, 0] == np.arange(1, records + 1).reshape(-1, 2)).all()
-    assert peak < 300e6, "as much again as the records and the clip take, at most a few times"
+    assert peak < 30e6, "as much again as the records and the clip take, at most a few times"
 
 
 def test_bodies_by_motion():

@@ -12,18 +12,21 @@ pytest.importorskip("triton")
 ROOT = Path(__file__).resolve().parents[3]
 
 
-# In two processes at a time: interpreted kernels run on one core.
+# In halves, since interpreted kernels run on one core and tests may run on several.
 HALVES = ("info_nce or implicit_exchange", "not info_nce and not implicit_exchange")
 
 
-def test_under_the_interpreter():
-    """`interpreted_losses.py` passes in processes whose Triton interprets; prints its table of errors."""
+@pytest.mark.parametrize("half", HALVES)
+def test_under_the_interpreter(half):
+    """`interpreted_losses.py` passes in a process whose Triton interprets; prints its table of errors."""
     losses = Path(__file__).with_name("interpreted_losses.py")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", losses, "-k"]
-    environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    options = {"cwd": ROOT, "env": environment, "text": True, "stdout": subprocess.PIPE}
-    runs = [subprocess.Popen([*command, half], **options) for half in HALVES]
-    for run in runs:
-        output, _ = run.communicate()
-        print(output[-12000:])
-        assert run.returncode == 0, output[-6000:]
+    alone = ["-p", "no:cacheprovider", "-p", "no:xdist"]
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", *alone, losses, "-k", half],
+        cwd=ROOT,
+        env=os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    print(run.stdout[-12000:])
+    assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]

@@ -39,7 +39,7 @@ def test_compiles_without_a_gpu_or_a_warning(source, tmp_path):
         "-O3", "-std=c++20", "-fmad=false", "-Werror", "all-warnings",
         "-DUSE_CUDA", "-DTORCH_TARGET_VERSION=0x020b000000000000",
         *cpp_extension.COMMON_NVCC_FLAGS,
-        *(f"-gencode=arch=compute_{a},code=sm_{a}" for a in architectures),
+        f"-gencode=arch=compute_{architectures[0]},code=[{','.join(f'sm_{a}' for a in architectures)}]",
         *INCLUDES,
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True)
@@ -59,7 +59,7 @@ def build_emulator(source, sanitizer, folder):
         pytest.skip("no C++ compiler")
     program = folder / "emulator"
     command = [
-        compiler, Path(__file__).parents[1] / source, "-o", program, "-O1", "-g", "-std=c++20",
+        compiler, Path(__file__).parents[1] / source, "-o", program, "-O0", "-g1", "-std=c++20",
         "-ffp-contract=off", "-pthread", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all",
         "-DTORCH_TARGET_VERSION=0x020b000000000000", *INCLUDES,
     ]  # fmt: skip

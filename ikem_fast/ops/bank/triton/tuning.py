@@ -14,6 +14,8 @@ from pathlib import Path
 import torch
 import triton
 
+from ikem_fast.files import write_text
+
 SWITCH = "IKEM_AUTOTUNE"
 
 
@@ -96,13 +98,10 @@ def _remembered(path):
 
 
 def _remember(path, key, tile):
-    """Beside, then renamed: other processes see the old file or the new one."""
     _read[path][key] = tile
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_suffix(f".{os.getpid()}.part")
-        beside.write_text(json.dumps(_read[path], indent=1, sort_keys=True) + "\n")
-        beside.replace(path)
+        write_text(path, json.dumps(_read[path], indent=1, sort_keys=True) + "\n", contended=True)
     except OSError as error:
         warnings.warn(f"{path}: cannot be written, tiles hold for this process ({error})", stacklevel=2)
 
