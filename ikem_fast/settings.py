@@ -11,7 +11,8 @@ import math
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from itertools import pairwise
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ikem_fast.errors import InputError
 
@@ -138,7 +139,8 @@ def _allowed_in(hint):
 
 def _hold(name, value, allowed, hint):
     problem = allowed and allowed.problem_with(value)
-    literal = next((part for part in (hint, *get_args(hint)) if get_origin(part) is Literal), None)
+    parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    literal = next((part for part in parts if get_origin(part) is Literal), None)
     if literal and value not in get_args(literal) and (value is not None or literal is hint):
         problem = f"expected one of {', '.join(map(str, get_args(literal)))}"
     if problem:

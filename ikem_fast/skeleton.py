@@ -320,3 +320,65 @@ SMPL = register_layout(Layout(
     shoulders=(17, 16),
     swap=(0, 2, 1, 3, 5, 4, 6, 8, 7, 9, 11, 10, 12, 14, 13, 15, 17, 16, 19, 18, 21, 20, 23, 22),
 ))  # fmt: skip
+
+
+# Names that layouts have for one joint → its name below. Of NTU's two, "spine" is the one at the shoulders.
+_SAME = {
+    "base of spine": "pelvis", "hip centre": "pelvis",
+    "middle of spine": "middle spine", "spine": "middle spine", "torso": "middle spine",
+    "thorax": "shoulder centre", "upper spine": "shoulder centre", "nose": "head",
+}  # fmt: skip
+_NEAR = {  # joint → one that stands in for it where a layout has but one of both
+    "neck": "shoulder centre", "shoulder centre": "neck",
+    "left wrist": "left hand", "right wrist": "right hand",
+    "left ankle": "left foot", "right ankle": "right foot",
+}  # fmt: skip
+
+
+def joint_sources(source: str | Layout, target: str | Layout) -> tuple[int, ...]:
+    """Find where the joints of one layout are in another: for each of the target's, the source's index.
+
+    A joint is found by its name, which may differ between layouts as base of spine, hip centre and pelvis
+    do; a wrist, an ankle or a neck may be found in the hand, the foot or between the shoulders. What is
+    missing is where its parent is, and a missing root where its nearest found descendant is.
+
+    Raises ValueError where the layouts have no joint in common.
+
+    Example:
+        joint_sources("ntu-rgb+d", "kinect-v1")[:4]  # (0, 1, 20, 3)
+    """
+    source, target = get_layout(source), get_layout(target)
+    places = {name: index for index, name in reversed(list(enumerate(_common_names(source))))}
+    names = _common_names(target)
+    found = [places.get(name, places.get(_NEAR.get(name, ""))) for name in names]
+    if all(place is None for place in found):
+        raise ValueError(f"layout {target.name!r}: expected joints that {source.name!r} has, found none")
+    by_depth = sorted(range(len(names)), key=lambda v: len(_to_root(target, v)))
+    for v in reversed(by_depth):  # from the ends: a root takes the place of what hangs on it
+        above = target.parents[v]
+        if found[above] is None and found[v] is not None and _all_missing(found, _to_root(target, above)):
+            found[above] = found[v]
+    for v in by_depth:
+        if found[v] is None:
+            found[v] = found[target.parents[v]]
+    if None in found:  # another tree of a forest
+        found = [next(place for place in found if place is not None) if at is None else at for at in found]
+    return tuple(place for place in found if place is not None)
+
+
+def _common_names(layout):
+    """A layout's joints, under names that mean the same in every layout."""
+    same = _SAME | ({"spine": "shoulder centre"} if "middle of spine" in layout.joints else {})
+    return [same.get(name, name) for name in layout.joints]
+
+
+def _to_root(layout, v):
+    """A joint and those above it."""
+    path = [v]
+    while layout.parents[path[-1]] != path[-1]:
+        path.append(layout.parents[path[-1]])
+    return path
+
+
+def _all_missing(found, joints):
+    return all(found[v] is None for v in joints)

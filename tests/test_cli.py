@@ -267,7 +267,7 @@ def test_options_win_over_the_configuration_wherever_it_stands(place, tmp_path):
     parts.insert(place, ["--config", str(path)])
     parsed = parse(all_commands()["pretrain"], [word for part in parts for word in part])
     assert (parsed["epochs"], parsed["lr"]) == (7, 0.25)
-    assert (parsed["model"].queue_size, parsed["model"].topk, parsed["model"].hidden_dim) == (99, 2, 256)
+    assert (parsed["model"].queue_size, parsed["model"].topk, parsed["model"].hidden_dim) == (99, 2, None)
 
 
 def test_former_names_of_the_models_settings_still_count(tmp_path):

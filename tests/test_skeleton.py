@@ -30,6 +30,24 @@ def test_layout_is_a_tree_with_sides(name):
     assert "right" in layout.joints[right] and "left" in layout.joints[left]
 
 
+@pytest.mark.parametrize("name", layout_names())
+def test_parts_hold_every_joint_once_and_mirror_each_other(name):
+    layout = get_layout(name)
+    parts = layout.parts()
+    assert sorted(v for part in parts for v in part) == list(range(layout.num_joints))
+    mirrored = {tuple(sorted(layout.swap[v] for v in part)) for part in parts}
+    assert mirrored == set(parts) and len(parts) in (5, 7), "trunk, arms and legs; eyes with ears where known"
+    named = [" ".join(layout.joints[v] for v in part) for part in parts[1:]]
+    arms = [names for names in named if "elbow" in names]
+    assert len(arms) == 2 and not any(word in names for names in arms for word in ("knee", "foot", "ear"))
+
+
+def test_a_layout_without_sides_has_parts_too():
+    stick = Layout("stick", ("hip", "head", "right", "left", "right hand"), parents=(-1, 0, 1, 1, 2),
+                   torso=(0, 2, 3), shoulders=(2, 3))  # fmt: skip
+    assert stick.parts() == ((0, 1, 2, 3), (4,))
+
+
 @pytest.mark.parametrize("strategy", ["spatial", "distance"])
 @pytest.mark.parametrize("name", layout_names())
 def test_adjacency_columns_sum_to_one(name, strategy):

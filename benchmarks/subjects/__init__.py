@@ -4,6 +4,7 @@ from benchmarks.subjects import (
     augmentation,
     busy,
     derivation,
+    encoders,
     evaluation,
     kernels,
     loader,
@@ -21,6 +22,7 @@ SUBJECTS = {
     "preparation": preparation.SUBJECT,
     "loader": loader.SUBJECT,
     "step": step.SUBJECT,
+    "encoders": encoders.SUBJECT,
     "evaluation": evaluation.SUBJECT,
 }
 
@@ -29,5 +31,6 @@ PAGES = {
     "losses": ("The bank losses", ("losses", "busy", "kernels")),
     "inputs": ("From files to modalities", ("preparation", "loader", "augmentation", "derivation")),
     "step": ("A training step", ("step",)),
+    "encoders": ("Encoders", ("encoders",)),
     "evaluation": ("Evaluation", ("evaluation",)),
 }

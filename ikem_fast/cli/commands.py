@@ -19,6 +19,7 @@ class Command:
     run: takes options by name, made from its parameters; or `settings` alone.
     settings: a dataclass whose fields are the options; `--config` fills it from a section of a file.
     section: that section's name.
+    words: the option that words without an option are for.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Command:
     run: Callable[..., Any]
     settings: type | None = None
     section: str | None = None
+    words: str | None = None
 
 
 @cache
@@ -45,6 +47,13 @@ def all_commands() -> dict[str, Command]:
         *_prepare(),
         *_train(),
         *_evaluate(),
+        Command(
+            "compare",
+            "Show evaluations of runs side by side: seeds together, with a paired test.",
+            "ikem-fast compare runs/six runs/three --markdown",
+            _compare,
+            words="runs",
+        ),
         Command(
             "doctor",
             "Say what is installed, which fused ops are active here, and why others are not.",
@@ -97,6 +106,7 @@ def _evaluate():
             partial(_run_protocol, protocol),
             protocol.settings,
             name,
+            protocol.words,
         )
         for name, protocol in PROTOCOLS.items()
     ]
@@ -113,3 +123,30 @@ def _run_protocol(protocol, config):
     for warning in results.warnings:
         sys.stderr.write(f"ikem-fast: warning: the probe of {warning}; its accuracy is not the features'\n")
     sys.stdout.write("".join(f"{Path(config.out) / file}\n" for file in protocol.files))
+
+
+def _compare(runs: tuple[Path, ...], markdown: bool = False) -> None:
+    """Show the evaluations that are found in folders side by side.
+
+    Args:
+        runs: Folders of runs, or results files. Evaluations that differ in nothing but the seed are one
+            column; each is tested against the first.
+        markdown: Whether to write Markdown.
+    """
+    from rich.console import Console
+
+    from ikem_fast.evaluate import (
+        comparison_markdown,
+        comparison_rows,
+        comparison_table,
+        find_groups,
+        paired_test,
+    )
+
+    groups = find_groups(runs)
+    columns = {group.label: [results for _, results in group.runs] for group in groups}
+    rows = comparison_rows(columns, lambda column, name: paired_test(groups[0], groups[column], name))
+    if markdown:
+        sys.stdout.write(comparison_markdown(rows))
+    else:
+        Console().print(comparison_table(rows))

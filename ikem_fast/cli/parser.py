@@ -24,6 +24,8 @@ def parse(command: Command, words: list[str]) -> dict[str, Any]:
         parse(all_commands()["pretrain"], ["--data", "data/ntu60", "--out", "~/runs/teacher"])
     """
     parser = _parser(command)
+    if command.words:
+        words = _gathered(words, command.words)
     namespace = parser.parse_args(_ordered(_spelled(words, command)))
     options = parser.instantiate(namespace)
     return {name: _expanded(name, value) for name, value in options.items() if name != "config"}
@@ -136,6 +138,12 @@ def _spelled(words, command):
             )
         spelled += [word, "true"] if word in flags and after.startswith("--") else [word]
     return spelled
+
+
+def _gathered(words, option):
+    """`A B` in front of the options is `--option [A, B]`."""
+    count = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
+    return [f"--{option}={json.dumps(words[:count])}", *words[count:]] if count else words
 
 
 def _underscored(word):

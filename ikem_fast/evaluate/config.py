@@ -57,8 +57,8 @@ class EncoderEvaluateConfig(EvaluateConfig):
 
 
 @dataclass(kw_only=True)
-class BaselineConfig:
-    """Settings of what results stand beside.
+class BaselineConfig(EncoderEvaluateConfig):
+    """Settings of an evaluation of encoders, and of what its results stand beside.
 
     Args:
         baselines: Whether to judge the preprocessed coordinates themselves and the same encoders with random

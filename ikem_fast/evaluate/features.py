@@ -113,7 +113,7 @@ def raw_features(
             .flatten(2)
             .transpose(0, 1)
             .cpu()
-            for clips, frames in _with_progress(_loader(dataset[name], device), f"{name} coordinates")
+            for clips, frames in clips_in_order(dataset[name], device, f"{name} coordinates")
         ]
         return examples_of(torch.cat(x).to(device), dataset, name)
 
@@ -224,7 +224,7 @@ def extract_features(
     encoders.to(device).eval()
     features = [
         torch.stack(_features(encoders, clips, frames, layout, amp, kind), 1).float().cpu()
-        for clips, frames in _with_progress(_loader(split, device), title)
+        for clips, frames in clips_in_order(split, device, title)
     ]
     return torch.cat(features)
 
@@ -241,7 +241,7 @@ def estimate_statistics(encoders: nn.ModuleDict, split: Split, layout: str, *, d
             module.reset_running_stats()
             module.momentum = None  # a plain average over batches
             module.train()
-    for clips, frames in _with_progress(_loader(split, device), "statistics"):
+    for clips, frames in clips_in_order(split, device, "statistics"):
         _features(encoders, clips, frames, layout, amp=False)
     encoders.eval()
 
@@ -255,11 +255,11 @@ def _features(encoders, clips, frames, layout, amp, kind="feature"):
         ]
 
 
-def _loader(split, device):
-    return BatchLoader(split, BATCH_SIZES.get(torch.device(device).type, 64), device)
-
-
-def _with_progress(loader, title) -> Iterator:
+def clips_in_order(
+    split: Split, device: torch.device, title: str
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield batches of a split, (clips, frames) on the device, in order; `title` is said of the progress."""
+    loader = BatchLoader(split, BATCH_SIZES.get(torch.device(device).type, 64), device)
     with progress_bar() as progress:
         task = progress.add_task(title, total=len(loader), status="")
         for batch in loader.in_order():

@@ -1,17 +1,17 @@
 """From features and a probe to results: what is scored, what stands beside it, what is written."""
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from ikem_fast.evaluate.config import LARGE, EncoderEvaluateConfig, EvaluateConfig
+from ikem_fast.evaluate.config import LARGE, BaselineConfig, EncoderEvaluateConfig, EvaluateConfig
 from ikem_fast.evaluate.features import FrozenFeatures, frozen_features, raw_features
 from ikem_fast.evaluate.probes.base import Examples, Fitted, Probe
 from ikem_fast.evaluate.results import SCORES, Baseline, Curves, Results, Scores, SetResult, score
-from ikem_fast.runtime.checkpoint import plain
+from ikem_fast.runtime.checkpoint import load_checkpoint, plain
 
 
 @dataclass(frozen=True)
@@ -54,36 +54,29 @@ def chance(features: FrozenFeatures) -> Baseline:
 
 
 def baselines(
-    config: EncoderEvaluateConfig,
-    features: FrozenFeatures,
-    make_probe: Callable[[FrozenFeatures], Probe],
-    device: torch.device,
-    *,
-    wanted: bool | None,
-    untrained_seeds: int,
+    config: BaselineConfig, features: FrozenFeatures, probe: Probe, device: torch.device
 ) -> dict[str, Baseline]:
     """Judge what results stand beside: chance, the coordinates themselves, encoders with random weights.
 
     Args:
-        config: settings of the encoders.
+        config: settings of the encoders, and of which baselines are wanted.
         features: what is evaluated; the baselines are on the same clips and sets.
-        make_probe: makes the probe for features; it is the same for all of them.
+        probe: of all of them.
         device: where to compute.
-        wanted: whether there is more than chance; None for where it costs little.
-        untrained_seeds: how many weights are drawn, from the seed of the settings on.
     """
     found = {"chance": chance(features)}
-    if not (len(features.train) < LARGE if wanted is None else wanted):
+    wanted = len(features.train) < LARGE if config.baselines is None else config.baselines
+    if not wanted:
         return found
     dataset, sets = features.dataset, ",".join(features.sets)
     raw = unit_scale(raw_features(dataset, features.modalities, sets, device))
-    found["raw"] = Baseline.over([judge(raw, make_probe(raw)).top1])
+    found["raw"] = Baseline(judge(raw, probe).top1)
     del raw
     if not config.untrained:
         runs = []
-        for seed in range(config.seed, config.seed + untrained_seeds):
+        for seed in range(config.seed, config.seed + config.untrained_seeds):
             drawn = frozen_features(config, dataset, device, untrained_seed=seed)
-            runs.append(judge(drawn, make_probe(drawn)).top1)
+            runs.append(judge(drawn, probe).top1)
         found["untrained"] = Baseline.over(runs)
     return found
 
@@ -127,6 +120,7 @@ def write(
         clips={"train": len(features.train), "test": len(features.test)},
         classes=list(features.dataset.classes),
         sets=judged.sets,
+        training=_training(config.checkpoint) if isinstance(config, EncoderEvaluateConfig) else None,
         **more,  # type: ignore[arg-type]
     )
     out = Path(config.out)
@@ -137,3 +131,10 @@ def write(
         {name: scores.numpy() for name, scores in judged.scores.items()},
     ).write(out / SCORES.format(protocol))
     return results
+
+
+def _training(checkpoint: Path) -> dict[str, Any]:
+    """What the encoders of a checkpoint were trained with."""
+    state = load_checkpoint(checkpoint)
+    kept = {name: state[name] for name in ("kind", "config", "model_config", "epoch")}
+    return plain({**kept, "dataset": state["dataset"].get("name")})

@@ -89,6 +89,7 @@ class Results:
     source: what the sets are features of: "pretrained", "untrained", "raw", "finetuned", ….
     probe: what was put on them.
     baselines: "chance", "raw", "untrained", … → what they reach.
+    training: settings of the run that the encoders are from, the model's among them, and its epochs.
     """
 
     evaluation: str
@@ -100,6 +101,7 @@ class Results:
     source: str = "pretrained"
     probe: str | None = None
     baselines: dict[str, Baseline] = field(default_factory=dict)
+    training: dict[str, Any] | None = None
 
     def write(self, path: Path) -> None:
         """Write them as JSON, whole or not at all; the folder is made."""

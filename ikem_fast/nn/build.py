@@ -1,9 +1,11 @@
 """The models of their settings: the one place where settings become modules."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 
 import torch
 
+from ikem_fast.errors import InputError
 from ikem_fast.nn.config import DEFAULTS, ModelConfig
 from ikem_fast.nn.distiller import RelationalDistiller
 from ikem_fast.nn.ikem import IKEM
@@ -18,18 +20,19 @@ def build_ikem(config: ModelConfig, layout: str | Layout, *, bodies: int = 2) ->
         layout: name of a joint layout, or a `skeleton.Layout`.
         bodies: M, of a clip.
 
-    Raises ValueError for a setting that the model or its encoder refuses.
+    Raises InputError for a setting that the model or its encoder refuses.
 
     Example:
         model = build_ikem(ModelConfig(queue_size=1024), "ntu-rgb+d")
     """
-    return IKEM(
-        momentum=config.momentum,
-        exchange_key_updates=config.exchange_key_updates,
-        initialization=config.initialization,
-        temperature=config.temperature,
-        **_shared(config, layout, bodies),
-    )
+    with _naming_the_model():
+        return IKEM(
+            momentum=config.momentum,
+            exchange_key_updates=config.exchange_key_updates,
+            initialization=config.initialization,
+            temperature=config.temperature,
+            **_shared(config, layout, bodies),
+        )
 
 
 def build_distiller(
@@ -55,7 +58,7 @@ def build_distiller(
         initialize: "random" or "teacher", where the students start.
         bodies: M, of a clip.
 
-    Raises ValueError for a setting that the model or its encoder refuses.
+    Raises InputError for a setting that the model or its encoder refuses.
 
     Example:
         model = build_distiller(ModelConfig(), "ntu-rgb+d", ("joint",), temperature=0.07)
@@ -71,6 +74,15 @@ def build_distiller(
         temperature=temperature,
         **_shared(config, layout, bodies),
     )
+
+
+@contextlib.contextmanager
+def _naming_the_model():
+    """Say of settings that a constructor refuses, such as an encoder's own, whose they are."""
+    try:
+        yield
+    except ValueError as error:
+        raise InputError(f"model: {error}") from None
 
 
 def _shared(config, layout, bodies):

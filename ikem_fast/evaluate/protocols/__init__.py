@@ -4,8 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ikem_fast.evaluate.config import EvaluateConfig
-from ikem_fast.evaluate.protocols import knn, linear, raw
+from ikem_fast.evaluate.protocols import finetune, fuse, knn, linear, raw, retrieval, semi, transfer
 from ikem_fast.evaluate.results import Results
 
 
@@ -16,17 +15,19 @@ class Protocol:
     name: of the command, and of its section in a configuration file.
     summary: what it does, a sentence.
     example: of the command.
-    settings: the dataclass of its settings.
+    settings: the dataclass of its settings, with the folder `out` among them.
     run: settings → results, written to the folder `out` of the settings.
     files: names of what it leaves there.
+    words: the setting that words of the command without an option are for.
     """
 
     name: str
     summary: str
     example: str
-    settings: type[EvaluateConfig]
+    settings: type
     run: Callable[[Any], Results]
     files: tuple[str, ...]
+    words: str | None = None
 
 
 _ALL = (
@@ -36,7 +37,7 @@ _ALL = (
         example="ikem-fast evaluate linear --data data/ntu60 --checkpoint runs/teacher --out runs/linear",
         settings=linear.LinearConfig,
         run=linear.evaluate_linear,
-        files=("linear.json", "linear_scores.npz", linear.HEADS, linear.PICTURE),
+        files=("linear.json", "linear_scores.npz", "linear.npz", "linear.png"),
     ),
     Protocol(
         name="knn",
@@ -53,6 +54,47 @@ _ALL = (
         settings=raw.RawConfig,
         run=raw.evaluate_raw,
         files=("raw.json", "raw_scores.npz"),
+    ),
+    Protocol(
+        name="finetune",
+        summary="Train encoders by labels, beside the same from random weights and frozen ones.",
+        example="ikem-fast evaluate finetune --data data/utd_mhad --checkpoint runs/teacher --out runs/tuned",
+        settings=finetune.FinetuneConfig,
+        run=finetune.evaluate_finetune,
+        files=("finetune.json", "finetune_scores.npz"),
+    ),
+    Protocol(
+        name="semi",
+        summary="Learn from few labels, frozen and finetuned, beside the same from random weights.",
+        example="ikem-fast evaluate semi --data data/utd_mhad --checkpoint runs/teacher --out runs/semi",
+        settings=semi.SemiConfig,
+        run=semi.evaluate_semi,
+        files=("semi.json", "semi_scores.npz"),
+    ),
+    Protocol(
+        name="transfer",
+        summary="Fit linear classifiers on another dataset, of another layout too.",
+        example="ikem-fast evaluate transfer --data data/nw_ucla --checkpoint runs/utd --out runs/transfer",
+        settings=transfer.TransferConfig,
+        run=transfer.evaluate_transfer,
+        files=("transfer.json", "transfer_scores.npz", "transfer.npz", "transfer.png"),
+    ),
+    Protocol(
+        name="retrieval",
+        summary="Rank training clips by similarity to test clips: mAP, recall@k.",
+        example="ikem-fast evaluate retrieval --data data/utd_mhad --checkpoint runs/six --out runs/found",
+        settings=retrieval.RetrievalConfig,
+        run=retrieval.evaluate_retrieval,
+        files=("retrieval.json", "retrieval_scores.npz"),
+    ),
+    Protocol(
+        name="fuse",
+        summary="Add the scores of several evaluations of the same clips.",
+        example="ikem-fast evaluate fuse runs/a/linear.json runs/b/linear.json --out runs/both",
+        settings=fuse.FuseConfig,
+        run=fuse.evaluate_fuse,
+        files=("fuse.json", "fuse_scores.npz"),
+        words="results",
     ),
 )
 PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in _ALL}

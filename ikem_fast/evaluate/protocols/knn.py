@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from ikem_fast.errors import InputError
-from ikem_fast.evaluate.config import BaselineConfig, EncoderEvaluateConfig
+from ikem_fast.evaluate.config import BaselineConfig
 from ikem_fast.evaluate.features import frozen_features, open_splits
 from ikem_fast.evaluate.judge import baselines, judge, write
 from ikem_fast.evaluate.probes.knn import fit_knn
@@ -17,7 +17,7 @@ NAME = "knn"
 
 
 @dataclass(kw_only=True)
-class KnnConfig(BaselineConfig, EncoderEvaluateConfig):
+class KnnConfig(BaselineConfig):
     """Settings of the evaluation by nearest neighbours.
 
     Args:
@@ -59,14 +59,7 @@ def evaluate_knn(config: KnnConfig) -> Results:
     with freed_memory_kept(device):
         features = frozen_features(config, dataset, device)
         judged = judge(features, probe)
-        beside = baselines(
-            config,
-            features,
-            lambda other: probe,
-            device,
-            wanted=config.baselines,
-            untrained_seeds=config.untrained_seeds,
-        )
+        beside = baselines(config, features, probe, device)
     return write(
         "Nearest neighbours", NAME, config, features, judged,
         source="untrained" if config.untrained else "pretrained", probe="knn", baselines=beside,

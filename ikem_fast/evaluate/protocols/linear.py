@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ikem_fast.evaluate.config import BaselineConfig, EncoderEvaluateConfig, LinearProbeConfig
+from ikem_fast.data import Dataset
+from ikem_fast.evaluate.config import BaselineConfig, LinearProbeConfig
 from ikem_fast.evaluate.features import frozen_features, open_splits
 from ikem_fast.evaluate.judge import baselines, judge, write
 from ikem_fast.evaluate.probes.base import Fitted
@@ -15,12 +16,10 @@ from ikem_fast.runtime.device import choose_device
 from ikem_fast.settings import check
 
 NAME = "linear"
-PICTURE = "linear.png"
-HEADS = "linear.npz"
 
 
 @dataclass(kw_only=True)
-class LinearConfig(LinearProbeConfig, BaselineConfig, EncoderEvaluateConfig):
+class LinearConfig(LinearProbeConfig, BaselineConfig):
     """Settings of linear evaluation."""
 
 
@@ -45,25 +44,23 @@ def evaluate_linear(config: LinearConfig) -> Results:
         evaluate_linear(LinearConfig(data="data/ntu60", checkpoint="runs/teacher", out="runs/teacher/linear"))
     """
     check(config)
-    dataset, device, out = open_splits(config), choose_device(config.device), Path(config.out)
+    return linear_results(config, open_splits(config), "Linear evaluation", NAME)
+
+
+def linear_results(config: LinearConfig, dataset: Dataset, title: str, name: str) -> Results:
+    """Evaluate linearly on an opened dataset, and write what `evaluate_linear` does, under this name."""
+    device, out = choose_device(config.device), Path(config.out)
     probe = probe_name(config, len(dataset["train"]))
     with freed_memory_kept(device):
         features = frozen_features(config, dataset, device)
         judged = judge(features, linear_probe(config, probe, config.seed, watched=features.test))
-        beside = baselines(
-            config,
-            features,
-            lambda other: linear_probe(config, probe, config.seed),
-            device,
-            wanted=config.baselines,
-            untrained_seeds=config.untrained_seeds,
-        )
+        beside = baselines(config, features, linear_probe(config, probe, config.seed), device)
     results = write(
-        "Linear evaluation", NAME, config, features, judged,
+        title, name, config, features, judged,
         source="untrained" if config.untrained else "pretrained", probe=probe, baselines=beside,
     )  # fmt: skip
-    _write_heads(judged.fitted, out / HEADS)
-    draw(results, out / PICTURE)
+    _write_heads(judged.fitted, out / f"{name}.npz")
+    draw(results, out / f"{name}.png")
     return results
 
 

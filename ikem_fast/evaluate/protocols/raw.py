@@ -50,7 +50,7 @@ def evaluate_raw(config: RawConfig) -> Results:
     features = unit_scale(raw_features(dataset, config.modalities, config.sets, device))
     judged = judge(features, linear_probe(config, probe, config.seed, watched=features.test))
     nearest = {
-        name: Baseline.over([judge(features, partial(fit_knn, standardize=standardize)).top1])
+        name: Baseline(judge(features, partial(fit_knn, standardize=standardize)).top1)
         for name, standardize in (("knn", False), ("knn, scaled", True))
     }
     return write(

@@ -3,5 +3,6 @@
 
 def set_label(name: str) -> str:
     """Write a set's name for people: long ones by their number."""
-    modalities = name.replace("_", " ").split("+")
-    return " + ".join(modalities) if len(modalities) <= 3 else f"all {len(modalities)} modalities"
+    before, colon, modalities = name.replace("_", " ").rpartition(": ")
+    parts = modalities.split("+")
+    return before + colon + (" + ".join(parts) if len(parts) <= 3 else f"all {len(parts)} modalities")

@@ -1,0 +1,69 @@
+"""Groups of runs as a table, for a terminal or as Markdown."""
+
+import statistics
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ikem_fast.errors import printable
+from ikem_fast.evaluate.render import set_label
+from ikem_fast.evaluate.render.table import figure
+from ikem_fast.evaluate.results import Results
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Test = Callable[[int, str], tuple[float, float] | None]  # column, set → difference from the first, and p
+NOTE = (
+    "top-1 in %: mean ± standard deviation over runs; in brackets the difference from the first column and "
+    "p, by flipping signs of clips (with one run each, McNemar's test)"
+)
+
+
+def comparison_rows(columns: dict[str, list[Results]], test: Test) -> list[list[str]]:
+    """Make the rows of a comparison, the first its headings.
+
+    Args:
+        columns: heading → results of its runs.
+        test: compares a column with the first one on a set.
+    """
+    sets = dict.fromkeys(name for runs in columns.values() for results in runs for name in results.sets)
+    heads = [
+        f"{printable(label)}: {printable(runs[0].evaluation.lower())} on {printable(runs[0].dataset)}, "
+        f"{printable(runs[0].source)}{f', {runs[0].probe}' if runs[0].probe else ''}, "
+        f"{len(runs)} run{'s' * (len(runs) > 1)}"
+        for label, runs in columns.items()
+    ]
+    rows = [["modalities", *heads]]
+    for name in sets:
+        cells = []
+        for column, runs in enumerate(columns.values()):
+            top1 = [results.sets[name].top1 for results in runs if name in results.sets]
+            cell = (
+                figure(statistics.mean(top1), statistics.stdev(top1) if len(top1) > 1 else None)
+                if top1
+                else ""
+            )
+            tested = test(column, name) if column and top1 else None
+            cells.append(cell + (f" ({tested[0]:+.1f}, p {tested[1]:.2g})" if tested else ""))
+        rows.append([set_label(name), *cells])
+    return rows
+
+
+def comparison_table(rows: list[list[str]]) -> "Table":
+    """Make the `rich` table of `comparison_rows`."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(caption=NOTE)
+    for i, head in enumerate(rows[0]):
+        table.add_column(Text(head), justify="right" if i else "left", overflow="fold")
+    for row in rows[1:]:
+        table.add_row(*map(Text, row))
+    return table
+
+
+def comparison_markdown(rows: list[list[str]]) -> str:
+    """Write `comparison_rows` as Markdown."""
+    lines = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    lines.insert(1, ["---", *["---:"] * (len(rows[0]) - 1)])
+    return "\n".join("| " + " | ".join(row) + " |" for row in lines) + f"\n\n{NOTE}\n"

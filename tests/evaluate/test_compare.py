@@ -1,0 +1,82 @@
+"""Runs side by side: which are put together, what the test says, what is shown."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import binomtest
+
+from ikem_fast.cli import main
+from ikem_fast.errors import InputError
+from ikem_fast.evaluate import Results, Scores, find_groups, paired_test
+from ikem_fast.evaluate.results import score
+
+LABELS = np.arange(60) % 2
+
+
+def write(folder, right, seed, names=None, **settings):
+    """Results of a run that got these clips right."""
+    scores = np.eye(2, dtype=np.float32)[np.where(right, LABELS, 1 - LABELS)]
+    found = {"joint": score(torch.from_numpy(scores), torch.from_numpy(LABELS), ("p", "q"))}
+    settings = {"seed": seed, "out": str(folder), "checkpoint": str(folder.parent), **settings}
+    training = {"config": {"seed": seed, "lr": settings.get("lr")}}
+    results = Results("Linear evaluation", "d", settings, {"train": 9, "test": 60}, ["p", "q"], found,
+                      probe="ridge", training=training)  # fmt: skip
+    results.write(folder / "linear.json")
+    names = np.array([str(i) for i in range(60)]) if names is None else names
+    Scores(LABELS, names, {"joint": scores}).write(folder / "linear_scores.npz")
+
+
+def shares(*counts):
+    """One array of right and wrong for each count, right in front."""
+    return [np.arange(60) < count for count in counts]
+
+
+def test_seeds_are_put_together_and_other_settings_are_not(tmp_path):
+    for seed, right in enumerate(shares(30, 36)):
+        write(tmp_path / "six" / f"seed{seed}" / "linear", right, seed, lr=1.0)
+    write(tmp_path / "three" / "linear", shares(48)[0], 0, lr=2.0)
+    (tmp_path / "three" / "settings.json").write_text("{}")
+    (tmp_path / "empty").mkdir()
+    first, second = find_groups([tmp_path / "six", tmp_path / "three"])
+    assert first.top1("joint") == [50, 60] and second.top1("joint") == [80]
+    file = tmp_path / "six" / "seed0" / "linear" / "linear.json"
+    assert len(find_groups([tmp_path / "six", file])[0].runs) == 2, "what is named twice is one run"
+    with pytest.raises(InputError, match="expected results of evaluations in it, found none"):
+        find_groups([tmp_path / "empty"])
+    with pytest.raises(InputError, match="nowhere: expected the results"):
+        find_groups([tmp_path / "nowhere"])
+
+
+def test_with_one_run_each_the_test_is_mcnemar_s(tmp_path):
+    """Of 60 clips 3 are right in the first alone and 12 in the second alone."""
+    first, second = np.zeros((2, 60), bool)
+    first[:23] = True
+    second[3:35] = True
+    write(tmp_path / "a", first, 0, lr=1.0)
+    write(tmp_path / "b", second, 0, lr=2.0)
+    difference, p = paired_test(*find_groups([tmp_path / "a", tmp_path / "b"]), "joint")
+    assert difference == pytest.approx(100 * 9 / 60)
+    assert p == pytest.approx(binomtest(3, 15).pvalue, abs=0.01)
+
+
+def test_no_difference_and_other_clips(tmp_path):
+    write(tmp_path / "a", shares(30)[0], 0, lr=1.0)
+    write(tmp_path / "b", shares(30)[0], 0, lr=2.0)
+    write(tmp_path / "c", shares(30)[0], 0, lr=3.0, names=np.array(["x"] * 60))
+    same, alike, others = find_groups([tmp_path / "a", tmp_path / "b", tmp_path / "c"])
+    assert paired_test(same, alike, "joint") == (0.0, 1.0)
+    assert paired_test(same, others, "joint") is None and paired_test(same, alike, "bone") is None
+
+
+def test_the_command_shows_means_differences_and_p(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    for seed, right in enumerate(shares(30, 36)):
+        write(tmp_path / "six" / str(seed), right, seed, lr=1.0)
+    write(tmp_path / "three", shares(58)[0], 0, lr=2.0)
+    assert main(["compare", str(tmp_path / "six"), str(tmp_path / "three"), "--markdown"]) == 0
+    head, rule, row, *_ = capsys.readouterr().out.splitlines()
+    assert "2 runs" in head and "1 run " in head and rule == "| --- | ---: | ---: |"
+    assert row.startswith("| joint | 55.0 ± 7.1 | 96.7 (+41.7, p 0.0001) |")
+    assert main(["compare", str(tmp_path / "six")]) == 0
+    assert "55.0 ± 7.1" in capsys.readouterr().out
+    assert main(["compare"]) == 2
