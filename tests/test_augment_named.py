@@ -5,7 +5,8 @@ import torch
 
 from ikem_fast import augment, ops
 from ikem_fast.augment import AUGMENTATIONS, Recipe, Shape, named
-from ikem_fast.augment.named import completed, cut
+from ikem_fast.augment.named import completed
+from ikem_fast.augment.recipes import cut
 from ikem_fast.errors import InputError
 from ikem_fast.skeleton import get_layout
 

@@ -42,9 +42,10 @@ from ikem_fast.augment.draw import (
     draw_shear,
     draw_uniform,
 )
-from ikem_fast.augment.named import AUGMENTATIONS, Recipe, Shape, named
+from ikem_fast.augment.named import AUGMENTATIONS, Shape, named
 from ikem_fast.augment.recipes import (
     Compose,
+    Recipe,
     random_axis_mask,
     random_blur,
     random_crop_resize,

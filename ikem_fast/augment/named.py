@@ -1,4 +1,4 @@
-"""Augmentations by name, as settings have them: what each draws, what it does with it, and recipes of them.
+"""Augmentations by name, as settings have them: what each draws, and what it does with it.
 
 To add one: a class below, a line in AUGMENTATIONS.
 """
@@ -308,7 +308,6 @@ AUGMENTATIONS: dict[str, type[Augmentation]] = {
     "frame_mask": FrameMask,
 }
 NAMES = {kind: name for name, kind in AUGMENTATIONS.items()}
-Drawn = list[tuple[Tensor | None, tuple[Tensor, ...]]]
 
 
 def named(entries: Sequence[Mapping[str, Any]], where: str = "augmentations") -> list[Augmentation]:
@@ -350,89 +349,6 @@ def completed(entries: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], ...
         completed([{"name": "crop"}])  # ({"name": "crop", "probability": 1.0},)
     """
     return tuple({"name": NAMES[type(one)], **asdict(one)} for one in named(entries))
-
-
-class Recipe:
-    """Augmentations one after the other, each with its probability, for clips of one shape.
-
-    What is drawn is drawn for a whole batch and may be cut. Matrices (shear, rotation, scale) and the crop
-    are not applied but handed on, for `ops.derive_modalities` applies them at no cost; so they come after
-    all others, matrices multiplied in the order of the list.
-
-    Args:
-        augmentations: of `named`.
-        shape: of the clips.
-        where: the list's name, for messages.
-
-    Raises InputError where clips of this shape cannot be augmented so.
-
-    Example:
-        recipe = Recipe(named([{"name": "shear"}, {"name": "noise"}]), Shape(50, 2, get_layout("ntu-rgb+d")))
-        clips, rest = recipe.apply(clips, recipe.draw(len(clips), torch.Generator().manual_seed(0)))
-        modalities = ops.derive_modalities(clips, **rest)
-    """
-
-    def __init__(
-        self, augmentations: Sequence[Augmentation], shape: Shape, where: str = "augmentations"
-    ) -> None:
-        self.augmentations = list(augmentations)
-        self.shape = shape
-        for number, one in enumerate(self.augmentations, 1):
-            problem = one.problem_for(shape)
-            if problem:
-                raise InputError(f"{where}, number {number}: {NAMES[type(one)]}: {problem}")
-        if sum(isinstance(one, Crop) for one in self.augmentations) > 1:
-            raise InputError(f"{where}: expected crop at most once, found it more often")
-
-    def draw(self, n: int, source: torch.Generator) -> Drawn:
-        """Draw for n clips, where the source lives: which clips each augmentation takes, and how."""
-        drawn: Drawn = []
-        for one in self.augmentations:
-            chosen = None
-            if one.probability < 1:
-                uniform = draw.draw_uniform((n,), 0, 1, generator=source, device=source.device)
-                chosen = uniform < one.probability
-            drawn.append((chosen, one.draw(n, self.shape, source)))
-        return drawn
-
-    def apply(self, clips: Tensor, drawn: Drawn) -> tuple[Tensor, dict[str, Tensor]]:
-        """Augment clips (N,3,T,V,M) by what was drawn for them.
-
-        Returns:
-            The clips, and what `ops.derive_modalities` is to do: "shear" (N,3,3), "crop_start" (N,), or none.
-        """
-        rest: dict[str, Tensor] = {}
-        for one, (chosen, values) in zip(self.augmentations, drawn, strict=True):
-            if isinstance(one, Linear):
-                matrix = _where(chosen, values[0], torch.eye(3, device=clips.device))
-                rest["shear"] = _product(matrix, rest["shear"]) if "shear" in rest else matrix
-            elif isinstance(one, Crop):
-                padding = torch.full((), self.shape.frames // 6, device=clips.device)
-                rest["crop_start"] = _where(chosen, values[0], padding)
-            else:
-                changed = one.apply(clips, values, self.shape.layout)
-                clips = changed if chosen is None else apply.choose(chosen, changed, clips)
-        return clips, rest
-
-
-def cut(drawn: Drawn, clips: slice) -> Drawn:
-    """Take what was drawn for some clips of a batch."""
-    return [
-        (None if chosen is None else chosen[clips], tuple(value[clips] for value in values))
-        for chosen, values in drawn
-    ]
-
-
-def _where(chosen, value, otherwise):
-    """`value` (N,…) of the chosen clips, `otherwise` of the others."""
-    if chosen is None:
-        return value
-    return torch.where(chosen.view(-1, *(1,) * (value.dim() - 1)), value, otherwise)
-
-
-def _product(a, b):
-    """a b of matrices (N,3,3), as products and sums: neither autocast nor TF32 touches them."""
-    return (a[:, :, :, None] * b[:, None]).sum(2)
 
 
 def _ordered(low, high):

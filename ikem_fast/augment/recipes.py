@@ -1,11 +1,12 @@
-"""Augmentations that draw their parameters: steps of `Compose`, which chains them into a recipe.
+"""Recipes: `Recipe`, of augmentations that settings name, and `Compose`, of functions that draw and apply.
 
-Each takes clips and a generator, and options with a default.
+Such functions, the `random_*`, take clips and a generator, and options with a default.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor
 
 from ikem_fast.augment.apply import (
@@ -34,9 +35,12 @@ from ikem_fast.augment.draw import (
     draw_shear,
     draw_uniform,
 )
+from ikem_fast.augment.named import NAMES, Augmentation, Crop, Linear, Shape
+from ikem_fast.errors import InputError
 from ikem_fast.skeleton import Layout
 
 Step = Callable[[Tensor, Generator], Tensor]  # of a recipe
+Drawn = list[tuple[Tensor | None, tuple[Tensor, ...]]]  # of each augmentation: which clips, and parameters
 
 
 @on_clips
@@ -151,3 +155,86 @@ class Compose:
 
 def _draw_bool(x, probability, generator):
     return draw_uniform((len(x),), 0, 1, generator=generator, device=x.device) < probability
+
+
+class Recipe:
+    """Augmentations one after the other, each with its probability, for clips of one shape.
+
+    What is drawn is drawn for a whole batch and may be cut. Matrices (shear, rotation, scale) and the crop
+    are not applied but handed on, for `ops.derive_modalities` applies them at no cost; so they come after
+    all others, matrices multiplied in the order of the list.
+
+    Args:
+        augmentations: of `named`.
+        shape: of the clips.
+        where: the list's name, for messages.
+
+    Raises InputError where clips of this shape cannot be augmented so.
+
+    Example:
+        recipe = Recipe(named([{"name": "shear"}, {"name": "noise"}]), Shape(50, 2, get_layout("ntu-rgb+d")))
+        clips, rest = recipe.apply(clips, recipe.draw(len(clips), torch.Generator().manual_seed(0)))
+        modalities = ops.derive_modalities(clips, **rest)
+    """
+
+    def __init__(
+        self, augmentations: Sequence[Augmentation], shape: Shape, where: str = "augmentations"
+    ) -> None:
+        self.augmentations = list(augmentations)
+        self.shape = shape
+        for number, one in enumerate(self.augmentations, 1):
+            problem = one.problem_for(shape)
+            if problem:
+                raise InputError(f"{where}, number {number}: {NAMES[type(one)]}: {problem}")
+        if sum(isinstance(one, Crop) for one in self.augmentations) > 1:
+            raise InputError(f"{where}: expected crop at most once, found it more often")
+
+    def draw(self, n: int, source: torch.Generator) -> Drawn:
+        """Draw for n clips, where the source lives: which clips each augmentation takes, and how."""
+        drawn: Drawn = []
+        for one in self.augmentations:
+            chosen = None
+            if one.probability < 1:
+                uniform = draw_uniform((n,), 0, 1, generator=source, device=source.device)
+                chosen = uniform < one.probability
+            drawn.append((chosen, one.draw(n, self.shape, source)))
+        return drawn
+
+    def apply(self, clips: Tensor, drawn: Drawn) -> tuple[Tensor, dict[str, Tensor]]:
+        """Augment clips (N,3,T,V,M) by what was drawn for them.
+
+        Returns:
+            The clips, and what `ops.derive_modalities` is to do: "shear" (N,3,3), "crop_start" (N,), or none.
+        """
+        rest: dict[str, Tensor] = {}
+        for one, (chosen, values) in zip(self.augmentations, drawn, strict=True):
+            if isinstance(one, Linear):
+                matrix = _where(chosen, values[0], torch.eye(3, device=clips.device))
+                rest["shear"] = _product(matrix, rest["shear"]) if "shear" in rest else matrix
+            elif isinstance(one, Crop):
+                padding = torch.full((), self.shape.frames // 6, device=clips.device)
+                rest["crop_start"] = _where(chosen, values[0], padding)
+            else:
+                changed = one.apply(clips, values, self.shape.layout)
+                clips = changed if chosen is None else choose(chosen, changed, clips)
+        return clips, rest
+
+
+def cut(drawn: Drawn, clips: slice) -> Drawn:
+    """Take what was drawn for some clips of a batch."""
+    return [
+        (None if chosen is None else chosen[clips], tuple(value[clips] for value in values))
+        for chosen, values in drawn
+    ]
+
+
+def _where(chosen, value, otherwise):
+    """`value` (N,…) of the chosen clips, `otherwise` of the others."""
+    if chosen is None:
+        return value
+    return torch.where(chosen.view(-1, *(1,) * (value.dim() - 1)), value, otherwise)
+
+
+def _product(a, b):
+    """a b of matrices (N,3,3), as products and sums: neither autocast nor TF32 touches them."""
+    return (a[:, :, :, None] * b[:, None]).sum(2)

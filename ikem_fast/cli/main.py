@@ -5,6 +5,7 @@ import sys
 from ikem_fast import __version__
 from ikem_fast.cli.commands import all_commands
 from ikem_fast.cli.parser import parse
+from ikem_fast.cli.recipe import with_recipe
 from ikem_fast.errors import InputError, printable
 from ikem_fast.settings import checked
 
@@ -74,6 +75,6 @@ def _overview(commands):
 
 
 def _run(command, argv):
-    options = parse(command, argv)
+    options = parse(command, with_recipe(command, argv))
     result = command.run(command.settings(**options)) if command.settings else checked(command.run)(**options)
     return result if isinstance(result, int) else 0

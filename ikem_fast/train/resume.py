@@ -116,8 +116,9 @@ def _in_present_words(stored):
         amplitude, crops = (stored.pop(name) for name in FORMER)
         shear = [{"name": "shear", "amplitude": amplitude}] if amplitude else []
         stored["augmentations"] = [*shear, *([{"name": "crop"}] if crops else [])]
-    if "augmentations" in stored:  # what was then left at a default is now written out
-        stored["augmentations"] = plain(completed(stored["augmentations"]))
+    for name in ("augmentations", "key_augmentations"):  # a setting that a version did not have: its default
+        if stored.get(name) is not None:
+            stored[name] = plain(completed(stored[name]))
     return stored
 
 

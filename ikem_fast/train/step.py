@@ -116,7 +116,7 @@ class Step:
         with span("backward"):
             self.optimizer.zero_grad()
             losses.sum().backward()
-        with span("optimizer"):
+        with span("optimiser"):
             self.processes.add_gradients(self.parameters)
             self.optimizer.step()
         return losses.detach(), self.task.seen

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from ikem_fast.augment import Recipe, Shape, named
-from ikem_fast.augment.named import cut
+from ikem_fast.augment.recipes import cut
 from ikem_fast.data import Dataset
 from ikem_fast.runtime.processes import Processes
 from ikem_fast.skeleton import get_layout

@@ -45,7 +45,9 @@ def test_a_run_goes_on_with_another_number_of_processes(tiny_dataset, tmp_path):
     )  # fmt: skip
     pretrain(config)
     pretrain(replace(config, out=tmp_path / "several", epochs=1))
+    (tmp_path / "bare.yaml").write_text("pretrain: {}")  # the settings' defaults, no recipe
     options = f"""
+        --config {tmp_path / "bare.yaml"}
         --data {tiny_dataset} --out {tmp_path / "several"} --resume --epochs 2 --batch-size 7 --lr 0.05
         --device cpu --sync-bn --model.dropout 0 --model.feature-dim 8 --model.queue-size 16
         --model.hidden-channels 4 --model.hidden-dim 12
