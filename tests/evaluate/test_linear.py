@@ -109,8 +109,8 @@ def test_features_that_are_not_finite_are_refused(tiny_dataset, checkpoint, tmp_
         evaluate_linear(config(tmp_path, data=tiny_dataset, checkpoint=checkpoint, statistics="running"))
 
 
-def test_the_probe_is_that_of_the_size_unless_it_is_chosen(tiny_dataset, checkpoint, tmp_path, monkeypatch):
-    options = {"data": tiny_dataset, "checkpoint": checkpoint, "epochs": 2, "sets": "joint"}
+def test_the_probe_is_that_of_the_size_unless_it_is_chosen(small, tmp_path):
+    options = {**small, "epochs": 2, "sets": "joint"}
     assert LinearConfig.probe is None and probe_name(config(tmp_path), 9_999) == "ridge"
     assert probe_name(config(tmp_path), 10_000) == "sgd"
     for probe in ("ridge", "logistic", "sgd"):
@@ -122,23 +122,23 @@ def test_the_probe_is_that_of_the_size_unless_it_is_chosen(tiny_dataset, checkpo
         assert list(results.baselines) == ["chance"]
 
 
-def test_outputs_of_heads_are_judged_if_asked_for(tiny_dataset, checkpoint, tmp_path):
+def test_outputs_of_heads_are_judged_if_asked_for(small, tmp_path):
     results = evaluate_linear(
-        config(tmp_path, data=tiny_dataset, checkpoint=checkpoint, features="output", sets="joint",
+        config(tmp_path, **small, features="output", sets="joint",
                baselines=False)
     )  # fmt: skip
     assert results.settings["features"] == "output"
     with np.load(tmp_path / "linear.npz", allow_pickle=False) as heads:
-        assert heads["joint.weight"].shape == (MODEL.feature_dim, 12)
+        assert heads["joint.weight"].shape == (4, 12)
 
 
-def test_chance_raw_and_untrained_stand_beside_the_pretrained(tiny_dataset, checkpoint, tmp_path):
-    options = {"data": tiny_dataset, "checkpoint": checkpoint, "sets": "joint,joint+bone"}
+def test_chance_raw_and_untrained_stand_beside_the_pretrained(small, tmp_path):
+    options = {**small, "sets": "joint,joint+bone"}
     results = evaluate_linear(config(tmp_path, untrained_seeds=2, **options))
     assert list(results.baselines) == ["chance", "raw", "untrained"]
     assert results.baselines["chance"].top1 == {name: pytest.approx(100 / 12) for name in results.sets}
     assert results.baselines["untrained"].runs == 2
-    raw = evaluate_raw(RawConfig(data=tiny_dataset, out=tmp_path, sets=options["sets"]))
+    raw = evaluate_raw(RawConfig(data=small["data"], out=tmp_path, sets=options["sets"]))
     assert results.baselines["raw"].top1 == {name: one.top1 for name, one in raw.sets.items()}
     options |= {"untrained": True, "baselines": False}
     drawn = [
@@ -175,10 +175,10 @@ def test_results_of_version_1_are_read(tmp_path):
         read_results(tmp_path / "linear.json")
 
 
-def test_held_out_training_subjects_take_the_place_of_test_clips(tiny_dataset, checkpoint, tmp_path):
-    whole = open_dataset(tiny_dataset)["train"]
+def test_held_out_training_subjects_take_the_place_of_test_clips(small, tmp_path):
+    whole = open_dataset(small["data"])["train"]
     subjects = sorted(set(whole.subjects.tolist()))[:1]
-    options = {"data": tiny_dataset, "checkpoint": checkpoint, "baselines": False, "sets": "joint"}
+    options = {**small, "baselines": False, "sets": "joint"}
     results = evaluate_linear(config(tmp_path, holdout=", ".join(subjects), **options))
     out = np.isin(whole.subjects, subjects)
     assert results.clips == {"train": int((~out).sum()), "test": int(out.sum())}

@@ -89,7 +89,7 @@ def _judge_share(config, share, kinds, device):
     features = kinds["frozen"]
     train = partial(trained_scores, config, config, features.dataset, features, device)
     columns = [*kinds, *(("scratch", "finetuned") if config.finetune else ())]
-    runs: dict[str, list[dict[str, torch.Tensor]]] = {column: [] for column in columns}
+    runs = {column: [] for column in columns}
     for seed in range(config.seed, config.seed + config.draws):
         where = draw_labeled(features.train.y.cpu().numpy(), share, seed)
         for kind, one in kinds.items():
