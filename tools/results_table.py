@@ -1,63 +1,97 @@
 """The tables of docs/results.md out of what tools/reproduce_results.sh left, as Markdown.
 
 usage: python tools/results_table.py DATASET_FOLDER [DATASET_FOLDER ...]
+Folders of the same dataset, such as SBU's five folds, make one table: a run is a seed of a fold.
 """
 
 import json
 import statistics
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 from ikem_fast.evaluate.render import set_label
+from ikem_fast.evaluate.results import read_results
 
-COLUMNS = {
-    "untrained": "linear_untrained",
-    "six pretrained": "linear_six",
-    "student of the six": "linear_student",
-    "three pretrained": "linear_three",
+RUNS = {
+    "six": "six pretrained",
+    "student": "student of the six",
+    "three": "three alone",
+    "crossclr": "six, `crossclr`",
+    "skeletonclr": "six, `skeletonclr`",
 }
-KINDS = {"six": "pretraining of six", "student": "distillation", "three": "pretraining of three"}
+PROBES = {"ridge": ("linear_probe=ridge", "linear.json"), "1-NN … 20-NN": ("knn_*", "knn.json")}
 
 
-def table(folder):
-    """One dataset: top-1 of every set of modalities, mean ± standard deviation over seeds."""
-    runs = sorted(path for path in folder.glob("seed*") if (path / "linear_three" / "linear.json").is_file())
-    reports = {name: [_read(run / where / "linear.json") for run in runs] for name, where in COLUMNS.items()}
-    six = reports["six pretrained"][0]
+def tables(folders):
+    """One dataset: a table a probe, top-1 of every set of modalities as mean ± deviation over runs."""
+    runs = sorted(
+        run for folder in folders for run in Path(folder).glob("seed*") if _result(run / "six", "ridge")
+    )
+    first = _result(runs[0] / "six", "ridge")
     lines = [
-        f"### {six['dataset']}: {six['clips']['train']} training clips, {six['clips']['test']} test clips, "
-        f"{len(six['classes'])} classes",
-        "",
-        f"Top-1 in %, mean ± standard deviation over {len(runs)} seeds:",
-        "",
-        "| modalities | " + " | ".join(COLUMNS) + " |",
-        "| --- |" + " ---: |" * len(COLUMNS),
+        f"### {first.dataset}: {first.clips['train']} training clips, {first.clips['test']} test clips, "
+        f"{len(first.classes)} classes, {len(runs)} runs",
     ]
-    for modalities in six["sets"]:
-        cells = [_cell([report["sets"].get(modalities) for report in each]) for each in reports.values()]
-        lines.append(f"| {set_label(modalities)} | " + " | ".join(cells) + " |")
-    lines += ["", "; ".join(_effort(runs, kind, name) for kind, name in KINDS.items()) + "."]
-    return "\n".join(lines)
-
-
-def _read(path):
-    return json.loads(path.read_text())
-
-
-def _cell(results):
-    if None in results:
-        return ""
-    top1 = [result["top1"] for result in results]
-    return f"{statistics.mean(top1):.1f} ± {statistics.stdev(top1) if len(top1) > 1 else 0:.1f}"
-
-
-def _effort(runs, kind, name):
-    epochs = [
-        [json.loads(line) for line in (run / kind / "metrics.jsonl").read_text().splitlines()] for run in runs
+    for probe in PROBES:
+        lines += ["", f"Probe {probe}:", "", *_table(runs, probe)]
+    sgd = [
+        read_results(path).sets for run in runs for path in (run / "six").glob("linear_probe=sgd/linear.json")
     ]
+    if sgd:
+        all_six = max(sgd[0], key=lambda together: together.count("+"))
+        lines += [
+            "",
+            f"Published probe (SGD, rate 3.0), all six: {_cell([sets[all_six].top1 for sets in sgd])}.",
+        ]
+    return "\n".join(
+        [*lines, "", "; ".join(_effort(runs, kind) for kind in RUNS if (runs[0] / kind).is_dir()) + "."]
+    )
+
+
+def _table(runs, probe):
+    six = [_result(run / "six", probe) for run in runs]
+    columns = {
+        name: [
+            {modalities: result.baselines[name].top1[modalities] for modalities in result.sets}
+            for result in six
+        ]
+        for name in ("chance", "raw", "untrained")
+    }
+    for kind, title in RUNS.items():
+        found = [result for run in runs if (result := _result(run / kind, probe))]
+        if found:
+            columns[title] = [{name: one.top1 for name, one in result.sets.items()} for result in found]
+    yield "| modalities | " + " | ".join(columns) + " |"
+    yield "| --- |" + " ---: |" * len(columns)
+    for modalities in six[0].sets:
+        cells = [_cell([run[modalities] for run in each if modalities in run]) for each in columns.values()]
+        yield f"| {set_label(modalities)} | " + " | ".join(cells) + " |"
+
+
+def _result(run, probe):
+    where, name = PROBES[probe]
+    return next((read_results(path) for path in sorted(run.glob(f"{where}/{name}"))), None)
+
+
+def _cell(top1):
+    if len(top1) < 2:
+        return "".join(f"{value:.1f}" for value in top1)
+    deviation = statistics.stdev(top1)
+    return f"{statistics.mean(top1):.1f}" + (f" ± {deviation:.1f}" if deviation else "")
+
+
+def _effort(runs, kind):
+    logs = [(run / kind / "metrics.jsonl").read_text().splitlines() for run in runs if (run / kind).is_dir()]
+    epochs = [[json.loads(line) for line in log] for log in logs]
     minutes = statistics.mean(sum(epoch["seconds"] for epoch in run) / 60 for run in epochs)
-    return f"{name}: {len(epochs[0])} epochs in {minutes:.0f} minutes"
+    return f"{RUNS[kind]}: {epochs[0][-1]['step']} steps in {minutes:.1f} minutes"
 
 
 if __name__ == "__main__":
-    print("\n\n".join(table(Path(folder)) for folder in sys.argv[1:]))
+    datasets = defaultdict(list)
+    for folder in sys.argv[1:]:
+        datasets[read_results(next(Path(folder).glob("seed*/six/linear_*/linear.json"))).dataset].append(
+            folder
+        )
+    print("\n\n".join(tables(folders) for folders in datasets.values()))
