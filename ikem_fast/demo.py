@@ -59,7 +59,6 @@ def demo(
                 baselines=name == "trained",
                 untrained_seeds=1,
                 out=out / f"linear_{name}",
-                **section("linear"),
                 **common,
             )
         )

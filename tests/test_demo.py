@@ -16,7 +16,6 @@ SECTIONS = {
         },
     },
     "distill": {"epochs": 1, "batch_size": 12},
-    "linear": {"epochs": 2, "lr": 100.0},
 }  # fmt: skip
 
 

@@ -36,10 +36,10 @@ reproduce() { # NAME
         [ "${ONLY:-}" = six ] && continue
         ikem-fast pretrain "${common[@]}" --out "$run/three" --model.modalities '[joint,motion,bone]'
         ikem-fast distill "${common[@]}" --out "$run/student" --teacher "$run/six"
-        for method in ${METHODS:-crossclr skeletonclr}; do
+        for method in ${METHODS-crossclr skeletonclr}; do
             ikem-fast pretrain "${common[@]}" --out "$run/$method" --method "$method"
         done
-        for other in three student ${METHODS:-crossclr skeletonclr}; do
+        for other in three student ${METHODS-crossclr skeletonclr}; do
             evaluate linear "$run/$other" --probe=ridge --baselines false
             evaluate knn "$run/$other" --baselines=false
         done
