@@ -30,6 +30,7 @@ def test_the_number_of_training_clips_decides(command, clips, name, monkeypatch,
         ("pretrain", [*WORDS, "--config=demo"]),
         ("pretrain", ["--out", "run", "--data", "nowhere"]),
         ("pretrain", ["--help"]),
+        ("pretrain", []),
         ("evaluate linear", [*WORDS, "--checkpoint", "run"]),
     ],
 )

@@ -38,7 +38,7 @@ def with_recipe(command: Command, words: Sequence[str]) -> list[str]:
 def _value(option, words):
     """What stands behind an option the last time it is given, or None."""
     found = None
-    for word, after in zip(words, [*words[1:], None], strict=True):
+    for word, after in zip(words, [*words[1:], None], strict=False):
         if word == option:
             found = after
         elif word.startswith(f"{option}="):
