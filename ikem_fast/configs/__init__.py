@@ -8,8 +8,12 @@ from typing import Any
 
 from ikem_fast.errors import InputError, printable
 
-# Names that configurations had or have beside their files': the recipe is one for every protocol of NTU.
-ALIASES = dict.fromkeys(("ntu60_xsub", "ntu60_xview", "ntu120_xsub", "ntu120_xset"), "ntu")
+# Names that configurations had or have beside their files': one recipe for every protocol of NTU, one for few
+# clips.
+ALIASES = {
+    **dict.fromkeys(("ntu60_xsub", "ntu60_xview", "ntu120_xsub", "ntu120_xset"), "ntu"),
+    **dict.fromkeys(("utd_mhad", "nw_ucla"), "small"),
+}
 MAX_BYTES = 1 << 16  # of a file
 MAX_DEPTH = 8  # of what is in it: sections, settings, settings of the model, their lists
 
@@ -37,7 +41,7 @@ def read_section(
     Raises InputError if there is no such file, or if it is anything but a small YAML file with such sections.
 
     Example:
-        read_section("demo", "pretrain")["epochs"]
+        read_section("demo", "pretrain")["max_steps"]
     """
     configs = shipped_configs()
     file = configs.get(str(name_or_file))
