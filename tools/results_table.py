@@ -50,7 +50,7 @@ def tables(folders):
 
 
 def _table(runs, probe):
-    six = [_result(run / "six", probe) for run in runs]
+    six = [result for run in runs if (result := _result(run / "six", probe))]
     columns = {
         name: [
             {modalities: result.baselines[name].top1[modalities] for modalities in result.sets}
