@@ -59,7 +59,7 @@ def _draw_bars(axis, results):
     axis.set(xlabel="top-1 accuracy on test clips, %", xlim=(0, 100))
     axis.set_title(f"{results.evaluation} on {printable(results.dataset)}", parse_math=False)
     axis.grid(axis="x", alpha=0.3)
-    axis.legend(fontsize="small")
+    axis.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.09), ncol=len(columns))
 
 
 def _draw_confusion(axis, results):
