@@ -16,7 +16,6 @@ WAYS = {
     "stgcn": ("stgcn", {}),
     "stgcn, parts": ("stgcn", {"pooling": "parts"}),
     "tcn": ("tcn", {}),
-    "tcn, 3 segments": ("tcn", {"segments": 3}),
     "transformer": ("transformer", {}),
     "transformer of MAMP's size": (
         "transformer", {"hidden_channels": 256, "layers": 8, "heads": 8, "frames": 4},
