@@ -3,6 +3,7 @@
 # usage: tools/reproduce_results.sh FOLDER OUT [DATASET ...]
 # FOLDER has utd_mhad.npz, nw_ucla.npz and sbu.npz in the form that `prepare npz` reads; all are the default.
 # SEEDS="0 1 2" says which seeds, and may be split over processes. What an interrupted run finished is kept.
+# METHODS="crossclr skeletonclr" says which stand beside ikem, and may be empty; ONLY=six leaves all but the six out.
 set -euo pipefail
 packed=$1
 out=$2

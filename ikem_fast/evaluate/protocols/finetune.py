@@ -20,7 +20,12 @@ NAME = "finetune"
 
 
 @dataclass(kw_only=True)
-class FinetuneConfig(TrainingConfig, BaselineConfig):
+class LabeledConfig(TrainingConfig, EncoderEvaluateConfig):
+    """Settings of evaluations that train encoders on labels."""
+
+
+@dataclass(kw_only=True)
+class FinetuneConfig(LabeledConfig, BaselineConfig):
     """Settings of finetuning.
 
     Args:
@@ -55,10 +60,10 @@ def evaluate_finetune(config: FinetuneConfig) -> Results:
         beside = baselines(config, features, fit_ridge, device)
         beside["frozen"] = Baseline(judge(features, fit_ridge).top1)
         untrained = config.seed if config.untrained else None
-        scores = trained_scores(config, config, dataset, features, device, untrained_seed=untrained)
+        scores = trained_scores(config, dataset, features, device, untrained_seed=untrained)
         judged = judged_scores(features, [scores])
         if config.scratch and not config.untrained:
-            scores = trained_scores(config, config, dataset, features, device, untrained_seed=config.seed)
+            scores = trained_scores(config, dataset, features, device, untrained_seed=config.seed)
             beside["scratch"] = Baseline(judged_scores(features, [scores]).top1)
     return write(
         "Finetuning", NAME, config, features, judged,
@@ -67,8 +72,7 @@ def evaluate_finetune(config: FinetuneConfig) -> Results:
 
 
 def trained_scores(
-    config: EncoderEvaluateConfig,
-    training: TrainingConfig,
+    config: LabeledConfig,
     dataset: Dataset,
     features: FrozenFeatures,
     device: torch.device,
@@ -80,8 +84,7 @@ def trained_scores(
     """Train the encoders of a checkpoint by labels, and score the test clips.
 
     Args:
-        config: settings of the encoders.
-        training: settings of the training.
+        config: settings of the encoders and of their training.
         dataset: whose split "train" is learned from.
         features: of the same dataset: which sets there are.
         device: where to compute.
@@ -95,7 +98,7 @@ def trained_scores(
     encoders = load_encoders(config.checkpoint, dataset, untrained_seed=untrained_seed)
     train = dataset["train"] if where is None else dataset["train"].take(where)
     model = train_classifier(
-        encoders, train, dataset.layout, len(dataset.classes), training,
+        encoders, train, dataset.layout, len(dataset.classes), config,
         seed=config.seed if seed is None else seed, device=device, amp=config.amp,
     )  # fmt: skip
     scores = classify(model, dataset["test"], dataset.layout, device=device)

@@ -6,14 +6,12 @@ from functools import partial
 import numpy as np
 import torch
 
-from ikem_fast.evaluate.config import EncoderEvaluateConfig
 from ikem_fast.evaluate.features import FrozenFeatures, frozen_features, open_splits, raw_features
 from ikem_fast.evaluate.judge import Judged, chance, judge, write
 from ikem_fast.evaluate.probes.base import Examples
 from ikem_fast.evaluate.probes.ridge import fit_ridge
-from ikem_fast.evaluate.protocols.finetune import judged_scores, trained_scores
+from ikem_fast.evaluate.protocols.finetune import LabeledConfig, judged_scores, trained_scores
 from ikem_fast.evaluate.results import Baseline, Results
-from ikem_fast.evaluate.supervised import TrainingConfig
 from ikem_fast.runtime.allocator import freed_memory_kept
 from ikem_fast.runtime.device import choose_device
 from ikem_fast.settings import check, setting
@@ -22,7 +20,7 @@ NAME = "semi"
 
 
 @dataclass(kw_only=True)
-class SemiConfig(TrainingConfig, EncoderEvaluateConfig):
+class SemiConfig(LabeledConfig):
     """Settings of the evaluation with few labels.
 
     Args:
@@ -87,7 +85,7 @@ def evaluate_semi(config: SemiConfig) -> Results:
 def _judge_share(config, share, kinds, device):
     """What a share of the labels gets, in all draws together: column → `Judged`; the main one is the last."""
     features = kinds["frozen"]
-    train = partial(trained_scores, config, config, features.dataset, features, device)
+    train = partial(trained_scores, config, features.dataset, features, device)
     columns = [*kinds, *(("scratch", "finetuned") if config.finetune else ())]
     runs = {column: [] for column in columns}
     for seed in range(config.seed, config.seed + config.draws):

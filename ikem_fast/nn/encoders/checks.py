@@ -1,5 +1,7 @@
 """What an encoder may be told and given: one wording for all of them."""
 
+import math
+
 import torch
 
 
@@ -14,6 +16,13 @@ def check_dropout(dropout: float) -> None:
     """Raise ValueError unless dropout is a probability below 1."""
     if not isinstance(dropout, int | float) or isinstance(dropout, bool) or not 0 <= dropout < 1:
         raise ValueError(f"dropout: expected a probability in [0, 1), found {dropout!r}")
+
+
+def check_smoothing(smoothing: float) -> None:
+    """Raise ValueError unless smoothing is a finite number of frames, 0 or more."""
+    number = isinstance(smoothing, int | float) and not isinstance(smoothing, bool)
+    if not number or not 0 <= smoothing < math.inf:
+        raise ValueError(f"smoothing: expected a finite number ≥ 0, found {smoothing!r}")
 
 
 def check_clips(x: torch.Tensor, channels: int, joints: int) -> None:

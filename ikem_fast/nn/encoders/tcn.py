@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ikem_fast.nn.encoders.checks import check_clips, check_dropout, check_sizes
+from ikem_fast.nn.encoders.checks import check_clips, check_dropout, check_sizes, check_smoothing
 from ikem_fast.nn.encoders.pooling import joined_size, pool_bodies, pool_time, present_bodies
 from ikem_fast.ops.encoder.convolution import autocast_dtype
 from ikem_fast.ops.encoder.over_time import convolve_over_time
@@ -76,8 +76,7 @@ class TCN(nn.Module):
             bodies=bodies,
         )
         check_dropout(dropout)
-        if smoothing < 0:
-            raise ValueError(f"smoothing: expected at least 0, found {smoothing}")
+        check_smoothing(smoothing)
         self.in_channels = in_channels
         self.joints = get_layout(layout).num_joints
         self.segments = segments

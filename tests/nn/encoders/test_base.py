@@ -126,6 +126,8 @@ def test_a_compiled_encoder_is_one_graph(name):
     [
         ("stgcn", "hidden_dim", 0), ("stgcn", "hidden_channels", -1), ("stgcn", "pooling", "max"),
         ("tcn", "blocks", 0), ("tcn", "segments", 1.5), ("tcn", "dropout", 1.0),
+        ("tcn", "stride", 0), ("tcn", "smoothing", -1.0), ("tcn", "smoothing", float("nan")),
+        ("tcn", "smoothing", "wide"),
         ("tcn", "hidden_channels", "a"),
         ("transformer", "layers", 0), ("transformer", "heads", 5), ("transformer", "frames", True),
     ],
