@@ -62,12 +62,16 @@ class Step:
         self.captured = None, None  # the present phase, and its graph: none goes back to an earlier one
 
     def __enter__(self) -> "Step":
+        self.cudnn_benchmark = torch.backends.cudnn.benchmark
+        # Every step has the same shapes: which of cuDNN's kernels is fastest is worth finding out once.
+        torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.captured = None, None
+        torch.backends.cudnn.benchmark = self.cudnn_benchmark
         for encoder in self.compiled:  # compile() makes a module refer to itself, and has no opposite
             encoder._compiled_call_impl = None
         self.compiled = []

@@ -41,3 +41,8 @@ def test_freed_memory_is_kept_for_as_long_as_asked():
     without, within, kept, left = map(int, done.stdout.split())
     assert within < without / 10, "the pages of a tensor were given back and taken anew"
     assert kept > 30e6 and left < kept / 4, "the process is not as it was"
+
+
+def test_a_device_without_float64_is_named():
+    with pytest.raises(InputError, match="'mps' cannot be used"):
+        choose_device("mps")

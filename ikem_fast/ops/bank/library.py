@@ -12,7 +12,7 @@ import torch
 
 from ikem_fast.ops import _library
 from ikem_fast.ops._autograd import refusing_second_derivatives
-from ikem_fast.ops._support import YES, Support, support_under_transforms
+from ikem_fast.ops._support import YES, Support, support_on_gpu, support_under_transforms
 
 _LIBRARY = torch.library.Library("ikem_fast", "FRAGMENT")
 
@@ -97,7 +97,8 @@ def support_for(features, *others, topk=1):
         return _library.support_on("cpu")
     if device not in ("cpu", "cuda"):
         return Support(f"there are no fused losses for device {queue.device}")
-    return triton.support_for(queue, topk) if TRITON else TRITON
+    able = support_on_gpu(queue.device) if TRITON and device == "cuda" else TRITON
+    return triton.support_for(queue, topk) if able else able
 
 
 def info_nce(q, k, queue, temperature):
