@@ -72,7 +72,7 @@ class BatchLoader:
         return np.arange(start + places.start, start + places.stop)
 
     def _batches(self, order, first=0):
-        # Each thread has a current GPU of its own, at first the first one, where pinning would make a context.
+        # A thread has a current GPU of its own, at first the first one: pinning there would make a context.
         start = (torch.cuda.set_device, (self.device,)) if self.device.type == "cuda" else (None, ())
         with ThreadPoolExecutor(1, initializer=start[0], initargs=start[1]) as reader:
             pending = reader.submit(self._read, order, first)
