@@ -74,17 +74,38 @@ def write_crossclr(folder, clips, prepare, counts=True, protocol=4):
         write_pickle(folder / f"{part}_label.pkl", tuple(columns), protocol)
 
 
+def moved(raw):
+    """With joint 1 of the first frame at the origin, as CTR-GCN has it, where there is a body."""
+    there = (raw != 0).any(axis=(0, 2))  # (F, M)
+    return raw - np.where(there[None, :, None], raw[:, :1, 1:2, :1], 0).astype(raw.dtype)
+
+
 def write_ctrgcn(path, clips, classes=60, compress=False):
-    """With joint 1 of the first frame at the origin, as that code has it, where there is a body."""
+    """Clips as that code moves them."""
     entries = {}
     for split in ("train", "test"):
         some = [clip for clip in clips if clip.split == split]
         rows = np.zeros((len(some), FRAMES, some[0].coordinates[:, 0].size), np.float32)
         for row, clip in zip(rows, some, strict=True):
-            raw = clip.coordinates[:, :FRAMES].copy()
-            there = (raw != 0).any(axis=(0, 2))  # (F, M)
-            raw -= np.where(there[None, :, None], raw[:, :1, 1:2, :1], 0)
+            raw = moved(clip.coordinates[:, :FRAMES])
             row[: raw.shape[1]] = raw.transpose(1, 3, 2, 0).reshape(raw.shape[1], -1)
         entries |= {f"x_{split}": rows, f"y_{split}": np.eye(classes)[[clip.label for clip in some]]}
     (np.savez_compressed if compress else np.savez)(path, **entries)
+    return path
+
+
+def write_pyskl(path, clips, split=True, protocol=4, dims=3, scores=False, lie=0):
+    """Bodies that are empty throughout are left out, as those pickles have it."""
+    annotations = []
+    for clip in clips:
+        points = clip.coordinates.transpose(3, 1, 2, 0)
+        points = points[[True, *points[1:].any(axis=(1, 2, 3))]]
+        one = {
+            "frame_dir": clip.name, "total_frames": points.shape[1] + lie, "label": clip.label,
+            "keypoint": points[..., :dims],
+        }  # fmt: skip
+        annotations.append({**one, "keypoint_score": points[..., 2]} if scores else one)
+    names = {part: [clip.name for clip in some] for part, some in parts(clips).items()}
+    splits = {f"xsub_{part}": some for part, some in names.items()}
+    write_pickle(path, {"split": splits, "annotations": annotations} if split else annotations, protocol)
     return path

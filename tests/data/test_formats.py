@@ -12,7 +12,7 @@ from scipy.io import savemat
 from ikem_fast.data import FORMATS, Dataset
 from ikem_fast.data.formats import find_format
 from ikem_fast.errors import InputError
-from tests.data.foreign import Raw, write_agcn, write_crossclr, write_ctrgcn
+from tests.data.foreign import Raw, write_agcn, write_crossclr, write_ctrgcn, write_pyskl
 
 FRAMES = np.random.default_rng(0).normal(size=(7, 20, 3)).astype(np.float32)
 
@@ -54,9 +54,13 @@ def ctrgcn(folder):
     write_ctrgcn(folder / "NTU60_CS.npz", clips(25))
 
 
+def pyskl(folder):
+    write_pyskl(folder / "ntu60_3danno.pkl", clips(25))
+
+
 MAKERS = {
     "ntu": ntu, "nw-ucla": nw_ucla, "utd-mhad": utd_mhad, "npz": npz,
-    "crossclr": crossclr, "agcn": agcn, "ctrgcn": ctrgcn,
+    "crossclr": crossclr, "agcn": agcn, "ctrgcn": ctrgcn, "pyskl": pyskl,
 }  # fmt: skip
 
 

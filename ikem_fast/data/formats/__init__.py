@@ -9,12 +9,13 @@ from ikem_fast.data.formats.ctrgcn import CTRGCN
 from ikem_fast.data.formats.npz import NPZ
 from ikem_fast.data.formats.ntu import NTU
 from ikem_fast.data.formats.nw_ucla import NW_UCLA
+from ikem_fast.data.formats.pyskl import PYSKL
 from ikem_fast.data.formats.synthetic import SYNTHETIC
 from ikem_fast.data.formats.utd_mhad import UTD_MHAD
 from ikem_fast.errors import InputError, printable
 
 FORMATS: dict[str, Format] = {
-    format.name: format for format in (NTU, UTD_MHAD, NW_UCLA, CROSSCLR, AGCN, CTRGCN, NPZ, SYNTHETIC)
+    format.name: format for format in (NTU, UTD_MHAD, NW_UCLA, CROSSCLR, AGCN, CTRGCN, PYSKL, NPZ, SYNTHETIC)
 }
 
 

@@ -159,7 +159,10 @@ class _Machine:
         read = self.stream.read
         for _ in range(MAX_STEPS):
             self.left -= 1
-            step = _STEPS[read(1)[0]]
+            code = read(1)
+            if not code:
+                raise EOFError("the end of the file")
+            step = _STEPS[code[0]]
             if step is None:
                 return self.pop()
             step(self)
