@@ -34,6 +34,7 @@ class Command:
 @cache
 def all_commands() -> dict[str, Command]:
     """List every command by name, in the order of the overview."""
+    from ikem_fast.cli.layouts import layouts
     from ikem_fast.demo import demo
     from ikem_fast.doctor import doctor
 
@@ -45,6 +46,12 @@ def all_commands() -> dict[str, Command]:
             demo,
         ),
         *_prepare(),
+        Command(
+            "layouts",
+            "List the joint layouts, or check one of your own and draw it.",
+            "ikem-fast layouts --check chair.yaml --out chair.png",
+            layouts,
+        ),
         *_train(),
         *_evaluate(),
         Command(

@@ -23,6 +23,7 @@ from ikem_fast.data.sources import SourceFile
 from ikem_fast.data.writer import DatasetWriter
 from ikem_fast.errors import InputError
 from ikem_fast.progress import progress_bar
+from ikem_fast.skeleton import Layout
 
 CHUNK = 32  # clips that a worker process takes, and that are preprocessed, at a time
 CHUNK_BYTES = 1 << 24  # or fewer, where their raw coordinates are more than this
@@ -45,7 +46,10 @@ class PlannedClip:
 
 
 def to_clips(
-    raws: Iterable[np.ndarray | Skipped], layout: str, num_frames: int = NUM_FRAMES, repair: bool = False
+    raws: Iterable[np.ndarray | Skipped],
+    layout: str | Layout,
+    num_frames: int = NUM_FRAMES,
+    repair: bool = False,
 ) -> Generator[Clip | Skipped]:
     """Preprocess a stream of raw clips, a chunk at a time; what is `Skipped` already stays that.
 
@@ -74,7 +78,7 @@ def prepare_clips(
     *,
     out: Path,
     name: str,
-    layout: str,
+    layout: str | Layout,
     classes: Iterable[str],
     num_bodies: int,
     prepared: dict,
@@ -129,7 +133,7 @@ def prepare_files(
     *,
     limit: int,
     workers: int | None,
-    layout: str,
+    layout: str | Layout,
     prepared: dict,
     repair: bool = False,
     **description: object,
