@@ -49,6 +49,7 @@ class WriteConfig:
 @cache
 def all_commands() -> dict[str, Command]:
     """List every command by name, in the order of the overview."""
+    from ikem_fast.cli.layouts import layouts
     from ikem_fast.demo import demo
     from ikem_fast.doctor import doctor
 
@@ -61,6 +62,12 @@ def all_commands() -> dict[str, Command]:
         ),
         *_prepare(),
         *_write(),
+        Command(
+            "layouts",
+            "List the joint layouts, or check one of your own and draw it.",
+            "ikem-fast layouts --check chair.yaml --out chair.png",
+            layouts,
+        ),
         *_train(),
         *_evaluate(),
         Command(

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, ClassVar, get_origin, get_type_hints
 
 from ikem_fast.cli.commands import Command, all_commands
-from ikem_fast.configs import load_yaml, read_section, shipped_configs
+from ikem_fast.configs import read_section, shipped_configs
 from ikem_fast.errors import InputError, printable
 from ikem_fast.nn.config import upgraded
+from ikem_fast.plain_yaml import load_yaml
 
 
 def parse(command: Command, words: list[str]) -> dict[str, Any]:

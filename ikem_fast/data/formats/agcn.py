@@ -87,7 +87,7 @@ def prepare_agcn(
     Args:
         out: folder to write; an interrupted run started again goes on where it was.
         source: folder with the arrays, or one above it.
-        layout: the joint layout of the arrays.
+        layout: the joint layout of the arrays: a name, or a YAML file.
         damaged: what becomes of a clip with coordinates such as NaN: left out, or interpolated over time.
     """
     return find_clips(source, layout).prepare(out, Path(source).stem, {"from": "agcn"}, damaged)

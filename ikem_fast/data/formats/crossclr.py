@@ -125,7 +125,7 @@ def prepare_crossclr(
     Args:
         out: folder to write; an interrupted run started again goes on where it was.
         source: folder with the arrays, or one above it.
-        layout: the joint layout of the arrays.
+        layout: the joint layout of the arrays: a name, or a YAML file.
         lengths: where the label files have no frame counts: a folder or .zip of the .skeleton files, a text
             with a name and a count a line, or one count for all clips.
         damaged: what becomes of a clip with coordinates such as NaN where clips are preprocessed anew: left

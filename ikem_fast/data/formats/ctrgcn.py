@@ -96,7 +96,7 @@ def prepare_ctrgcn(
     Args:
         out: folder to write; an interrupted run started again goes on where it was.
         source: the .npz.
-        layout: the joint layout of its rows.
+        layout: the joint layout of its rows: a name, or a YAML file.
         damaged: what becomes of a clip with coordinates such as NaN: left out, or interpolated over time.
     """
     return find_clips(source, layout).prepare(out, Path(source).stem, {"from": "ctrgcn"}, damaged)

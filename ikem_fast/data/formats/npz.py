@@ -20,7 +20,7 @@ from ikem_fast.data.formats.base import Damaged, Format, prepared_with
 from ikem_fast.data.formats.npy import BROKEN, read_exactly, read_header
 from ikem_fast.data.pipeline import PlannedClip, prepare_clips, to_clips
 from ikem_fast.errors import InputError, printable
-from ikem_fast.skeleton import get_layout
+from ikem_fast.skeleton import find_layout
 
 MAX_CLIP_BYTES = 1 << 26
 MAX_COLUMN_BYTES = 1 << 28  # of all columns together
@@ -150,7 +150,7 @@ def prepare_npz(
     Args:
         out: folder to write.
         source: the .npz: x (frames, joints, 3[, bodies]), len and y, and attributes of clips to split by.
-        layout: name of the joint layout, such as utd-mhad, kinect-v1 or ntu-rgb+d.
+        layout: the joint layout: a name, such as utd-mhad, kinect-v1 or ntu-rgb+d, or a YAML file.
         train: the attribute and its values that make a clip a training clip, such as subject=1,3,5,7; the
             rest are test clips, if `test` does not say which.
         test: the same for test clips, such as view=3; the rest are training clips, if `train` does not say
@@ -159,7 +159,8 @@ def prepare_npz(
         damaged: what becomes of a clip with coordinates such as NaN: left out, or interpolated over time.
     """
     packed = PackedClips(source)
-    joints = _known_layout(layout).num_joints
+    skeleton = find_layout(layout)
+    joints = skeleton.num_joints
     if packed.num_joints != joints:
         raise InputError(
             f"{packed.path}: expected {joints} joints for layout {layout}, found {packed.num_joints}"
@@ -179,14 +180,14 @@ def prepare_npz(
     def results(start):
         first = kept[start] if start < len(kept) else len(splits)
         raws = zip(packed.clips(first), splits[first:], strict=True)
-        return to_clips((raw for raw, split in raws if split), layout, repair=damaged == "interpolate")
+        return to_clips((raw for raw, split in raws if split), skeleton, repair=damaged == "interpolate")
 
     return prepare_clips(
         plan,
         results,
         out=out,
         name=name,
-        layout=layout,
+        layout=skeleton,
         classes=[str(label) for label in range(int(packed.labels.max(initial=0)) + 1)],
         num_bodies=packed.num_bodies,
         prepared={
@@ -198,13 +199,6 @@ def prepare_npz(
             **prepared_with(damaged),
         },
     )
-
-
-def _known_layout(layout):
-    try:
-        return get_layout(layout)
-    except ValueError as error:
-        raise InputError(str(error)) from None
 
 
 def _subjects(packed):

@@ -219,7 +219,7 @@ def prepare_pyskl(
     Args:
         out: folder to write; an interrupted run started again goes on where it was.
         source: the pickle, or a folder with one for training clips and one for test clips.
-        layout: the joint layout; that which PYSKL has for 25, 17 or 18 joints, if not given.
+        layout: the joint layout, a name or a YAML file; what PYSKL has for 25, 17 or 18 joints, if not given.
         train: the split of the pickle that has the training clips, such as xsub_train; the only one there is,
             if not given.
         test: the same for test clips, such as xsub_val.

@@ -21,7 +21,7 @@ from ikem_fast.data.pipeline import PlannedClip, prepare_clips, to_clips
 from ikem_fast.data.preprocess import NUM_FRAMES, Clip, Skipped
 from ikem_fast.data.sources import SourceFile
 from ikem_fast.errors import InputError, printable
-from ikem_fast.skeleton import Layout, get_layout, layout_names
+from ikem_fast.skeleton import Layout, find_layout, get_layout, layout_names
 
 EXAMPLES = 3
 
@@ -78,11 +78,8 @@ class ClipStream:
 
 
 def known_layout(layout: str, joints: int | None = None, where: object = "") -> Layout:
-    """Find a layout by name, of so many joints. Raises InputError naming those that have as many."""
-    try:
-        found = get_layout(layout)
-    except ValueError as error:
-        raise InputError(str(error)) from None
+    """Find a layout by name or file, of so many joints. Raises InputError naming those that have as many."""
+    found = find_layout(layout)
     if joints is not None and found.num_joints != joints:
         fitting = [name for name in layout_names() if get_layout(name).num_joints == joints]
         raise InputError(
