@@ -142,6 +142,7 @@ class NpyFile:
         if self.file.member:
             whole = self.load()
             for size in sizes:
+                self._check_block(size, whole[:size].nbytes)
                 yield whole[skip : skip + size]
                 skip += size
             return
