@@ -4,6 +4,7 @@ import sys
 
 from ikem_fast import __version__
 from ikem_fast.cli.commands import all_commands
+from ikem_fast.cli.detected import with_format
 from ikem_fast.cli.parser import parse
 from ikem_fast.cli.recipe import with_recipe
 from ikem_fast.errors import InputError, printable
@@ -55,7 +56,7 @@ def _dispatch(argv):
     for length in (2, 1):
         name = " ".join(words[:length])
         if name in commands:
-            return _run(commands[name], argv[len(name.split()) :])
+            return _run(*with_format(commands[name], argv[len(name.split()) :]))
     group = words[0] if words and any(name.startswith(words[0] + " ") for name in commands) else ""
     known = [command for name, command in commands.items() if name.startswith(f"{group} " if group else "")]
     if (words == [group] or not words) and ("--help" in argv or "-h" in argv):

@@ -15,6 +15,7 @@ from ikem_fast.errors import InputError, printable
 from ikem_fast.files import replacing
 from ikem_fast.nn.config import ModelConfig
 from ikem_fast.settings import check
+from ikem_fast.skeleton import Layout, stored_layout
 
 FORMAT = "ikem-fast checkpoint"
 VERSION = 1
@@ -52,7 +53,8 @@ def save_checkpoint(
         kind: "pretrain" or "distill".
         config: the run's settings, a dataclass.
         model_config: `ModelConfig` of the pretraining model, or of the teacher.
-        dataset: what the model was trained on: "name", "layout", "classes", and what else tells it apart.
+        dataset: what the model was trained on: "name", "layout", "skeleton" (its
+            tables), "classes", and what else tells it apart.
         epoch: epochs completed.
         step: steps done.
         seconds: time used for training.
@@ -154,6 +156,18 @@ def stored_model_config(state: Mapping[str, Any], path: Path) -> ModelConfig:
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     return config
+
+
+def trained_layout(state: Mapping[str, Any], path: Path) -> Layout:
+    """Return the joint layout of the clips that a checkpoint's model was trained on.
+
+    Args:
+        state: of `load_checkpoint`.
+        path: where it is from, for messages.
+
+    Raises InputError where its tables are none, or its name, which is all that an old one has, is not known.
+    """
+    return stored_layout(state["dataset"], str(path))
 
 
 def stored_bodies(state: Mapping[str, Any], path: Path) -> int:

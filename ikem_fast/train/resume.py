@@ -68,6 +68,7 @@ def described(dataset: Dataset) -> dict[str, Any]:
     return {
         "name": dataset.name,
         "layout": dataset.layout,
+        "skeleton": dataset.skeleton.tables(),
         "classes": list(dataset.classes),
         "clips": len(train),
         "shape": list(train.clips.shape[1:]),

@@ -26,7 +26,7 @@ def derive_modalities(x, frames, modalities, layout, shear, crop_start, out_dtyp
         return F.pad(y[:, :, 1:] - y[:, :, :-1], (0, 0, 0, 0, 0, 1)) * speed
 
     def bone():
-        a, b, c = layout.torso
+        a, b, c = layout.plane
         normal = _cross(x[..., a, :] - x[..., c, :], x[..., b, :] - x[..., c, :])
         # In float64, to the last bit: the children's rotation axes are crossed with it.
         normal = _unit(normal.double()).to(x.dtype)

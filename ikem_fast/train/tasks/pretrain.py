@@ -41,7 +41,7 @@ def pretrain(config: PretrainConfig) -> Path:
         torch.manual_seed(config.seed)
         config = replace(config, model=config.model.complete())
         bodies = dataset["train"].clips.shape[-1]
-        model = build_ikem(config.model, dataset.layout, bodies=bodies).to(processes.device)
+        model = build_ikem(config.model, dataset.skeleton, bodies=bodies).to(processes.device)
         task = Pretraining(
             model,
             config.model,
