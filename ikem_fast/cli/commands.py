@@ -36,6 +36,7 @@ def all_commands() -> dict[str, Command]:
     """List every command by name, in the order of the overview."""
     from ikem_fast.demo import demo
     from ikem_fast.doctor import doctor
+    from ikem_fast.view import view
 
     commands = [
         Command(
@@ -53,6 +54,13 @@ def all_commands() -> dict[str, Command]:
             "ikem-fast compare runs/six runs/three --markdown",
             _compare,
             words="runs",
+        ),
+        Command(
+            "view",
+            "Show a clip's six modalities, or augmented views of it: page, GIF, film or strip.",
+            "ikem-fast view data/synthetic --index 3 --out clip.gif",
+            view,
+            words="clips",
         ),
         Command(
             "doctor",
