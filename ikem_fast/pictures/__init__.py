@@ -1,4 +1,4 @@
-"""Moving pictures of clips: what is shown (`scene`), as images (`raster`), as an interactive page (`page`)."""
+"""Moving pictures of clips: what is shown (`scene`), as images (`raster`), on interactive pages (`page`)."""
 
 from ikem_fast.pictures.page import write_page
 from ikem_fast.pictures.raster import THEMES, write_gif, write_mp4, write_strip
