@@ -269,7 +269,7 @@ def test_gradient_of_a_sum_has_stride_zero(name, impl):
 BAD_CALLS = {
     "q of a wrong type": (ops.info_nce, {"q": [1.0]}, TypeError, "q: expected a tensor .*found list"),
     "integers": (ops.info_nce, {"k": torch.ones(3, 5, 8).int()}, TypeError, "k: expected a floating-point"),
-    "q without batch": (ops.info_nce, {"q": torch.ones(3, 8)}, ValueError, r"q: expected shape \(P, N, D\)"),
+    "q without batch": (ops.info_nce, {"q": torch.ones(8)}, ValueError, r"q: expected shape \(P, N, D\)"),
     "keys of another batch": (ops.info_nce, {"k": torch.ones(3, 4, 8)}, ValueError, "k: .*N=5.*found"),
     "bank of another width": (
         ops.info_nce,
