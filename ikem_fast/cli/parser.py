@@ -5,7 +5,7 @@ import re
 import sys
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, ClassVar, get_origin, get_type_hints
+from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
 from ikem_fast.cli.commands import Command, all_commands
 from ikem_fast.configs import read_section, shipped_configs
@@ -126,7 +126,7 @@ def _refuse_former(where, name, settings):
 def _spelled(words, command):
     """`--skip-list` is `--skip_list`, former names are present ones, `--resume` alone is `--resume true`."""
     hints = get_type_hints(command.settings or command.run)
-    flags = {f"--{name}" for name, kind in hints.items() if kind is bool}
+    flags = {f"--{name}" for name, kind in hints.items() if kind is bool or bool in get_args(kind)}
     groups = {f"--{name}" for name in _groups(command.settings or command.run)}
     words = [_renamed(_underscored(word), command) for word in words]
     spelled = []
