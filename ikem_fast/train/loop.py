@@ -1,6 +1,7 @@
 """The training loop: stretches of steps of a task, what is told of them, and the checkpoints between them."""
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ from ikem_fast.data import Dataset
 from ikem_fast.data.loader import BatchLoader
 from ikem_fast.errors import InputError
 from ikem_fast.runtime.allocator import freed_memory_kept
-from ikem_fast.runtime.checkpoint import NAME, save_checkpoint
+from ikem_fast.runtime.checkpoint import NAME, plain, save_checkpoint
+from ikem_fast.runtime.loggers import Loggers
 from ikem_fast.runtime.normalization import synchronize_normalization
 from ikem_fast.runtime.processes import Processes
 from ikem_fast.train.budget import Budget
@@ -24,7 +26,7 @@ from ikem_fast.train.views import Views, seed_of
 
 
 def fit(task: Task, config: TrainConfig, dataset: Dataset, processes: Processes) -> Path:
-    """Train on the split "train" and leave a checkpoint, metrics.jsonl and TensorBoard scalars.
+    """Train on the split "train" and leave a checkpoint and metrics.jsonl, with figures for its loggers.
 
     A step depends on the seed, its number and the checkpoint before it alone, so that a run that was stopped
     and resumed gives the same bits as one that was not; where minutes end it, the time used is kept. It may
@@ -184,7 +186,8 @@ def _log(task, config, budget, processes):
         return Silence()
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
-    return TrainingLog(out, task.kind, budget.steps_an_epoch, budget.steps, budget.total)
+    loggers = Loggers(config.loggers, out, plain(asdict(config)), budget.steps)
+    return TrainingLog(out, task.kind, budget.steps_an_epoch, budget.steps, budget.total, loggers)
 
 
 def _seed_dropout(seed, progress, processes):

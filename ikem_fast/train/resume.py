@@ -20,7 +20,17 @@ from ikem_fast.train.task import Task
 
 # Where things lie, how far to go, what computes; everything else makes other numbers. Whether `data` and
 # `teacher` are the same is seen from what is in them.
-MAY_CHANGE = ("data", "out", "teacher", "device", "compile", "cuda_graph", "checkpoint_every", "resume")
+MAY_CHANGE = (
+    "data",
+    "out",
+    "teacher",
+    "device",
+    "compile",
+    "cuda_graph",
+    "checkpoint_every",
+    "loggers",
+    "resume",
+)
 BUDGET = ("epochs", "max_steps", "max_minutes")  # may change too, where no schedule depends on them
 SAMPLED_CLIPS = 64
 
