@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from ikem_fast.augment.named import completed, named
 from ikem_fast.errors import InputError
 from ikem_fast.nn.config import ModelConfig
+from ikem_fast.runtime.loggers import LOGGERS
 from ikem_fast.settings import setting
 from ikem_fast.skeleton import MODALITIES
 
@@ -34,7 +35,7 @@ class TrainConfig:
 
     Args:
         data: Folder of a prepared dataset.
-        out: Folder for the checkpoint, the metrics and the TensorBoard scalars.
+        out: Folder for the checkpoint, the metrics and TensorBoard's events.
         epochs: How many times training goes through the clips; the published number where neither this nor
             max_steps nor max_minutes is given, 300 in pretraining and 150 in distillation.
         max_steps: After how many steps training ends.
@@ -68,6 +69,8 @@ class TrainConfig:
         device: Where to compute: cpu, cuda, cuda:1, …; auto takes a GPU where there is one. Under torchrun,
             auto and cuda give each process of a machine its own.
         seed: What weights, order, augmentation and dropout are drawn from.
+        loggers: What takes figures beside metrics.jsonl: tensorboard, wandb and mlflow, the last two by
+            extras of these names.
         checkpoint_minutes: After how many minutes of training the next checkpoint is written, wherever in an
             epoch it is; the last is always written.
         checkpoint_steps: The same in steps; whichever comes first.
@@ -111,6 +114,7 @@ class TrainConfig:
     cuda_graph: bool = False
     device: str = "auto"
     seed: int = setting(0, least=0, most=MAX_SEED)
+    loggers: tuple[str, ...] = setting(("tensorboard",), choices=tuple(LOGGERS), empty=True)
     checkpoint_minutes: float = setting(5.0, above=0)
     checkpoint_steps: int | None = setting(None, least=1)
     keep_last: int = setting(2, least=1)

@@ -1,4 +1,4 @@
-"""What a training run tells: a live line on the terminal, metrics.jsonl and TensorBoard scalars."""
+"""What a training run tells: a live line on the terminal, metrics.jsonl, and what its loggers take."""
 
 import json
 import time
@@ -8,6 +8,7 @@ from typing import Any
 
 from ikem_fast.files import write_text
 from ikem_fast.progress import progress_bar
+from ikem_fast.runtime.loggers import Loggers
 from ikem_fast.train.budget import Progress
 from ikem_fast.train.health import Report
 
@@ -19,18 +20,19 @@ class TrainingLog:
     """Collects the figures of each stretch of steps; use as a context manager.
 
     Args:
-        out: folder for metrics.jsonl and TensorBoard's event file.
+        out: folder for metrics.jsonl.
         title: in front of the progress bar.
         steps_an_epoch: batches of an epoch.
         done: steps done before. What metrics.jsonl holds of later ones (an interrupted run's) is dropped, and
             so are lines that are cut or damaged. The file of a run that is not gone on with is kept beside,
             as metrics-1.jsonl and so on.
         total: steps of the run; None where minutes alone end it.
+        loggers: what takes the figures, too.
     """
 
-    def __init__(self, out: Path, title: str, steps_an_epoch: int, done: int, total: int | None) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
+    def __init__(
+        self, out: Path, title: str, steps_an_epoch: int, done: int, total: int | None, loggers: Loggers
+    ) -> None:
         self.title = title
         self.total = total
         self.path = out / METRICS
@@ -38,7 +40,7 @@ class TrainingLog:
             _set_aside(self.path)
         kept = _lines_until(done, self.path, steps_an_epoch)
         write_text(self.path, "".join(f"{line}\n" for line in kept))
-        self.tensorboard = SummaryWriter(str(out), purge_step=done + 1)
+        self.loggers = loggers
         self.progress = progress_bar()
         self.task = self.progress.add_task(title, total=total, completed=done, status="")
         self.clips = 0
@@ -51,7 +53,7 @@ class TrainingLog:
 
     def __exit__(self, *exception):
         self.progress.stop()
-        self.tensorboard.close()
+        self.loggers.close()
 
     def start(self, progress: Progress) -> None:
         """Begin to count clips and time of a stretch, at its first step."""
@@ -104,22 +106,15 @@ class TrainingLog:
             record["warnings"] = list(health.warnings)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
-        for name, loss in losses.items():
-            self._scalar(f"loss/{name}", loss, progress)
-        self._scalar("loss/sum", record["loss"], progress)
-        self._scalar("lr", learning_rate, progress)
-        self._scalar("clips_per_second", speed, progress)
+        scalars = {f"loss/{name}": loss for name, loss in losses.items()}
+        scalars |= {"loss/sum": record["loss"], "lr": learning_rate, "clips_per_second": speed}
         for name, figures in (health.figures if health is not None else {}).items():
-            for figure, value in figures.items():
-                if value is not None:
-                    self._scalar(f"{figure}/{name}", value, progress)
+            scalars |= {f"{figure}/{name}": value for figure, value in figures.items() if value is not None}
+        self.loggers.scalars(scalars, progress.steps)
         self.health = health.summary() if health is not None else self.health
         self._tell(progress, f"{phase}  loss {record['loss']:.3f} {self.health}  {speed:.0f} clips/s")
         for warning in record.get("warnings", ()):
             self.progress.console.print(f"warning: {warning}", style="red", highlight=False, soft_wrap=True)
-
-    def _scalar(self, name, value, progress):
-        self.tensorboard.add_scalar(name, value, progress.steps)
 
     def _tell(self, progress, status):
         self.progress.update(self.task, status=status)

@@ -13,6 +13,7 @@ from ikem_fast.errors import InputError, Stopped
 from ikem_fast.files import lock_folder
 from ikem_fast.runtime.allocator import freed_memory_kept
 from ikem_fast.runtime.checkpoint import NAME, plain
+from ikem_fast.runtime.loggers import Loggers
 from ikem_fast.runtime.normalization import synchronize_normalization
 from ikem_fast.runtime.processes import Processes
 from ikem_fast.runtime.signals import StopSignals
@@ -32,7 +33,7 @@ KEEP, STOP = 1, 2  # what a process may wish for behind a step
 
 
 def fit(task: Task, config: TrainConfig, dataset: Dataset, processes: Processes) -> Path:
-    """Train on the split "train" and leave checkpoints, metrics.jsonl and TensorBoard scalars.
+    """Train on the split "train" and leave checkpoints, metrics.jsonl, with figures for its loggers.
 
     A step depends on the seed, its number and the checkpoint before it alone, so that a run that was stopped
     and resumed gives the same bits as one that was not; where minutes end it, the time used is kept. It may
@@ -176,10 +177,9 @@ class _Run:
     def _log(self):
         if not self.processes.first:
             return Silence()
-        budget = self.budget
-        return TrainingLog(
-            Path(self.config.out), self.task.kind, budget.steps_an_epoch, budget.steps, budget.total
-        )
+        budget, out = self.budget, Path(self.config.out)
+        loggers = Loggers(self.config.loggers, out, plain(asdict(self.config)), budget.steps)
+        return TrainingLog(out, self.task.kind, budget.steps_an_epoch, budget.steps, budget.total, loggers)
 
 
 class _Sums:

@@ -9,7 +9,6 @@ from ikem_fast.evaluate.features import frozen_features, open_splits
 from ikem_fast.evaluate.judge import baselines, judge, write
 from ikem_fast.evaluate.probes.base import Fitted
 from ikem_fast.evaluate.probes.choice import linear_probe, probe_name
-from ikem_fast.evaluate.render.picture import draw
 from ikem_fast.evaluate.results import Results, write_arrays
 from ikem_fast.runtime.allocator import freed_memory_kept
 from ikem_fast.runtime.device import choose_device
@@ -58,9 +57,9 @@ def linear_results(config: LinearConfig, dataset: Dataset, title: str, name: str
     results = write(
         title, name, config, features, judged,
         source="untrained" if config.untrained else "pretrained", probe=probe, baselines=beside,
+        picture=True,
     )  # fmt: skip
     _write_heads(judged.fitted, out / f"{name}.npz")
-    draw(results, out / f"{name}.png")
     return results
 
 
