@@ -79,6 +79,7 @@ def all_commands() -> dict[str, Command]:
             _compare,
             words="runs",
         ),
+        *_predict(),
         Command(
             "report",
             "Write what a run did and what came of it as one page, which needs no network.",
@@ -199,6 +200,26 @@ def _evaluate():
     ]
 
 
+def _predict():
+    from ikem_fast.cli.predict import export, predict
+
+    return [
+        Command(
+            "predict",
+            "Say which actions clips show: files of any format, folders, a stream of frames.",
+            "ikem-fast predict raw/ --model runs/teacher --json",
+            predict,
+            words="clips",
+        ),
+        Command(
+            "export",
+            "Write a model as one file for another runtime: raw joints in, probabilities out.",
+            "ikem-fast export --model runs/student --format onnx --out student.onnx",
+            export,
+        ),
+    ]
+
+
 def _run_protocol(protocol, config):
     """Evaluate, with the table on the terminal and what it warns of behind it."""
     from rich.console import Console
@@ -209,7 +230,8 @@ def _run_protocol(protocol, config):
     Console().print(result_table(results))
     for warning in results.warnings:
         sys.stderr.write(f"ikem-fast: warning: the probe of {warning}; its accuracy is not the features'\n")
-    sys.stdout.write("".join(f"{Path(config.out) / file}\n" for file in protocol.files))
+    left = [path for file in protocol.files if (path := Path(config.out) / file).exists()]
+    sys.stdout.write("".join(f"{path}\n" for path in left))
 
 
 def _compare(runs: tuple[Path, ...], markdown: bool = False, html: Path | None = None) -> None:

@@ -144,7 +144,8 @@ def _spelled(words, command):
 
 def _gathered(words, option):
     """`A B` in front of the options is `--option [A, B]`."""
-    count = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
+    options = (i for i, word in enumerate(words) if word.startswith("-") and word != "-")
+    count = next(options, len(words))
     return [f"--{option}={json.dumps(words[:count])}", *words[count:]] if count else words
 
 
