@@ -100,7 +100,7 @@ def number_classes(labels: Iterable[object], where: object) -> tuple[list[int], 
         number_classes(["walk", "sit", "walk"], "list.csv")  # ([1, 0, 1], ["sit", "walk"])
     """
     labels = list(labels)
-    if labels and all(isinstance(label, str) and not label.strip().isdecimal() for label in labels):
+    if labels and all(isinstance(label, str) and not _is_integer(label) for label in labels):
         names = sorted({str(label).strip() for label in labels})
         numbers = {name: number for number, name in enumerate(names)}
         return [numbers[str(label).strip()] for label in labels], [printable(name) for name in names]
@@ -108,8 +108,12 @@ def number_classes(labels: Iterable[object], where: object) -> tuple[list[int], 
     return found, [str(number) for number in range(max(found, default=0) + 1)]
 
 
+def _is_integer(text):
+    return re.fullmatch(r"\s*-?\d{1,9}\s*", text, re.ASCII) is not None
+
+
 def _as_class(label, where):
-    if isinstance(label, str) and label.strip().isdecimal() and len(label) < 10:
+    if isinstance(label, str) and _is_integer(label):
         label = int(label)
     if isinstance(label, float) and label.is_integer():
         label = int(label)
