@@ -173,3 +173,70 @@ def write_openpose(folder, name, raw, order=lambda frame, people: people):
         people = [{"pose_keypoints_2d": person.reshape(-1).tolist()} for person in frame if person.any()]
         content = json.dumps({"version": 1.3, "people": order(number, people)})
         (folder / f"{name}{number:012d}_keypoints.json").write_text(content)
+
+
+def write_mediapipe(path, raw, key="pose_world_landmarks"):
+    frames = []
+    for frame in raw.transpose(1, 3, 2, 0):
+        people = [[dict(zip("xyz", joint.tolist(), strict=True)) for joint in person] for person in frame]
+        frames.append({key: [person for person, there in zip(people, frame, strict=True) if there.any()]})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"frames": frames}))
+
+
+def write_coco(path, raw, tracks=True, order=lambda frame, people: people):
+    found = []
+    for number, frame in enumerate(raw.transpose(1, 3, 2, 0)):
+        people = [
+            {
+                "image_id": f"clip_{number}.jpg",
+                "keypoints": person.reshape(-1).tolist(),
+                "score": 1,
+                "idx": body,
+            }
+            for body, person in enumerate(frame)
+            if person.any()
+        ]
+        found += order(number, [one if tracks else {**one, "idx": None} for one in people])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(found[::-1]))
+
+
+BVH = """HIERARCHY
+ROOT Hips
+{
+  OFFSET 1 2 3
+  CHANNELS 6 Xposition Yposition Zposition Zrotation Xrotation Yrotation
+  JOINT LeftArm
+  {
+    OFFSET -2 5 0
+    CHANNELS 3 Zrotation Xrotation Yrotation
+    End Site
+    {
+      OFFSET 0 1 0
+    }
+  }
+  JOINT RightArm
+  {
+    OFFSET 2 5 0
+    CHANNELS 3 Zrotation Xrotation Yrotation
+    JOINT RightHand
+    {
+      OFFSET 3 0 0
+      CHANNELS 3 Zrotation Xrotation Yrotation
+      End Site
+      {
+        OFFSET 0 1 0
+      }
+    }
+  }
+}
+MOTION
+Frames: %d
+Frame Time: 0.025
+"""
+
+
+def write_bvh(path, numbers):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(BVH % len(numbers) + lines(numbers))

@@ -94,13 +94,36 @@ def arrays(folder):
     np.save(folder / "walk" / "one.npy", FRAMES)
 
 
+def mediapipe(folder):
+    foreign.write_mediapipe(folder / "walk" / "one.json", raw(33))
+
+
+def coco(folder):
+    foreign.write_coco(folder / "walk" / "one.json", np.abs(raw(17)))
+
+
+def bvh(folder):
+    foreign.write_bvh(folder / "walk" / "one.bvh", np.ones((7, 15)))
+
+
+def c3d(folder):
+    ezc3d = pytest.importorskip("ezc3d")
+    made = ezc3d.c3d()
+    made["parameters"]["POINT"]["LABELS"]["value"] = ("A", "B")
+    made["data"]["points"] = np.ones((4, 2, 7))
+    made["parameters"]["POINT"]["RATE"]["value"] = [50]
+    made.write(str(folder / "one.c3d"))
+
+
 MAKERS = {
     "ntu": ntu, "nw-ucla": nw_ucla, "utd-mhad": utd_mhad, "npz": npz, "crossclr": crossclr, "agcn": agcn,
     "ctrgcn": ctrgcn, "pyskl": pyskl, "sbu": sbu, "msr-action3d": msr_action3d, "pku-mmd": pku_mmd,
     "uav-human": uav_human, "smarthome": smarthome, "openpose": openpose, "arrays": arrays,
+    "mediapipe": mediapipe, "coco": coco, "bvh": bvh, "c3d": c3d,
 }  # fmt: skip
 ONE_FILE = {
     "ntu", "nw-ucla", "utd-mhad", "npz", "ctrgcn", "pyskl", "msr-action3d", "uav-human", "smarthome",
+    "mediapipe", "coco", "bvh", "c3d",
 }  # fmt: skip
 FOLDERS = {"crossclr", "agcn", "openpose"}  # that are read as a whole
 
@@ -139,7 +162,7 @@ def test_each_knows_its_own_files(tmp_path):
         for file in files:
             file.write_bytes(file.read_bytes()[:100])
         with pytest.raises(
-            InputError, match=r"\.(skeleton|json|mat|npz|npy|pkl|txt|walk).*: .*expected|walk"
+            InputError, match=r"\.(skeleton|c3d|bvh|json|mat|npz|npy|pkl|txt|walk).*: .*expected|walk"
         ):
             list(FORMATS[name].read(path))
     with pytest.raises(InputError, match=r"nowhere: expected a file or a folder"):

@@ -265,7 +265,7 @@ def test_lists_of_labels(tmp_path):
         with pytest.raises(InputError, match=rf"labels\.csv: .*{said}"):
             prepare(tmp_path / "out2", source, "kinect-v1")
     listed.write_text("a 0\nb 1\n")
-    with pytest.raises(InputError, match=r"a\.npy: expected frames of 25 joints of xy, xyz or xyzc"):
+    with pytest.raises(InputError, match=r"\.npy: expected frames of 25 joints of xy, xyz or xyzc"):
         prepare(tmp_path / "out3", source, "ntu-rgb+d")
 
 

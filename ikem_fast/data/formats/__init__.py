@@ -5,8 +5,12 @@ from pathlib import Path
 from ikem_fast.data.formats.agcn import AGCN
 from ikem_fast.data.formats.arrays import ARRAYS
 from ikem_fast.data.formats.base import Format
+from ikem_fast.data.formats.bvh import BVH
+from ikem_fast.data.formats.c3d import C3D
+from ikem_fast.data.formats.coco import COCO
 from ikem_fast.data.formats.crossclr import CROSSCLR
 from ikem_fast.data.formats.ctrgcn import CTRGCN
+from ikem_fast.data.formats.mediapipe import MEDIAPIPE
 from ikem_fast.data.formats.msr_action3d import MSR_ACTION3D
 from ikem_fast.data.formats.npz import NPZ
 from ikem_fast.data.formats.ntu import NTU
@@ -25,7 +29,7 @@ FORMATS: dict[str, Format] = {
     format.name: format
     for format in (
         NTU, UTD_MHAD, NW_UCLA, SBU, MSR_ACTION3D, PKU_MMD, UAV_HUMAN, SMARTHOME,
-        CROSSCLR, AGCN, CTRGCN, PYSKL, OPENPOSE, ARRAYS, NPZ, SYNTHETIC,
+        CROSSCLR, AGCN, CTRGCN, PYSKL, OPENPOSE, MEDIAPIPE, COCO, BVH, C3D, ARRAYS, NPZ, SYNTHETIC,
     )
 }  # fmt: skip
 

@@ -1,6 +1,6 @@
 """Who is who: people found frame by frame, without names, as tracks of bodies."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -45,11 +45,27 @@ def link_bodies(frames: Sequence[np.ndarray], bodies: int) -> np.ndarray:
                 last.append(person)
             if place in taken:
                 tracks[taken[place]][number] = last[taken[place]] = person
-    longest = sorted(range(len(tracks)), key=lambda track: -len(tracks[track]))[:bodies]
-    dtype = frames[0].dtype if len(frames) else np.float32
-    clip = np.zeros((len(frames), joints, 3, bodies), dtype)
-    for body, track in enumerate(sorted(longest, key=lambda track: -len(tracks[track]))):
-        for number, person in tracks[track].items():
+    dtype = frames[0].dtype if len(frames) else np.dtype("f4")
+    return longest_tracks(tracks, (len(frames), joints), bodies, dtype)
+
+
+def longest_tracks(
+    tracks: Iterable[Mapping[int, np.ndarray]], shape: tuple[int, int], bodies: int, dtype: np.dtype
+) -> np.ndarray:
+    """Make a raw clip of the tracks that are longest, the longest first.
+
+    Args:
+        tracks: of each body {frame: its joints (V, 3)}.
+        shape: F and V.
+        bodies: M of the result.
+        dtype: of the result.
+
+    Returns:
+        (3, F, V, M), zero where a body is not seen.
+    """
+    clip = np.zeros((*shape, 3, bodies), dtype)
+    for body, track in enumerate(sorted(tracks, key=len, reverse=True)[:bodies]):
+        for number, person in track.items():
             clip[number, ..., body] = person
     return np.ascontiguousarray(clip.transpose(2, 0, 1, 3))
 

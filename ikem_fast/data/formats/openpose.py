@@ -57,16 +57,18 @@ class Frames(SourceFile):
         return b"\0".join(frame.read(MAX_FILE_BYTES) for frame in self.frames)
 
 
-def find_clips(source: Path) -> list[Frames]:
+def find_clips(source: Path, names: re.Pattern = _NAME) -> list[Frames]:
     """Find the clips below a folder: the files of a folder with the same name ahead of their numbers.
 
     Files without such a name, or with their folder's, make the folder a clip; its class is the folder above.
+
+    names: of files, with the clip's name and the frame's number as groups.
 
     Raises InputError where there is none.
     """
     clips: dict[tuple[str, str], list[tuple[int, SourceFile]]] = {}
     for file in find_files(source, SUFFIX):
-        match = _NAME.fullmatch(file.stem)
+        match = names.fullmatch(file.stem)
         if match:
             clips.setdefault((file.folder, match[1] or ""), []).append((int(match[2]), file))
     if not clips:

@@ -22,6 +22,7 @@ from ikem_fast.data.pipeline import PlannedClip, prepare_files
 from ikem_fast.data.preprocess import Skipped
 from ikem_fast.data.sources import SourceFile
 from ikem_fast.errors import InputError, printable
+from ikem_fast.skeleton import Layout
 
 MAX_LIST_BYTES = 1 << 26
 SPLITS = {"train": "train", "training": "train", "val": "test", "validation": "test", "test": "test"}
@@ -49,7 +50,7 @@ class Own:
     files: Sequence[SourceFile]
     parse: Callable[[bytes], Any]
     limit: int
-    layout: str
+    layout: str | Layout
     num_bodies: int
     num_frames: int | None = None
 

@@ -77,7 +77,7 @@ class ClipStream:
             yield clip.coordinates if isinstance(clip, Clip) else clip
 
 
-def known_layout(layout: str, joints: int | None = None, where: object = "") -> Layout:
+def known_layout(layout: str | Layout, joints: int | None = None, where: object = "") -> Layout:
     """Find a layout by name or file, of so many joints. Raises InputError naming those that have as many."""
     found = find_layout(layout)
     if joints is not None and found.num_joints != joints:
