@@ -9,6 +9,7 @@ An .npz is a folder of .npy. C numbers are x y z, x y, x y z confidence or, wher
 
 import csv
 import io
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -88,7 +89,10 @@ def _is_numbers(line):
 
 def _npy(content):
     stream = io.BytesIO(content)
-    header = read_header(stream, "the file")
+    try:
+        header = read_header(stream, "the file")
+    except (EOFError, struct.error) as error:
+        raise ValueError(f"expected a NumPy array, found: {error}") from None
     if header.dtype is None or header.dtype.kind not in "fiu":
         raise ValueError(f"expected numbers, found {header.dtype or 'another type'}")
     values = np.frombuffer(content, header.dtype, offset=stream.tell())

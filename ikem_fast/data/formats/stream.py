@@ -16,7 +16,8 @@ from ikem_fast.data.dataset import MAX_CLASSES, Dataset
 from ikem_fast.data.formats import ntu
 from ikem_fast.data.formats.base import Damaged, prepared_with
 from ikem_fast.data.formats.npy import MAGIC, NpyFile
-from ikem_fast.data.formats.pickles import as_list, load_pickle
+from ikem_fast.data.formats.pickles import load_pickle
+from ikem_fast.data.formats.stored import as_list
 from ikem_fast.data.pipeline import PlannedClip, prepare_clips, to_clips
 from ikem_fast.data.preprocess import NUM_FRAMES, Clip, Skipped
 from ikem_fast.data.sources import SourceFile
