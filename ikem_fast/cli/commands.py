@@ -5,6 +5,7 @@ What a command does is imported when the commands are first asked for: ops and m
 
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -20,6 +21,8 @@ class Command:
     settings: a dataclass whose fields are the options; `--config` fills it from a section of a file.
     section: that section's name.
     words: the option that words without an option are for.
+    common: dataclasses whose fields are options too, where `run` has none of the name.
+    within: makes of an object of each the context that `run` runs in.
     """
 
     name: str
@@ -29,6 +32,8 @@ class Command:
     settings: type | None = None
     section: str | None = None
     words: str | None = None
+    common: tuple[type, ...] = ()
+    within: Callable[..., AbstractContextManager] | None = None
 
 
 @cache
@@ -74,8 +79,18 @@ def all_commands() -> dict[str, Command]:
 def _prepare():
     """A command for each format."""
     from ikem_fast.data.formats import FORMATS
+    from ikem_fast.data.preparation import Preparation, Preprocessing, Rules, preparing
 
-    return [Command(f"prepare {one.name}", one.summary, one.example, one.prepare) for one in FORMATS.values()]
+    def as_chosen(preprocessing, rules):
+        return preparing(Preparation(preprocessing, rules))
+
+    return [
+        Command(
+            f"prepare {one.name}", one.summary, one.example, one.prepare,
+            common=(Preprocessing, Rules), within=as_chosen,
+        )
+        for one in FORMATS.values()
+    ]  # fmt: skip
 
 
 def _train():
