@@ -99,7 +99,6 @@ class TrainingLog:
         }
         if gradient_norm is not None:
             record["gradient_norm"] = gradient_norm
-            self._scalar("gradient_norm", gradient_norm, progress)
         if health is not None:
             record["health"] = health.figures
         if health is not None and health.warnings:
@@ -108,6 +107,7 @@ class TrainingLog:
             file.write(json.dumps(record) + "\n")
         scalars = {f"loss/{name}": loss for name, loss in losses.items()}
         scalars |= {"loss/sum": record["loss"], "lr": learning_rate, "clips_per_second": speed}
+        scalars |= {} if gradient_norm is None else {"gradient_norm": gradient_norm}
         for name, figures in (health.figures if health is not None else {}).items():
             scalars |= {f"{figure}/{name}": value for figure, value in figures.items() if value is not None}
         self.loggers.scalars(scalars, progress.steps)
