@@ -4,8 +4,8 @@ What a command does is imported when the commands are first asked for: ops and m
 """
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ class Command:
     settings: a dataclass whose fields are the options; `--config` fills it from a section of a file.
     section: that section's name.
     words: the option that words without an option are for.
+    former: names that options had → what they are called now; both are taken, until the next minor version.
     """
 
     name: str
@@ -29,11 +30,26 @@ class Command:
     settings: type | None = None
     section: str | None = None
     words: str | None = None
+    former: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class WriteConfig:
+    """Settings of writing a prepared dataset in another form.
+
+    Args:
+        data: Folder of the prepared dataset.
+        out: Folder to write; files of the same names in it are replaced.
+    """
+
+    data: Path
+    out: Path
 
 
 @cache
 def all_commands() -> dict[str, Command]:
     """List every command by name, in the order of the overview."""
+    from ikem_fast.cli.layouts import layouts
     from ikem_fast.demo import demo
     from ikem_fast.doctor import doctor
     from ikem_fast.report import report
@@ -47,6 +63,13 @@ def all_commands() -> dict[str, Command]:
             demo,
         ),
         *_prepare(),
+        *_write(),
+        Command(
+            "layouts",
+            "List the joint layouts, or check one of your own and draw it.",
+            "ikem-fast layouts --check chair.yaml --out chair.png",
+            layouts,
+        ),
         *_train(),
         *_evaluate(),
         Command(
@@ -81,10 +104,58 @@ def all_commands() -> dict[str, Command]:
 
 
 def _prepare():
-    """A command for each format."""
+    """A command for each format, and one for a format that is to be found out."""
     from ikem_fast.data.formats import FORMATS
 
-    return [Command(f"prepare {one.name}", one.summary, one.example, one.prepare) for one in FORMATS.values()]
+    return [
+        *(
+            Command(f"prepare {one.name}", one.summary, one.example, one.prepare, former=one.former)
+            for one in FORMATS.values()
+        ),
+        Command(
+            "prepare auto",
+            "Find out which format a path holds, say why, and prepare that.",
+            "ikem-fast prepare auto --source downloads/NTU60_CS.npz --out data/ntu60",
+            _prepare_auto,
+        ),
+    ]
+
+
+def _prepare_auto(out: Path, source: Path) -> None:
+    """Find out which format a path holds, say why, and prepare that.
+
+    Args:
+        out: Folder to write.
+        source: File, folder or archive. The options of the format that it turns out to hold may follow.
+    """
+    from ikem_fast.data.formats import find_format
+
+    find_format(source)[0].prepare(out=out, source=source)
+
+
+def _write():
+    """A command for each format that can be written."""
+    from ikem_fast.data.formats import FORMATS
+
+    return [
+        Command(
+            f"write {one.name}",
+            f"Write a prepared dataset in the form that {one.name} names.",
+            f"ikem-fast write {one.name} --data data/ntu60 --out {one.name}",
+            partial(_write_dataset, one),
+            WriteConfig,
+        )
+        for one in FORMATS.values()
+        if one.write
+    ]
+
+
+def _write_dataset(chosen, config):
+    from ikem_fast.data import open_dataset
+
+    config.out.mkdir(parents=True, exist_ok=True)
+    for file in chosen.write(open_dataset(config.data), config.out):
+        print(file)
 
 
 def _train():

@@ -2,14 +2,16 @@
 
 import json
 import re
+import sys
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, ClassVar, get_origin, get_type_hints
+from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
 from ikem_fast.cli.commands import Command, all_commands
-from ikem_fast.configs import load_yaml, read_section, shipped_configs
+from ikem_fast.configs import read_section, shipped_configs
 from ikem_fast.errors import InputError, printable
 from ikem_fast.nn.config import upgraded
+from ikem_fast.plain_yaml import load_yaml
 
 
 def parse(command: Command, words: list[str]) -> dict[str, Any]:
@@ -124,9 +126,9 @@ def _refuse_former(where, name, settings):
 def _spelled(words, command):
     """`--skip-list` is `--skip_list`, former names are present ones, `--resume` alone is `--resume true`."""
     hints = get_type_hints(command.settings or command.run)
-    flags = {f"--{name}" for name, kind in hints.items() if kind is bool}
+    flags = {f"--{name}" for name, kind in hints.items() if kind is bool or bool in get_args(kind)}
     groups = {f"--{name}" for name in _groups(command.settings or command.run)}
-    words = [_underscored(word) for word in words]
+    words = [_renamed(_underscored(word), command) for word in words]
     spelled = []
     for word, after in zip(words, [*words[1:], "--"], strict=False):
         option = word.partition("=")[0]
@@ -154,6 +156,16 @@ def _underscored(word):
     if name.startswith("model."):
         (name,) = (f"model.{present}" for present in upgraded({name.removeprefix("model."): value}))
     return f"--{name}{equals}{value}"
+
+
+def _renamed(word, command):
+    """An option by the name that it has now; one that it had is told of."""
+    name, equals, value = word.removeprefix("--").partition("=")
+    if not word.startswith("--") or name not in command.former:
+        return word
+    now = command.former[name]
+    sys.stderr.write(f"ikem-fast: --{name} is called --{now} now, and goes in version 0.2\n")
+    return f"--{now}{equals}{value}"
 
 
 def _ordered(words):

@@ -23,6 +23,7 @@ from ikem_fast.data.sources import SourceFile
 from ikem_fast.data.writer import DatasetWriter
 from ikem_fast.errors import InputError
 from ikem_fast.progress import progress_bar
+from ikem_fast.skeleton import Layout
 
 CHUNK = 32  # clips that a worker process takes, and that are preprocessed, at a time
 CHUNK_BYTES = 1 << 24  # or fewer, where their raw coordinates are more than this
@@ -45,16 +46,20 @@ class PlannedClip:
 
 
 def to_clips(
-    raws: Iterable[np.ndarray | Skipped], layout: str, num_frames: int = NUM_FRAMES, repair: bool = False
+    raws: Iterable[np.ndarray | Clip | Skipped],
+    layout: str | Layout,
+    num_frames: int = NUM_FRAMES,
+    repair: bool = False,
 ) -> Generator[Clip | Skipped]:
-    """Preprocess a stream of raw clips, a chunk at a time; what is `Skipped` already stays that.
+    """Preprocess a stream of raw clips, a chunk at a time; what is a `Clip` or `Skipped` already stays that.
 
     repair: interpolate damaged coordinates first; see `interpolate_damaged`.
     """
     chunk, size = [], 0
     for raw in raws:
-        chunk.append(raw if isinstance(raw, Skipped) or not repair else interpolate_damaged(raw))
-        size += 0 if isinstance(raw, Skipped) else raw.nbytes
+        is_raw = isinstance(raw, np.ndarray)
+        chunk.append(interpolate_damaged(raw) if is_raw and repair else raw)
+        size += raw.nbytes if is_raw else 0
         if len(chunk) == CHUNK or size > CHUNK_BYTES:
             yield from _chunk_to_clips(chunk, layout, num_frames)
             chunk, size = [], 0
@@ -62,10 +67,10 @@ def to_clips(
 
 
 def _chunk_to_clips(chunk, layout, num_frames):
-    raws = [raw for raw in chunk if not isinstance(raw, Skipped)]
+    raws = [raw for raw in chunk if isinstance(raw, np.ndarray)]
     clips = iter(preprocess_clips(raws, frames=num_frames, layout=layout))
     for raw in chunk:
-        yield raw if isinstance(raw, Skipped) else next(clips)
+        yield next(clips) if isinstance(raw, np.ndarray) else raw
 
 
 def prepare_clips(
@@ -74,7 +79,7 @@ def prepare_clips(
     *,
     out: Path,
     name: str,
-    layout: str,
+    layout: str | Layout,
     classes: Iterable[str],
     num_bodies: int,
     prepared: dict,
@@ -129,7 +134,7 @@ def prepare_files(
     *,
     limit: int,
     workers: int | None,
-    layout: str,
+    layout: str | Layout,
     prepared: dict,
     repair: bool = False,
     **description: object,

@@ -2,6 +2,7 @@
 
 import json
 import time
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ class TrainingLog:
         title: in front of the progress bar.
         steps_an_epoch: batches of an epoch.
         done: steps done before. What metrics.jsonl holds of later ones (an interrupted run's) is dropped, and
-            so are lines that are cut or damaged.
+            so are lines that are cut or damaged. The file of a run that is not gone on with is kept beside,
+            as metrics-1.jsonl and so on.
         total: steps of the run; None where minutes alone end it.
         loggers: what takes the figures, too.
     """
@@ -34,6 +36,8 @@ class TrainingLog:
         self.title = title
         self.total = total
         self.path = out / METRICS
+        if not done:
+            _set_aside(self.path)
         kept = _lines_until(done, self.path, steps_an_epoch)
         write_text(self.path, "".join(f"{line}\n" for line in kept))
         self.loggers = loggers
@@ -70,6 +74,7 @@ class TrainingLog:
         learning_rate: float,
         losses: dict[str, float],
         health: Report | None = None,
+        gradient_norm: float | None = None,
     ) -> None:
         """Write and show the figures of a stretch of steps within one epoch and phase.
 
@@ -78,6 +83,7 @@ class TrainingLog:
             phase, learning_rate: of its last step.
             losses: name → mean over its clips.
             health: a look at its end, if there was one.
+            gradient_norm: mean over its clips of the norms of the steps' gradients.
         """
         seconds = time.perf_counter() - self.started
         speed = self.clips / seconds
@@ -91,6 +97,8 @@ class TrainingLog:
             "clips_per_second": round(speed, 2),
             "seconds": round(seconds, 3),
         }
+        if gradient_norm is not None:
+            record["gradient_norm"] = gradient_norm
         if health is not None:
             record["health"] = health.figures
         if health is not None and health.warnings:
@@ -99,6 +107,7 @@ class TrainingLog:
             file.write(json.dumps(record) + "\n")
         scalars = {f"loss/{name}": loss for name, loss in losses.items()}
         scalars |= {"loss/sum": record["loss"], "lr": learning_rate, "clips_per_second": speed}
+        scalars |= {} if gradient_norm is None else {"gradient_norm": gradient_norm}
         for name, figures in (health.figures if health is not None else {}).items():
             scalars |= {f"{figure}/{name}": value for figure, value in figures.items() if value is not None}
         self.loggers.scalars(scalars, progress.steps)
@@ -116,6 +125,13 @@ class TrainingLog:
             self.progress.console.print(
                 f"{self.title}, epoch {self.epoch}, {done}  {status}", highlight=False, soft_wrap=True
             )
+
+
+def _set_aside(path):
+    """Give a file with something in it the next free name, for what begins is another run."""
+    if path.is_file() and path.stat().st_size:
+        number = next(n for n in count(1) if not path.with_stem(f"{path.stem}-{n}").exists())
+        path.rename(path.with_stem(f"{path.stem}-{number}"))
 
 
 def _lines_until(done, path, steps_an_epoch):
@@ -151,5 +167,5 @@ class Silence:
     def step(self, clips):
         pass
 
-    def end(self, progress, phase, learning_rate, losses, health=None):
+    def end(self, progress, phase, learning_rate, losses, health=None, gradient_norm=None):
         pass

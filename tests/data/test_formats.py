@@ -10,7 +10,9 @@ import pytest
 from scipy.io import savemat
 
 from ikem_fast.data import FORMATS, Dataset
+from ikem_fast.data.formats import find_format
 from ikem_fast.errors import InputError
+from tests.data.foreign import Raw, write_agcn, write_crossclr, write_ctrgcn, write_pyskl
 
 FRAMES = np.random.default_rng(0).normal(size=(7, 20, 3)).astype(np.float32)
 
@@ -33,7 +35,33 @@ def npz(folder):
     np.savez(folder / "clips.npz", x=FRAMES, len=np.array([7]), y=np.array([0]))
 
 
-MAKERS = {"ntu": ntu, "nw-ucla": nw_ucla, "utd-mhad": utd_mhad, "npz": npz}
+def clips(joints):
+    """A training clip and a test clip, both of FRAMES."""
+    raw = np.zeros((3, 7, joints, 2), np.float32)
+    raw[:, :, :20, 0] = FRAMES.transpose(2, 0, 1)
+    return [Raw("one", 0, "train", raw), Raw("two", 0, "test", raw)]
+
+
+def crossclr(folder):
+    write_crossclr(folder, clips(25), lambda raw: (raw, 7), counts=False)
+
+
+def agcn(folder):
+    write_agcn(folder, clips(25), counts=False)
+
+
+def ctrgcn(folder):
+    write_ctrgcn(folder / "NTU60_CS.npz", clips(25))
+
+
+def pyskl(folder):
+    write_pyskl(folder / "ntu60_3danno.pkl", clips(25))
+
+
+MAKERS = {
+    "ntu": ntu, "nw-ucla": nw_ucla, "utd-mhad": utd_mhad, "npz": npz,
+    "crossclr": crossclr, "agcn": agcn, "ctrgcn": ctrgcn, "pyskl": pyskl,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -47,6 +75,7 @@ def test_options_can_be_made_of_it(name):
     assert all(f"\n        {parameter}: " in chosen.prepare.__doc__ for parameter in parameters)
     assert chosen.name == name and chosen.summary.endswith(".")
     assert chosen.example.startswith(f"ikem-fast prepare {name} --")
+    assert name == "synthetic" or "source" in parameters, "the one name of where clips come from"
 
 
 def test_each_knows_its_own_files(tmp_path):
@@ -55,16 +84,25 @@ def test_each_knows_its_own_files(tmp_path):
         folder = tmp_path / name
         folder.mkdir()
         make(folder)
-        (path,) = folder.iterdir()
+        alone = len(list(folder.iterdir())) == 1
+        path = next(folder.iterdir()) if alone else folder
         assert [other for other in FORMATS if FORMATS[other].detect(path)] == [name]
-        (clip,) = FORMATS[name].read(path)
+        found, why = find_format(path)
+        assert found.name == name and why
+        clip = next(FORMATS[name].read(path))
         assert clip.dtype == np.float32 and clip.shape[:2] == (3, 7)
-        if name != "ntu":
-            np.testing.assert_array_equal(clip[..., 0], FRAMES.transpose(2, 0, 1))
-        path.write_bytes(path.read_bytes()[:100])
-        with pytest.raises(InputError, match=f"{path.name}: .*expected"):
+        if name not in ("ntu", "ctrgcn"):
+            np.testing.assert_array_equal(clip[:, :, :20, 0], FRAMES.transpose(2, 0, 1))
+        for file in folder.iterdir():
+            file.write_bytes(file.read_bytes()[:100])
+        with pytest.raises(InputError, match=f"{path.name if alone else 'train_'}.*: .*expected"):
             list(FORMATS[name].read(path))
-    assert not any(chosen.detect(tmp_path / "nowhere") for chosen in FORMATS.values())
+    with pytest.raises(InputError, match=r"nowhere: expected a file or a folder"):
+        find_format(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"expected clips of one of ntu, .*found none of them"):
+        find_format(Path(__file__))
+    with pytest.raises(InputError, match=r"found ntu \(.*nw-ucla \("):
+        find_format(tmp_path)
 
 
 @pytest.mark.parametrize(
