@@ -10,8 +10,9 @@ import torch
 from ikem_fast import ops
 from ikem_fast.augment import Recipe, Shape, named
 from ikem_fast.configs import read_section
-from ikem_fast.data import FORMATS, open_dataset, preprocess_clips
+from ikem_fast.data import open_dataset, preprocess_clips
 from ikem_fast.data.dataset import DESCRIPTION
+from ikem_fast.data.formats import find_format
 from ikem_fast.data.preprocess import Skipped
 from ikem_fast.errors import InputError, printable
 from ikem_fast.pictures import (
@@ -138,11 +139,9 @@ def _of_dataset(folder, split, index):
 def _of_file(path, index, layout):
     if not path.is_file():
         raise InputError(f"{path}: expected a file with a clip, or a prepared folder, found neither")
-    known = [format for format in FORMATS.values() if format.read is not None]
-    format = next((format for format in known if format.detect(path)), None)
-    if format is None:
-        names = ", ".join(format.name for format in known)
-        raise InputError(f"{path}: expected a file of one of the formats {names}, found another")
+    format, _ = find_format(path)
+    if format.read is None:
+        raise InputError(f"{path}: expected a file of clips, found what only ikem-fast prepare reads")
     raw = next(islice(format.read(path), index, None), None)
     if raw is None:
         raise InputError(f"{path}: expected more than {index} clips in it, found fewer; see --index")
@@ -150,7 +149,7 @@ def _of_file(path, index, layout):
     (clip,) = preprocess_clips([raw], layout=layout)
     if isinstance(clip, Skipped):
         raise InputError(f"{path}: {clip.reason}")
-    return _Shown(printable(path.stem), clip.coordinates, clip.frames, layout)
+    return _Shown(printable(path.stem), clip.coordinates, clip.frames, skeleton)
 
 
 def _layout_by_size(path, joints):

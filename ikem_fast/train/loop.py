@@ -33,7 +33,7 @@ KEEP, STOP = 1, 2  # what a process may wish for behind a step
 
 
 def fit(task: Task, config: TrainConfig, dataset: Dataset, processes: Processes) -> Path:
-    """Train on the split "train" and leave checkpoints, metrics.jsonl, with figures for its loggers.
+    """Train on the split "train" and leave checkpoints and metrics.jsonl, with figures for its loggers.
 
     A step depends on the seed, its number and the checkpoint before it alone, so that a run that was stopped
     and resumed gives the same bits as one that was not; where minutes end it, the time used is kept. It may
@@ -179,7 +179,8 @@ class _Run:
     def _log(self):
         if not self.processes.first:
             return Silence()
-        budget, out = self.budget, Path(self.config.out)
+        budget = self.budget
+        out = Path(self.config.out)
         loggers = Loggers(self.config.loggers, out, plain(asdict(self.config)), budget.steps)
         return TrainingLog(out, self.task.kind, budget.steps_an_epoch, budget.steps, budget.total, loggers)
 
