@@ -10,6 +10,10 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from ikem_fast.cli.completion import Shell, completion_script
+from ikem_fast.cli.index import read_index
+from ikem_fast.errors import InputError
+
 
 @dataclass(frozen=True)
 class Command:
@@ -55,6 +59,13 @@ def all_commands() -> dict[str, Command]:
             words="runs",
         ),
         *_predict(),
+        Command(
+            "completion",
+            "Print a script that teaches a shell the commands and options.",
+            "ikem-fast completion bash",
+            _completion,
+            words="shell",
+        ),
         Command(
             "doctor",
             "Say what is installed, which fused ops are active here, and why others are not.",
@@ -111,6 +122,17 @@ def _evaluate():
         )
         for name, protocol in PROTOCOLS.items()
     ]
+
+
+def _completion(shell: tuple[Shell, ...]) -> None:
+    """Print a script that teaches a shell the commands and options.
+
+    Args:
+        shell: bash, zsh or fish; put the script where that shell reads it when it starts.
+    """
+    if len(shell) != 1:
+        raise InputError(f"shell: expected one of bash, zsh, fish, found {len(shell)} of them")
+    sys.stdout.write(completion_script(shell[0], read_index()))
 
 
 def _predict():
