@@ -145,8 +145,8 @@ def _of_file(path, index, layout):
     raw = next(islice(format.read(path), index, None), None)
     if raw is None:
         raise InputError(f"{path}: expected more than {index} clips in it, found fewer; see --index")
-    layout = find_layout(layout or LAYOUTS.get(format.name) or _layout_by_size(path, raw.shape[2]))
-    (clip,) = preprocess_clips([raw], layout=layout)
+    skeleton = find_layout(layout or LAYOUTS.get(format.name) or _layout_by_size(path, raw.shape[2]))
+    (clip,) = preprocess_clips([raw], layout=skeleton)
     if isinstance(clip, Skipped):
         raise InputError(f"{path}: {clip.reason}")
     return _Shown(printable(path.stem), clip.coordinates, clip.frames, skeleton)

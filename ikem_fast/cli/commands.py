@@ -11,6 +11,10 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from ikem_fast.cli.completion import Shell, completion_script
+from ikem_fast.cli.index import read_index
+from ikem_fast.errors import InputError
+
 
 @dataclass(frozen=True)
 class Command:
@@ -98,6 +102,13 @@ def all_commands() -> dict[str, Command]:
             "ikem-fast view data/synthetic --index 3 --out clip.gif",
             view,
             words="clips",
+        ),
+        Command(
+            "completion",
+            "Print a script that teaches a shell the commands and options.",
+            "ikem-fast completion bash",
+            _completion,
+            words="shell",
         ),
         Command(
             "doctor",
@@ -209,6 +220,17 @@ def _evaluate():
         )
         for name, protocol in PROTOCOLS.items()
     ]
+
+
+def _completion(shell: tuple[Shell, ...]) -> None:
+    """Print a script that teaches a shell the commands and options.
+
+    Args:
+        shell: bash, zsh or fish; put the script where that shell reads it when it starts.
+    """
+    if len(shell) != 1:
+        raise InputError(f"shell: expected one of bash, zsh, fish, found {len(shell)} of them")
+    sys.stdout.write(completion_script(shell[0], read_index()))
 
 
 def _predict():

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
 from ikem_fast.cli.commands import Command, all_commands
+from ikem_fast.cli.help import choices_of, help_text
 from ikem_fast.configs import read_section, shipped_configs
 from ikem_fast.errors import InputError, printable
 from ikem_fast.nn.config import upgraded
@@ -45,24 +46,28 @@ def take_common(command: Command, kind: type, options: dict[str, Any]) -> Any:
     return kind(**{name: options.pop(name) for name in names})
 
 
+def described(command: Command) -> dict[str, Any]:
+    """Return the help of a command, and its options with the names that may stand behind each.
+
+    Example:
+        described(all_commands()["export"])["options"]["--format"]  # ["onnx", "torch-export"]
+    """
+    parser = _parser(command)
+    groups = set(_groups(command.settings or command.run))
+    hidden = {"help", "print_config", *groups}  # jsonargparse would read files of settings; --config does
+    actions = [action for action in parser._actions if action.dest not in hidden]
+    return {"help": help_text(command, actions), "options": choices_of(command, actions)}
+
+
 def _parser(command):
     from jsonargparse import ActionConfigFile, ArgumentParser, set_loader
 
-    settings = command.settings or command.run
     set_loader("bounded yaml", load_yaml, exceptions=(InputError,))
     sections = {"synthetic", *(other.section for other in all_commands().values() if other.section)}
 
     class Parser(ArgumentParser):
         where = command.name  # what is being read: the command line, or a section of a file
         first = None  # what was wrong first; jsonargparse comes back with it in words of its own
-
-        def format_help(self):
-            text = re.sub(r"--[a-z_.]+", lambda option: option[0].replace("_", "-"), super().format_help())
-            for group in _groups(settings):  # jsonargparse would read a file of its settings; --config does
-                text = re.sub(
-                    rf"\s*\[--{re.escape(group)} CONFIG\]|\n *--{re.escape(group)} CONFIG\s.*", "", text
-                )
-            return text
 
         def error(self, message, ex=None):
             if self.first is None:

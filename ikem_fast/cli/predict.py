@@ -13,6 +13,7 @@ from ikem_fast.predict import Bundle, load
 from ikem_fast.predict.bundle import Answer
 from ikem_fast.predict.export import Exported, Target
 from ikem_fast.predict.stream import MAX_LINE, MAX_WINDOW, windows
+from ikem_fast.progress import is_quiet
 from ikem_fast.settings import Allowed
 
 STANDARD_INPUT = Path("-")
@@ -54,7 +55,8 @@ def predict(
             f"{model}: expected a classifier, found encoders alone; make one: ikem-fast evaluate linear "
             f"--data DATA --checkpoint {model} --out {model}/linear"
         )
-    sys.stderr.write(f"ikem-fast: model: {_known_by(bundle, of)}\n")
+    if not is_quiet():
+        sys.stderr.write(f"ikem-fast: model: {_known_by(bundle, of)}\n")
     if STANDARD_INPUT in clips:
         if len(clips) > 1:
             raise InputError(f"clips: expected - alone, found {len(clips) - 1} others beside it")
