@@ -12,8 +12,19 @@ import torch
 
 from benchmarks import __main__ as command
 from benchmarks import harness, publish, roofline, run
+from benchmarks.published import loops
 from benchmarks.subject import Settings
-from benchmarks.subjects import PAGES, SUBJECTS, augmentation, busy, derivation, losses, preparation, step
+from benchmarks.subjects import (
+    PAGES,
+    SUBJECTS,
+    augmentation,
+    busy,
+    compat,
+    derivation,
+    losses,
+    preparation,
+    step,
+)
 
 
 @pytest.fixture
@@ -139,6 +150,11 @@ def test_every_part_of_a_step_is_timed():
     parts = step.parts_of(lambda: call(*batch, "exchange"))
     assert set(parts) == set(step.PARTS)
     assert all(seconds > 0 for seconds in parts.values())
+
+
+@pytest.mark.parametrize("name", loops.LOOPS)
+def test_loops_of_others_agree_before_and_after(name):
+    assert compat.disagreement(name, loops.draw(6, 80, wide=40)) < 1e-4
 
 
 def test_every_way_derives_the_same():

@@ -3,6 +3,7 @@
 from benchmarks.subjects import (
     augmentation,
     busy,
+    compat,
     derivation,
     encoders,
     evaluation,
@@ -16,6 +17,7 @@ from benchmarks.subjects import (
 SUBJECTS = {
     "losses": losses.SUBJECT,
     "busy": busy.SUBJECT,
+    "compat": compat.SUBJECT,
     "kernels": kernels.SUBJECT,
     "derivation": derivation.SUBJECT,
     "augmentation": augmentation.SUBJECT,
@@ -28,7 +30,7 @@ SUBJECTS = {
 
 # Page of docs/performance → its title and subjects, in this order.
 PAGES = {
-    "losses": ("The bank losses", ("losses", "busy", "kernels")),
+    "losses": ("The bank losses", ("losses", "compat", "busy", "kernels")),
     "inputs": ("From files to modalities", ("preparation", "loader", "augmentation", "derivation")),
     "step": ("A training step", ("step",)),
     "encoders": ("Encoders", ("encoders",)),

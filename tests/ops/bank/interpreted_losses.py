@@ -260,3 +260,41 @@ def test_limits_are_named():
         ops.info_nce(*(torch.ones(1, 1, 257) for _ in range(3)), impl="fused")
     with pytest.raises(RuntimeError, match="up to 8 modalities"):
         ops.info_nce(*(torch.ones(9, 1, 4) for _ in range(3)), impl="fused")
+
+
+@pytest.mark.parametrize("K", [9, 150])
+@pytest.mark.parametrize("with_mean", [True, False])
+def test_attention_to_the_bank_alone(K, with_mean):
+    """The operator behind `ops.contrast`: rows and banks that are not of unit length."""
+    x, queue = 2 * torch.randn(2, 5, 20), torch.randn(2, 20, K).mT
+    limits = torch.randn(2, 5)
+    partition, mean, above = torch.ops.ikem_fast.softmax(x, queue, limits, with_mean)
+    s = x.double() @ queue.double().mT
+    torch.testing.assert_close(partition.double(), s.logsumexp(-1), rtol=1e-5, atol=1e-5)
+    assert torch.equal(above, (s > limits.unsqueeze(-1)).sum(-1))
+    if with_mean:
+        torch.testing.assert_close(mean.double(), s.softmax(-1) @ queue.double(), rtol=1e-4, atol=1e-5)
+    else:
+        assert mean.numel() == 0
+
+
+def test_losses_of_other_codebases():
+    q, k, teacher = torch.randn(3, 1, 5, 20)
+    queue = F.normalize(torch.randn(1, 20, 40), dim=1)
+    calls = {
+        "moco_loss": lambda q, k, **o: ops.moco_loss(q, k, queue.to(q.dtype), 0.2, **o),
+        "soft_contrast": lambda q, k, **o: ops.soft_contrast(
+            q, teacher.to(q.dtype), k, queue.to(q.dtype), 0.2, 0.1, **o
+        ),
+        "multi_positive_nce": lambda q, k, **o: ops.multi_positive_nce(
+            q, k, queue.to(q.dtype), torch.arange(10).view(1, 5, 2), 0.2, **o
+        ),
+    }
+    for call in calls.values():
+        found = []
+        for impl, dtype in (("fused", torch.float32), ("reference", torch.float64)):
+            leaves = [x.to(dtype).requires_grad_() for x in (q, k)]
+            loss = call(*leaves, reduction="none", impl=impl)
+            found.append([loss.detach(), *torch.autograd.grad(loss.sum(), leaves)])
+        for mine, exact in zip(*found, strict=True):
+            assert relative(mine, exact) < 1e-5

@@ -1,0 +1,146 @@
+"""What loops of other codebases do with features, keys and banks, written out as they do, and by our ops.
+
+Stand-ins in our own words: the arithmetic is theirs. Each takes the tensors that `draw` made for it.
+"""
+
+import torch
+import torch.nn.functional as F
+
+from ikem_fast import ops
+
+TEMPERATURE, MINED, NEIGHBORS = 0.07, 1, 0.5  # CMD compares half of the bank
+
+
+def unit(x):
+    return F.normalize(x, dim=1)
+
+
+def logits_of(u, key, bank, temperature=TEMPERATURE):
+    """(N,1+K) of unit u against its unit key and a copy of the bank (D,K), as MoCo makes them."""
+    positive = torch.einsum("nd,nd->n", u, key).unsqueeze(-1)
+    return torch.cat([positive, torch.einsum("nd,dk->nk", u, bank.clone().detach())], 1) / temperature
+
+
+def first(logits):
+    return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.int64, device=logits.device))
+
+
+def crossclr_before(a):
+    """Three streams, each with its key against its bank."""
+    return sum(
+        first(logits_of(unit(q), unit(k), bank))
+        for q, k, bank in zip(a["q"], a["k"], a["banks"], strict=True)
+    )
+
+
+def crossclr_after(a):
+    return ops.moco_loss(a["q"], a["k"], a["banks"], TEMPERATURE).sum()
+
+
+def aimclr_before(a):
+    """A weak view with mined positives, and two strong ones whose distribution follows it."""
+    weak, strong, dropped = map(unit, a["q"])
+    key, bank = unit(a["k"][0]), a["banks"][0]
+    logits = [logits_of(u, key, bank) for u in (weak, strong, dropped)]
+    mined = torch.zeros_like(logits[0][:, 1:])
+    for one in logits:
+        mined.scatter_(1, one[:, 1:].topk(MINED, 1).indices, 1)
+    mask = torch.cat([torch.ones_like(mined[:, :1]), mined], 1)
+    loss = -((mask * F.log_softmax(logits[0], 1)).sum(1) / mask.sum(1)).mean()
+    guide = logits[0].detach().softmax(1)
+    return loss - sum((guide * one.softmax(1).log()).sum(1).mean() for one in logits[1:])
+
+
+def aimclr_after(a):
+    weak, strong, dropped = a["q"]
+    key, bank = a["k"][0], a["banks"][0]
+    mined = [ops.nearest_neighbors(u.detach(), bank, MINED)[1] for u in a["q"]]
+    loss = ops.multi_positive_nce(weak, key, bank, mined, TEMPERATURE)
+    followers = (strong, dropped)
+    return loss + sum(ops.soft_contrast(u, weak, key, bank, TEMPERATURE, TEMPERATURE) for u in followers)
+
+
+def cmd_before(a):
+    """Every stream against its key, and after each other's nearest neighbors."""
+    loss, topk = crossclr_before(a), int(NEIGHBORS * a["banks"].shape[2])
+    similarities = [unit(q) @ bank.clone().detach() for q, bank in zip(a["q"], a["banks"], strict=True)]
+    for student, own in enumerate(similarities):
+        for teacher, guide in enumerate(similarities):
+            if student != teacher:
+                guide, rows = guide.detach().topk(topk, 1)
+                p, log_q = F.softmax(guide / 0.05, 1), F.log_softmax(own.gather(1, rows) / 0.1, 1)
+                loss = loss + F.kl_div(log_q, p, reduction="batchmean")
+    return loss
+
+
+def cmd_after(a):
+    pairs = [(i, j) for i in range(3) for j in range(3) if i != j]
+    students, teachers = (list(side) for side in zip(*pairs, strict=True))
+    loss, topk = crossclr_after(a), int(NEIGHBORS * a["banks"].shape[2])
+    for i, j in zip(students, teachers, strict=True):
+        loss = loss + ops.neighbor_kl(a["q"][i], a["q"][j], a["banks"][i], a["banks"][j], 0.1, 0.05, topk)
+    return loss
+
+
+def umurl_before(a):
+    """Variance and covariance of each view, and their cross-correlation, of wide features (N,D)."""
+    views, loss = (a["wide"][0], a["wide"][1]), 0
+    for z in views:
+        z = z - z.mean(0)
+        C = z.T @ z / (len(z) - 1)
+        off = C.pow(2).sum() - C.diagonal().pow(2).sum()
+        loss = loss + F.relu(1 - (z.var(0) + 1e-4).sqrt()).mean() + off / z.shape[1]
+    a, b = (F.batch_norm(z, None, None, training=True) for z in views)
+    C = a.T @ b / len(a)
+    on = (C.diagonal() - 1).pow(2).sum()
+    return loss + on + 5e-3 * (C.pow(2).sum() - C.diagonal().pow(2).sum())
+
+
+def umurl_after(a):
+    loss = sum(sum(ops.variance_covariance(z)) for z in a["wide"])
+    return loss + ops.cross_correlation(a["wide"][0], a["wide"][1], 5e-3)
+
+
+def lightly_before(a):
+    """NTXent with a bank: both views against the other and the bank, gradients through both."""
+    x, y = unit(a["q"][0]), unit(a["q"][1])
+    return first(logits_of(x, y, a["banks"][0], 0.1))
+
+
+def lightly_after(a):
+    return ops.moco_loss(a["q"][0], a["q"][1], a["banks"][0], 0.1)
+
+
+# Name → before, after, and which of the drawn tensors learns.
+LOOPS = {
+    "CrosSCLR": (crossclr_before, crossclr_after, "q"),
+    "AimCLR": (aimclr_before, aimclr_after, "q"),
+    "CMD": (cmd_before, cmd_after, "q"),
+    "UmURL, USDRL": (umurl_before, umurl_after, "wide"),
+    "lightly": (lightly_before, lightly_after, "q"),
+}
+
+
+def draw(N, K, D=128, wide=4096):
+    """Three features and keys (3,N,D), banks (3,D,K), two views (2,N,wide)."""
+    q = torch.randn(3, N, D)
+    return {
+        "q": q,
+        "k": q + 2 * torch.randn(3, N, D),
+        "banks": F.normalize(torch.randn(3, D, K), dim=1),
+        "wide": torch.randn(2, N, wide),
+    }
+
+
+def step(name, way, tensors):
+    """A call that goes forward and back: (loss, gradient)."""
+    before, after, learned = LOOPS[name]
+    loop = {"before": before, "after": after}[way]
+
+    def call():
+        leaf = tensors[learned].detach().requires_grad_()
+        loss = loop(tensors | {learned: leaf})
+        loss.backward()
+        return loss.detach(), leaf.grad
+
+    return call
