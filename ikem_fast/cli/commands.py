@@ -5,6 +5,7 @@ What a command does is imported when the commands are first asked for: ops and m
 
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -21,6 +22,8 @@ class Command:
     section: that section's name.
     words: the option that words without an option are for.
     former: names that options had → what they are called now; both are taken, until the next minor version.
+    common: dataclasses whose fields are options too, where `run` has none of the name.
+    within: makes of an object of each the context that `run` runs in.
     """
 
     name: str
@@ -31,6 +34,8 @@ class Command:
     section: str | None = None
     words: str | None = None
     former: Mapping[str, str] = field(default_factory=dict)
+    common: tuple[type, ...] = ()
+    within: Callable[..., AbstractContextManager] | None = None
 
 
 @dataclass
@@ -90,10 +95,17 @@ def all_commands() -> dict[str, Command]:
 def _prepare():
     """A command for each format, and one for a format that is to be found out."""
     from ikem_fast.data.formats import FORMATS
+    from ikem_fast.data.preparation import Preparation, Preprocessing, Rules, preparing
+
+    def as_chosen(preprocessing, rules):
+        return preparing(Preparation(preprocessing, rules))
 
     return [
         *(
-            Command(f"prepare {one.name}", one.summary, one.example, one.prepare, former=one.former)
+            Command(
+                f"prepare {one.name}", one.summary, one.example, one.prepare, former=one.former,
+                common=(Preprocessing, Rules), within=as_chosen,
+            )
             for one in FORMATS.values()
         ),
         Command(
@@ -102,7 +114,7 @@ def _prepare():
             "ikem-fast prepare auto --source downloads/NTU60_CS.npz --out data/ntu60",
             _prepare_auto,
         ),
-    ]
+    ]  # fmt: skip
 
 
 def _prepare_auto(out: Path, source: Path) -> None:

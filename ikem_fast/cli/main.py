@@ -1,11 +1,12 @@
 """Running a command. Wrong usage and unusable input are one message and exit status 2."""
 
 import sys
+from contextlib import nullcontext
 
 from ikem_fast import __version__
 from ikem_fast.cli.commands import all_commands
 from ikem_fast.cli.detected import with_format
-from ikem_fast.cli.parser import parse
+from ikem_fast.cli.parser import parse, take_common
 from ikem_fast.cli.recipe import with_recipe
 from ikem_fast.errors import InputError, printable
 from ikem_fast.settings import checked
@@ -77,5 +78,10 @@ def _overview(commands):
 
 def _run(command, argv):
     options = parse(command, with_recipe(command, argv))
-    result = command.run(command.settings(**options)) if command.settings else checked(command.run)(**options)
+    common = [take_common(command, one, options) for one in command.common]
+    with command.within(*common) if command.within else nullcontext():
+        if command.settings:
+            result = command.run(command.settings(**options))
+        else:
+            result = checked(command.run)(**options)
     return result if isinstance(result, int) else 0

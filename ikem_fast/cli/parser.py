@@ -3,7 +3,8 @@
 import json
 import re
 import sys
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar, get_origin, get_type_hints
 
@@ -31,6 +32,17 @@ def parse(command: Command, words: list[str]) -> dict[str, Any]:
     namespace = parser.parse_args(_ordered(_spelled(words, command)))
     options = parser.instantiate(namespace)
     return {name: _expanded(name, value) for name, value in options.items() if name != "config"}
+
+
+def take_common(command: Command, kind: type, options: dict[str, Any]) -> Any:
+    """Make an object of the options that a command shares with others, and take these from the options.
+
+    Example:
+        take_common(all_commands()["prepare ntu"], Preprocessing, options)
+    """
+    own = signature(command.run).parameters
+    names = [entry.name for entry in fields(kind) if entry.name not in own]
+    return kind(**{name: options.pop(name) for name in names})
 
 
 def _parser(command):
@@ -90,6 +102,8 @@ def _parser(command):
         parser.add_class_arguments(command.settings, as_group=False)
     else:
         parser.add_function_arguments(command.run, as_group=False)
+    for one in command.common:
+        parser.add_class_arguments(one, as_group=False, skip=set(signature(command.run).parameters))
     return parser
 
 
@@ -126,6 +140,8 @@ def _refuse_former(where, name, settings):
 def _spelled(words, command):
     """`--skip-list` is `--skip_list`, former names are present ones, `--resume` alone is `--resume true`."""
     hints = get_type_hints(command.settings or command.run)
+    for one in command.common:
+        hints = {**get_type_hints(one), **hints}
     flags = {f"--{name}" for name, kind in hints.items() if kind is bool}
     groups = {f"--{name}" for name in _groups(command.settings or command.run)}
     words = [_renamed(_underscored(word), command) for word in words]
