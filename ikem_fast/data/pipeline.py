@@ -63,8 +63,8 @@ def to_clips(
     for raw in raws:
         if isinstance(raw, Clip) and choice.chosen():
             raise InputError(
-                f"{next(iter(choice.chosen()))}: expected raw clips to preprocess by choice, found some that "
-                "have been preprocessed already, which are kept as they are"
+                f"{', '.join(choice.chosen())}: expected raw clips to choose that for, found clips that have "
+                "been preprocessed already"
             )
         chunk.append(_repaired(raw) if repair else raw)
         size += _bytes(raw)

@@ -8,6 +8,7 @@ import pytest
 
 from ikem_fast.data import FORMATS, open_dataset, preprocess_clips, read_skeleton
 from ikem_fast.data.formats.agcn import count_frames
+from ikem_fast.data.preparation import Preparation, Preprocessing, preparing
 from ikem_fast.errors import InputError
 from tests.data import foreign
 from tests.data.foreign import Raw, some_clips
@@ -16,8 +17,11 @@ from tests.helpers import contents
 TAKEN = 40  # clips of a dataset
 
 
-def preprocessed(raw, layout="ntu-rgb+d"):
-    (clip,) = preprocess_clips([raw], layout=layout)
+PLANAR = Preprocessing(planar=True, align="none")
+
+
+def preprocessed(raw, layout="ntu-rgb+d", preprocessing=None):
+    (clip,) = preprocess_clips([raw], layout=layout, preprocessing=preprocessing)
     return clip.coordinates, clip.frames
 
 
@@ -162,7 +166,8 @@ def test_arrays_of_any_type_and_order(tmp_path, form, change, about):
         return
     if about == "two coordinates":
         raw = np.concatenate([raw, np.zeros_like(raw[:1])])
-    expected, frames = preprocessed(raw[:, : clips[0].coordinates.shape[1]])
+    choice = PLANAR if about == "two coordinates" else None
+    expected, frames = preprocessed(raw[:, : clips[0].coordinates.shape[1]], preprocessing=choice)
     np.testing.assert_array_equal(prepared["train"].clips[0], expected)
     assert prepared["train"].frames[0] == frames and prepared.num_bodies == raw.shape[-1]
 
@@ -246,6 +251,14 @@ def test_pyskl_in_two_coordinates(tmp_path, capsys):
     assert (prepared.layout, prepared.num_bodies) == ("coco", 2)
     assert "total_frames of 5 clips is not their length" in capsys.readouterr().err
     assert not prepared["train"].clips[1][..., 1].any(), "a person that is missing is zero"
+    assert prepared.prepared["planar"] and prepared.prepared["align"] == "none"
+    expected, _ = preprocessed(clips[0].coordinates[..., :2], "coco", PLANAR)
+    np.testing.assert_array_equal(prepared["train"].clips[0], expected)
+    frames = clips[0].coordinates.shape[1]
+    still = preprocessed(
+        clips[0].coordinates, "coco", Preprocessing(planar=True, align="none", frames=frames)
+    )
+    np.testing.assert_allclose(still[0][2], clips[0].coordinates[2], atol=1e-6, err_msg="scores are kept")
     without = foreign.write_pyskl(tmp_path / "plain.pkl", clips, dims=2)
     assert not next(FORMATS["pyskl"].read(without))[2].any()
 
@@ -341,3 +354,12 @@ def test_what_is_written_is_read_to_the_same_bits(tiny_dataset, tmp_path, form):
     before = contents(tmp_path / form)
     FORMATS[form].write(dataset, tmp_path / form)
     assert contents(tmp_path / form) == before
+
+
+def test_what_is_preprocessed_already_is_not_again(tiny_dataset, tmp_path):
+    FORMATS["crossclr"].write(open_dataset(tiny_dataset), tmp_path)
+    with (
+        preparing(Preparation(Preprocessing(frames=64))),
+        pytest.raises(InputError, match="frames: expected raw clips to choose that for"),
+    ):
+        FORMATS["crossclr"].prepare(tmp_path / "out", tmp_path)

@@ -4,10 +4,13 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
+from ikem_fast import MODALITIES, ops
 from ikem_fast.data import FORMATS
 from ikem_fast.data.formats import bvh, c3d, coco, mediapipe
 from ikem_fast.errors import InputError
+from ikem_fast.skeleton import get_layout
 from tests.data import foreign
 from tests.data.test_own import check, some_raw
 
@@ -137,3 +140,17 @@ def test_c3d(tmp_path):
         c3d.parse_clip(content, ("NOSE",))
     with pytest.raises(ValueError, match="expected a C3D file"):
         c3d.parse_clip(content[:100], ("HEAD",))
+
+
+def test_what_modalities_of_poses_in_a_plane_are():
+    """As docs/formats.md says: axes stand upright on the plane, but for those at the root's normal."""
+    layout = get_layout("coco")
+    flat = torch.randn(2, 3, 20, 17, 1)
+    flat[:, 2] = 0
+    derived = ops.derive_modalities(flat, torch.tensor([20, 40]), layout="coco")
+    modalities = dict(zip(MODALITIES, derived, strict=True))
+    away = [v for v in range(17) if layout.root not in (v, layout.axis_parents[v])]
+    assert away and modalities["rotation_axis"][:, 2, :, away].abs().max() > 0.1
+    assert not modalities["rotation_axis"][:, :2, :, away].any()
+    assert not any(modalities[name][:, 2].any() for name in ("joint", "motion", "acceleration"))
+    assert all(modality.isfinite().all() for modality in modalities.values())

@@ -134,8 +134,9 @@ def prepare_arrays(
     files = [Counted(f.path, f.member, counts[f]) if f in counts else f for f in files]
     parse = partial(parse_clip, joints=joints, columns=columns)
     first = _first(files, parse)
+    planar = not counts and (columns in ("xy", "xyc") or (columns is None and not first[2].any()))
     num_frames = first.shape[1] if len(counts) == len(files) else None
-    own = Own(files, parse, MAX_BLOCK_BYTES, layout, bodies or first.shape[3], num_frames)
+    own = Own(files, parse, MAX_BLOCK_BYTES, layout, bodies or first.shape[3], num_frames, planar)
     return own.prepare(out, source, labels, workers, damaged, {"from": "arrays", "columns": columns})
 
 

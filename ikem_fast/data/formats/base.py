@@ -3,8 +3,9 @@
 To add one: a file beside this one that makes a `Format`, a line in the table of `formats`, a test.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from ikem_fast.data.dataset import Dataset
 from ikem_fast.data.pipeline import PlannedClip, prepare_files
+from ikem_fast.data.preparation import in_force, preparing
 from ikem_fast.data.preprocess import Skipped
 from ikem_fast.data.sources import SourceFile, find_files
 from ikem_fast.errors import InputError, printable
@@ -130,6 +132,16 @@ def named_like(path: Path, suffix: str, parse_name: Callable[[str], object]) -> 
     except InputError:
         return ""
     return f"{len(names)} files such as {printable(names[0])}" if names else ""
+
+
+@contextlib.contextmanager
+def in_plane(planar: bool) -> Iterator[None]:
+    """Have poses in a plane prepared so until the block ends: not turned, the third number left alone."""
+    chosen = in_force()
+    if planar:
+        chosen = replace(chosen, preprocessing=replace(chosen.preprocessing, planar=True, align="none"))
+    with preparing(chosen):
+        yield
 
 
 def prepared_with(damaged: Damaged) -> dict[str, str]:

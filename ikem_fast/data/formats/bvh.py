@@ -21,6 +21,7 @@ from ikem_fast.data.formats.base import Damaged, Format
 from ikem_fast.data.formats.own import Own
 from ikem_fast.data.formats.stream import known_layout
 from ikem_fast.data.formats.text import as_numbers, in_order
+from ikem_fast.data.preprocess import RawClip
 from ikem_fast.data.sources import SourceFile, find_files
 from ikem_fast.errors import InputError, printable
 from ikem_fast.skeleton import Layout
@@ -180,14 +181,15 @@ def _other_side(name):
     return ""
 
 
-def parse_clip(content: bytes, names: tuple[str, ...]) -> np.ndarray:
+def parse_clip(content: bytes, names: tuple[str, ...]) -> RawClip:
     """Parse a file's bytes into a raw clip (3, F, V, 1) of these joints. Raises ValueError."""
     motion = parse_motion(content)
     found = {joint.name: v for v, joint in enumerate(motion.joints)}
     missing = [name for name in names if name not in found]
     if missing:
         raise ValueError(f"expected joints {', '.join(missing[:5])}, found {', '.join(list(found)[:50])}")
-    return in_order(motion.positions()[:, [found[name] for name in names]])
+    places = motion.positions()[:, [found[name] for name in names]]
+    return RawClip(in_order(places), motion.frame_rate)
 
 
 def prepare_bvh(

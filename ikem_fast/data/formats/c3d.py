@@ -17,6 +17,7 @@ from ikem_fast.data.formats.base import Damaged, Format
 from ikem_fast.data.formats.own import Own
 from ikem_fast.data.formats.stream import known_layout
 from ikem_fast.data.formats.text import in_order
+from ikem_fast.data.preprocess import RawClip
 from ikem_fast.data.sources import SourceFile, find_files
 from ikem_fast.errors import InputError
 
@@ -32,8 +33,8 @@ def _library():
     return ezc3d
 
 
-def parse_markers(content: bytes) -> tuple[np.ndarray, list[str]]:
-    """Parse a file's bytes into (F, V, 3) float64 and the markers' labels. Raises ValueError."""
+def parse_markers(content: bytes) -> tuple[np.ndarray, list[str], float]:
+    """Parse a file's bytes into (F, V, 3) float64 the markers' labels, frames a second. Raises ValueError."""
     ezc3d = _library()
     if len(content) < 512 or content[1] != 0x50:
         raise ValueError("expected a C3D file, found something else")
@@ -43,19 +44,20 @@ def parse_markers(content: bytes) -> tuple[np.ndarray, list[str]]:
         try:
             parsed = ezc3d.c3d(file.name)
             points = np.asarray(parsed["data"]["points"])[:3].transpose(2, 1, 0)
+            rate = float(parsed["parameters"]["POINT"]["RATE"]["value"][0])
             labels = [label.strip() for label in parsed["parameters"]["POINT"]["LABELS"]["value"]]
         except (ValueError, RuntimeError, OSError, KeyError, IndexError) as error:
             raise ValueError(f"expected a C3D file with points, found: {error}") from None
-    return points, labels[: points.shape[1]]
+    return points, labels[: points.shape[1]], rate
 
 
-def parse_clip(content: bytes, names: tuple[str, ...]) -> np.ndarray:
+def parse_clip(content: bytes, names: tuple[str, ...]) -> RawClip:
     """Parse a file's bytes into a raw clip (3, F, V, 1) of the markers of these names. Raises ValueError."""
-    points, labels = parse_markers(content)
+    points, labels, rate = parse_markers(content)
     missing = [name for name in names if name not in labels]
     if missing:
         raise ValueError(f"expected markers {', '.join(missing[:5])}, found {', '.join(labels[:50])}")
-    return in_order(points[:, [labels.index(name) for name in names]])
+    return RawClip(in_order(points[:, [labels.index(name) for name in names]]), rate)
 
 
 def prepare_c3d(

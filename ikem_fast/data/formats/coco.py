@@ -92,7 +92,7 @@ def prepare_coco(
         damaged: what becomes of a clip with coordinates such as NaN: left out, or interpolated over time.
     """
     parse = partial(parse_clip, bodies=persons)
-    own = Own(find_files(source, SUFFIX), parse, MAX_CLIP_BYTES, "coco", persons)
+    own = Own(find_files(source, SUFFIX), parse, MAX_CLIP_BYTES, "coco", persons, planar=True)
     return own.prepare(out, source, labels, workers, damaged, {"from": "coco", "persons": persons})
 
 

@@ -152,24 +152,25 @@ def prepare_openpose(
         damaged: what becomes of a clip with coordinates such as NaN: left out, or interpolated over time.
     """
     clips = find_clips(source)
-    joints = _joints(clips)
+    joints, planar = _joints(clips)
     if layout is None and joints not in LAYOUTS:
         raise InputError(f"{source}: expected --layout for people of {joints} joints, found none")
     parse = partial(parse_clip, joints=joints, bodies=persons)
-    own = Own(clips, parse, MAX_CLIP_BYTES, layout or LAYOUTS[joints], persons)
+    own = Own(clips, parse, MAX_CLIP_BYTES, layout or LAYOUTS[joints], persons, planar=planar)
     return own.prepare(out, source, labels, workers, damaged, {"from": "openpose", "persons": persons})
 
 
 def _joints(clips):
-    """Of the first person that there is."""
+    """Of the first person that there is, and whether in a plane."""
     for clip in clips:
         for frame in clip.frames:
             try:
-                people = parse_frame(frame.read(MAX_FILE_BYTES), None)
+                content = frame.read(MAX_FILE_BYTES)
+                people = parse_frame(content, None)
             except ValueError as error:
                 raise problem_of(frame, error) from None
             if len(people):
-                return people.shape[1]
+                return people.shape[1], b'"pose_keypoints_3d":[' not in content.replace(b" ", b"")
     raise InputError(f"{clips[0]}: expected people in the frames of {len(clips)} clips, found none")
 
 
@@ -180,7 +181,7 @@ def _detect(path: Path) -> str:
 def _read(path: Path) -> Iterator[np.ndarray]:
     for clip in find_clips(path):
         try:
-            yield parse_clip(clip.read(MAX_CLIP_BYTES), _joints([clip]), 1)
+            yield parse_clip(clip.read(MAX_CLIP_BYTES), _joints([clip])[0], 1)
         except ValueError as error:
             raise problem_of(clip, error) from None
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ikem_fast.data.dataset import Dataset
-from ikem_fast.data.formats.base import Damaged, prepared_with
+from ikem_fast.data.formats.base import Damaged, in_plane, prepared_with
 from ikem_fast.data.formats.stream import examples, known_layout, number_classes
 from ikem_fast.data.pipeline import PlannedClip, prepare_files
 from ikem_fast.data.preprocess import Skipped
@@ -45,6 +45,7 @@ class Own:
 
     parse: from a file's bytes to a raw clip; must be picklable.
     limit: bytes above which a file is left out.
+    planar: whether poses are in a plane, their third number a score or 0.
     """
 
     files: Sequence[SourceFile]
@@ -53,6 +54,7 @@ class Own:
     layout: str | Layout
     num_bodies: int
     num_frames: int | None = None
+    planar: bool = False
 
     def prepare(
         self,
@@ -90,21 +92,22 @@ class Own:
                 return PlannedClip(name, skip=Skipped("expected a label, found none"))
             return PlannedClip(name, row.split, number[file], subject=row.subject)
 
-        return prepare_files(
-            list(self.files),
-            plan,
-            self.parse,
-            limit=self.limit,
-            workers=workers,
-            out=out,
-            name=printable(Path(source).stem),
-            layout=known_layout(self.layout),
-            classes=classes,
-            num_bodies=self.num_bodies,
-            prepared={**prepared, "labels": labels and labels.name, **prepared_with(damaged)},
-            repair=damaged == "interpolate",
-            **({} if self.num_frames is None else {"num_frames": self.num_frames}),
-        )
+        with in_plane(self.planar):
+            return prepare_files(
+                list(self.files),
+                plan,
+                self.parse,
+                limit=self.limit,
+                workers=workers,
+                out=out,
+                name=printable(Path(source).stem),
+                layout=known_layout(self.layout),
+                classes=classes,
+                num_bodies=self.num_bodies,
+                prepared={**prepared, "labels": labels and labels.name, **prepared_with(damaged)},
+                repair=damaged == "interpolate",
+                **({} if self.num_frames is None else {"num_frames": self.num_frames}),
+            )
 
 
 def read_rows(path: Path) -> dict[str, Row]:

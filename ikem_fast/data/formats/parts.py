@@ -22,7 +22,8 @@ from ikem_fast.data.formats.stream import (
     subject_of,
 )
 from ikem_fast.data.pipeline import PlannedClip
-from ikem_fast.data.preprocess import NUM_FRAMES, Clip, Skipped
+from ikem_fast.data.preparation import NUM_FRAMES
+from ikem_fast.data.preprocess import Clip, Skipped
 from ikem_fast.data.sources import SourceFile, find_together
 from ikem_fast.errors import InputError
 from ikem_fast.skeleton import Layout
@@ -127,4 +128,5 @@ def stream_of(
         num_bodies=shape[4],
         num_frames=num_frames,
         notes=notes,
+        planar=parts[0].array.shape[1] == 2,
     )

@@ -32,7 +32,8 @@ from ikem_fast.data.formats.stream import (
     subject_of,
 )
 from ikem_fast.data.pipeline import PlannedClip
-from ikem_fast.data.preprocess import NUM_FRAMES, Clip, Skipped
+from ikem_fast.data.preparation import NUM_FRAMES
+from ikem_fast.data.preprocess import Clip, Skipped
 from ikem_fast.data.sources import SourceFile, find_files
 from ikem_fast.errors import InputError, printable
 from ikem_fast.files import replacing
@@ -82,6 +83,7 @@ def find_clips(
         if named
         else classes_of(names, labels, classes),
         num_bodies=bodies,
+        planar=all(_shape(one)[3] == 2 for _, one in chosen if _shape(one)),
         num_frames=_shape(chosen[0][1])[1] if prepared else NUM_FRAMES,
         notes=tuple(notes if lying else ()),
     )

@@ -14,12 +14,13 @@ import numpy as np
 
 from ikem_fast.data.dataset import MAX_CLASSES, Dataset
 from ikem_fast.data.formats import ntu
-from ikem_fast.data.formats.base import Damaged, prepared_with
+from ikem_fast.data.formats.base import Damaged, in_plane, prepared_with
 from ikem_fast.data.formats.npy import MAGIC, NpyFile
 from ikem_fast.data.formats.pickles import load_pickle
 from ikem_fast.data.formats.stored import as_list
 from ikem_fast.data.pipeline import PlannedClip, prepare_clips, to_clips
-from ikem_fast.data.preprocess import NUM_FRAMES, Clip, Skipped
+from ikem_fast.data.preparation import NUM_FRAMES
+from ikem_fast.data.preprocess import Clip, Skipped
 from ikem_fast.data.sources import SourceFile
 from ikem_fast.errors import InputError, printable
 from ikem_fast.skeleton import Layout, find_layout, get_layout, layout_names
@@ -35,7 +36,8 @@ class ClipStream:
     read: yields the clips from a number on: raw (3, F, V, M), or a `Clip` where what is stored has been
         preprocessed already, or why there is none.
     files: what they are read from.
-    num_frames: of every clip.
+    num_frames: of every clip, where that is not chosen.
+    planar: whether poses are in a plane, their third number a score or 0.
     notes: what a user should know of how the files were understood.
     """
 
@@ -47,28 +49,30 @@ class ClipStream:
     num_bodies: int
     num_frames: int = NUM_FRAMES
     notes: tuple[str, ...] = ()
+    planar: bool = False
 
     def prepare(self, out: Path, name: str, prepared: dict[str, Any], damaged: Damaged) -> Dataset:
         """Prepare a dataset of them, and say on stderr what should be known of it."""
         for note in self.notes:
             print(f"note: {note}", file=sys.stderr)
-        return prepare_clips(
-            self.plan,
-            lambda start: to_clips(
-                self.read(start), self.layout, self.num_frames, repair=damaged == "interpolate"
-            ),
-            out=out,
-            name=printable(name),
-            layout=self.layout,
-            classes=self.classes,
-            num_bodies=self.num_bodies,
-            num_frames=self.num_frames,
-            prepared={
-                **prepared,
-                "bytes": sum(file.size for file in self.files),
-                **prepared_with(damaged),
-            },
-        )
+        with in_plane(self.planar):
+            return prepare_clips(
+                self.plan,
+                lambda start: to_clips(
+                    self.read(start), self.layout, self.num_frames, repair=damaged == "interpolate"
+                ),
+                out=out,
+                name=printable(name),
+                layout=self.layout,
+                classes=self.classes,
+                num_bodies=self.num_bodies,
+                num_frames=self.num_frames,
+                prepared={
+                    **prepared,
+                    "bytes": sum(file.size for file in self.files),
+                    **prepared_with(damaged),
+                },
+            )
 
     def raws(self) -> Iterator[np.ndarray]:
         """Yield the coordinates of every clip. Raises InputError for the first that cannot be had."""
