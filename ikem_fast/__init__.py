@@ -14,15 +14,17 @@ try:
 except PackageNotFoundError:  # a source tree on PYTHONPATH, not installed
     __version__ = "0+unknown"
 
-_ROOMS = ("augment", "data", "evaluate", "nn", "ops", "skeleton", "train")
+_ROOMS = ("augment", "data", "evaluate", "nn", "ops", "predict", "skeleton", "train")
 
-__all__ = ["MODALITIES", "__version__", *_ROOMS]
+__all__ = ["MODALITIES", "__version__", "load", *_ROOMS]
 
 
 def __getattr__(name):
     """Import a subpackage at its first use: `import ikem_fast; ikem_fast.ops.info_nce(...)`."""
     if name in _ROOMS:
         return import_module(f"ikem_fast.{name}")
+    if name == "load":
+        return import_module("ikem_fast.predict").load
     raise AttributeError(f"module 'ikem_fast' has no attribute {name!r}")
 
 

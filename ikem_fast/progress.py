@@ -1,5 +1,18 @@
 """The one progress bar of all long commands: what, how far, time left, and a status of the command's own."""
 
+_quiet = False
+
+
+def set_quiet(quiet: bool) -> None:
+    """Leave out, from now on or no longer, what is said beside results and errors."""
+    global _quiet
+    _quiet = quiet
+
+
+def is_quiet() -> bool:
+    """Say whether results and errors alone are wanted."""
+    return _quiet
+
 
 def progress_bar():
     """A `rich` progress bar; `update(task, status=…)` shows a few words at its end. Silent off a terminal."""
@@ -14,5 +27,5 @@ def progress_bar():
         TimeRemainingColumn(),
         TextColumn("{task.fields[status]}"),
         console=console,
-        disable=not console.is_terminal,
+        disable=_quiet or not console.is_terminal,
     )

@@ -25,8 +25,7 @@ from ikem_fast.pictures import (
     write_strip,
 )
 from ikem_fast.settings import Allowed, checked
-from ikem_fast.skeleton import MODALITIES, Layout, find_layout, get_layout, layout_names
-from ikem_fast.skeleton.layout import OF_TORSO
+from ikem_fast.skeleton import Layout, find_layout, get_layout, layout_names
 
 # Format → layout of its joints; others are told apart by how many joints they have.
 LAYOUTS = {"ntu": "ntu-rgb+d", "utd-mhad": "utd-mhad", "nw-ucla": "kinect-v1"}
@@ -121,11 +120,11 @@ def _tensor(shown):
 
 
 def _derived(shown):
-    """Every modality that the layout has."""
-    names = tuple(name for name in MODALITIES if shown.layout.torso or name not in OF_TORSO)
-    frames = torch.tensor([shown.frames])
-    derived = ops.derive_modalities(_tensor(shown), frames, modalities=names, layout=shown.layout)
-    return dict(zip(names, derived[:, 0].numpy(), strict=True))
+    modalities = shown.layout.modalities
+    derived = ops.derive_modalities(
+        _tensor(shown), torch.tensor([shown.frames]), modalities=modalities, layout=shown.layout
+    )
+    return dict(zip(modalities, derived[:, 0].numpy(), strict=True))
 
 
 def _of_dataset(folder, split, index):

@@ -1,15 +1,25 @@
 """The command line: every command end to end on tiny data, and what wrong usage says."""
 
+import re
+import shlex
+import shutil
 import subprocess
 import sys
 from importlib import import_module
 
 import pytest
+import torch
 
 from ikem_fast.cli import all_commands, main, parse
+from ikem_fast.cli.following import next_command
+from ikem_fast.cli.index import build_index, read_index
 from ikem_fast.configs import read_section, shipped_configs
+from ikem_fast.doctor import code_for
 from ikem_fast.errors import InputError
 from ikem_fast.evaluate import PROTOCOLS
+from ikem_fast.ops import _library
+from ikem_fast.ops._support import YES
+from ikem_fast.selftest import CASES
 from ikem_fast.settings import check
 from ikem_fast.train import load_checkpoint
 
@@ -49,13 +59,12 @@ def test_the_whole_way(tmp_path, capsys):
 
 @pytest.mark.parametrize("name", all_commands())
 def test_help_of_every_command_has_options_and_an_example(name, capsys):
-    with pytest.raises(SystemExit) as exit_:
-        main([*name.split(), "--help"])
+    assert main([*name.split(), "--help"]) == 0
     out = capsys.readouterr().out
-    assert exit_.value.code == 0
     assert f"example: ikem-fast {name}" in " ".join(out.split())
     assert "_" not in "".join(word for word in out.split() if word.startswith("--"))
-    assert "--model CONFIG" not in out
+    assert "--model CONFIG" not in out and "<class" not in out and "Literal" not in out
+    assert all(len(line) <= 110 for line in out.splitlines())
 
 
 @pytest.mark.parametrize("name", all_commands())
@@ -312,16 +321,117 @@ def test_doctor_shows_whatever_an_optional_part_raises(capsys, monkeypatch):
         return import_module(name)
 
     monkeypatch.setattr("ikem_fast.doctor.import_module", broken)
-    status, out, _ = run(capsys, "doctor")
+    status, out, _ = run(capsys, "doctor", "--quick")
     shown = "".join(out.split())
     assert status == 0 and "RuntimeError:ptxas" in shown and "[broken]" in shown and "\x1b" not in out
 
 
-def test_doctor_says_what_is_active(capsys):
-    status, out, _ = run(capsys, "doctor")
+def test_doctor_runs_every_kernel_and_checks_what_it_is_given(capsys, monkeypatch, tiny_dataset):
+    monkeypatch.setenv("COLUMNS", "300")
+    status, out, _ = run(capsys, "doctor", "--data", tiny_dataset)
     assert status == 0
-    for word in ("torch", "triton", "derive_modalities", "bank losses", "skeleton reader"):
+    for word in ("torch", "triton", "bank losses", "what to do", f"{tiny_dataset} │ ok: "):
         assert word in out
+    for name in CASES:
+        (line,) = (line for line in out.splitlines() if f"{name} on cpu " in line)
+        assert "ok: error" in line or "plain torch in its place" in line
+    assert ".skeleton reader" in out
+
+
+def test_doctor_fails_where_a_kernel_is_wrong_or_a_model_is_none(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("COLUMNS", "300")
+    assert run(capsys, "doctor", "--quick", "--model", tmp_path)[0] == 1
+    wrong = lambda device: lambda impl: (torch.full((2,), 1.0 if impl == "fused" else 1.1),)  # noqa: E731
+    monkeypatch.setattr("ikem_fast.selftest.CASES", {"derive_modalities": wrong})
+    status, out, _ = run(capsys, "doctor")
+    assert status == 1 and "wrong: differs from the reference by 0.09" in out
+
+
+def test_doctor_knows_which_gpus_the_binary_has_code_for(monkeypatch):
+    monkeypatch.setattr(_library, "support_on", lambda kind: YES)
+    monkeypatch.setattr(_library, "architectures", lambda: ("7.5", "8.0", "9.0a", "8.9+PTX"))
+    for capability in ((7, 5), (8, 6), (9, 0), (12, 0)):
+        assert code_for(capability), capability
+    monkeypatch.setattr(_library, "architectures", lambda: ("7.5", "8.0", "9.0a"))
+    for capability in ((7, 0), (9, 1), (12, 0)):
+        assert "has code for 7.5, 8.0, 9.0a and this GPU is" in code_for(capability).problem
+
+
+def test_help_imports_nothing_that_commands_run():
+    """Neither torch nor what parses options: an overview and a command's help are there at once."""
+    code = (
+        "import sys; from ikem_fast.cli import main\n"
+        "main(['--help']); main(['pretrain', '--help']); main(['evaluate', '--help'])\n"
+        "heavy = {'torch', 'jsonargparse', 'rich', 'yaml'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_index_holds_what_the_commands_are():
+    assert read_index() == build_index(), "run: python tools/cli_index.py"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_knows_every_command_and_choice(shell, capsys):
+    status, out, _ = run(capsys, "completion", shell)
+    assert status == 0
+    for name, entry in read_index().items():
+        assert name.split()[-1] in out
+        for option, choices in entry["options"].items():
+            assert option.removeprefix("--") in out and " ".join(choices) in out
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="there is no bash")
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("ikem-fast pre", "prepare pretrain predict"),
+        ("ikem-fast evaluate ", "linear"),
+        ("ikem-fast prepare n", "ntu nw-ucla npz"),
+        ("ikem-fast export --fo", "--format"),
+        ("ikem-fast export --format ", "onnx torch-export"),
+        ("ikem-fast evaluate linear --pro", "--probe"),
+    ],
+)
+def test_bash_completes(words, found, capsys):
+    _, script, _ = run(capsys, "completion", "bash")
+    count = len(words.split(" ")) - 1
+    typed = words + ('""' if words.endswith(" ") else "")
+    ask = f"COMP_WORDS=({typed}); COMP_CWORD={count}; _ikem_fast; echo ${{COMPREPLY[@]}}"
+    done = subprocess.run(["bash", "-c", f"{script}\n{ask}"], capture_output=True, text=True)
+    assert set(found.split()) <= set(done.stdout.split()), done.stdout + done.stderr
+
+
+def test_a_dry_run_says_what_it_takes_and_leaves_nothing(tiny_dataset, tmp_path, capsys):
+    out_folder = tmp_path / "run"
+    words = ("pretrain", "--data", tiny_dataset, "--out", out_folder, *TINY, *TINY_MODEL)
+    status, out, err = run(capsys, *words, "--exchange-from", 2, "--dry-run")
+    assert status == 0, err
+    assert "24 training clips, 3 steps an epoch" in out and "phase 1: 3 steps, " in out
+    assert "phase 2: 3 steps, " in out and "minutes: about " in out and " GiB of this process" in out
+    assert not out_folder.exists()
+
+
+def test_what_one_types_next_is_a_command(tmp_path):
+    for name in all_commands():
+        options = {"data": "d d", "out": tmp_path / "o"}
+        following = next_command(name, options)
+        if following and following.startswith("ikem-fast"):
+            words = shlex.split(following)[1:]
+            known = next(" ".join(words[:n]) for n in (2, 1) if " ".join(words[:n]) in all_commands())
+            parse(all_commands()[known], words[len(known.split()) :])
+    assert next_command("compare", {}) is None
+    assert next_command("evaluate knn", {"out": "o"}) is None
+
+
+def test_quiet_and_verbose(tiny_dataset, tmp_path, capsys):
+    words = ("pretrain", "--data", tiny_dataset, "--max-steps", 1, *TINY, *TINY_MODEL)
+    _, out, err = run(capsys, *words, "--out", tmp_path / "a", "-v")
+    assert "recipe: small" in out and re.search(r"torch .* CPU threads; .* s", err)
+    _, out, err = run(capsys, *words, "--out", tmp_path / "b", "-q")
+    assert "recipe" not in out and "torch" not in err
 
 
 def test_import_needs_torch_and_numpy_alone():

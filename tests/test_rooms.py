@@ -7,14 +7,15 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "ikem_fast"
 MAY_NOT = {  # room → rooms that are beside or above it
-    "ops": ("nn", "data", "runtime", "train", "evaluate", "cli"),
-    "pictures": ("nn", "data", "runtime", "train", "evaluate", "cli"),
-    "nn": ("pictures", "data", "runtime", "train", "evaluate", "cli"),
-    "data": ("pictures", "nn", "runtime", "train", "evaluate", "cli"),
-    "runtime": ("data", "train", "evaluate", "cli"),
-    "train": ("evaluate", "cli"),
-    "evaluate": ("train", "cli"),
-    "configs": ("nn", "data", "runtime", "train", "evaluate", "cli"),
+    "ops": ("nn", "data", "runtime", "train", "evaluate", "predict", "cli"),
+    "pictures": ("nn", "data", "runtime", "train", "evaluate", "predict", "cli"),
+    "nn": ("pictures", "data", "runtime", "train", "evaluate", "predict", "cli"),
+    "data": ("pictures", "nn", "runtime", "train", "evaluate", "predict", "cli"),
+    "runtime": ("data", "train", "evaluate", "predict", "cli"),
+    "train": ("evaluate", "predict", "cli"),
+    "evaluate": ("train", "predict", "cli"),
+    "predict": ("train", "evaluate", "cli"),
+    "configs": ("nn", "data", "runtime", "train", "evaluate", "predict", "cli"),
 }
 
 

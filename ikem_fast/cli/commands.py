@@ -5,10 +5,15 @@ What a command does is imported when the commands are first asked for: ops and m
 
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
+
+from ikem_fast.cli.completion import Shell, completion_script
+from ikem_fast.cli.index import read_index
+from ikem_fast.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,8 @@ class Command:
     section: that section's name.
     words: the option that words without an option are for.
     former: names that options had → what they are called now; both are taken, until the next minor version.
+    common: dataclasses whose fields are options too, where `run` has none of the name.
+    within: makes of an object of each the context that `run` runs in.
     """
 
     name: str
@@ -31,6 +38,8 @@ class Command:
     section: str | None = None
     words: str | None = None
     former: Mapping[str, str] = field(default_factory=dict)
+    common: tuple[type, ...] = ()
+    within: Callable[..., AbstractContextManager] | None = None
 
 
 @dataclass
@@ -79,6 +88,7 @@ def all_commands() -> dict[str, Command]:
             _compare,
             words="runs",
         ),
+        *_predict(),
         Command(
             "report",
             "Write what a run did and what came of it as one page, which needs no network.",
@@ -94,6 +104,13 @@ def all_commands() -> dict[str, Command]:
             words="clips",
         ),
         Command(
+            "completion",
+            "Print a script that teaches a shell the commands and options.",
+            "ikem-fast completion bash",
+            _completion,
+            words="shell",
+        ),
+        Command(
             "doctor",
             "Say what is installed, which fused ops are active here, and why others are not.",
             "ikem-fast doctor",
@@ -106,10 +123,15 @@ def all_commands() -> dict[str, Command]:
 def _prepare():
     """A command for each format, and one for a format that is to be found out."""
     from ikem_fast.data.formats import FORMATS
+    from ikem_fast.data.preparation import Preparation, Preprocessing, Rules, preparing
 
+    def as_chosen(preprocessing, rules):
+        return preparing(Preparation(preprocessing, rules))
+
+    chosen = {"common": (Preprocessing, Rules), "within": as_chosen}
     return [
         *(
-            Command(f"prepare {one.name}", one.summary, one.example, one.prepare, former=one.former)
+            Command(f"prepare {one.name}", one.summary, one.example, one.prepare, former=one.former, **chosen)
             for one in FORMATS.values()
         ),
         Command(
@@ -117,8 +139,9 @@ def _prepare():
             "Find out which format a path holds, say why, and prepare that.",
             "ikem-fast prepare auto --source downloads/NTU60_CS.npz --out data/ntu60",
             _prepare_auto,
+            **chosen,
         ),
-    ]
+    ]  # fmt: skip
 
 
 def _prepare_auto(out: Path, source: Path) -> None:
@@ -199,6 +222,37 @@ def _evaluate():
     ]
 
 
+def _completion(shell: tuple[Shell, ...]) -> None:
+    """Print a script that teaches a shell the commands and options.
+
+    Args:
+        shell: bash, zsh or fish; put the script where that shell reads it when it starts.
+    """
+    if len(shell) != 1:
+        raise InputError(f"shell: expected one of bash, zsh, fish, found {len(shell)} of them")
+    sys.stdout.write(completion_script(shell[0], read_index()))
+
+
+def _predict():
+    from ikem_fast.cli.predict import export, predict
+
+    return [
+        Command(
+            "predict",
+            "Say which actions clips show: files of any format, folders, a stream of frames.",
+            "ikem-fast predict raw/ --model runs/teacher --json",
+            predict,
+            words="clips",
+        ),
+        Command(
+            "export",
+            "Write a model as one file for another runtime: raw joints in, probabilities out.",
+            "ikem-fast export --model runs/student --format onnx --out student.onnx",
+            export,
+        ),
+    ]
+
+
 def _run_protocol(protocol, config):
     """Evaluate, with the table on the terminal and what it warns of behind it."""
     from rich.console import Console
@@ -209,7 +263,8 @@ def _run_protocol(protocol, config):
     Console().print(result_table(results))
     for warning in results.warnings:
         sys.stderr.write(f"ikem-fast: warning: the probe of {warning}; its accuracy is not the features'\n")
-    sys.stdout.write("".join(f"{Path(config.out) / file}\n" for file in protocol.files))
+    left = [path for file in protocol.files if (path := Path(config.out) / file).exists()]
+    sys.stdout.write("".join(f"{path}\n" for path in left))
 
 
 def _compare(runs: tuple[Path, ...], markdown: bool = False, html: Path | None = None) -> None:

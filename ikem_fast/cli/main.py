@@ -1,15 +1,16 @@
 """Running a command. Wrong usage and unusable input are one message and exit status 2."""
 
 import sys
+import time
+from contextlib import nullcontext
 
 from ikem_fast import __version__
-from ikem_fast.cli.commands import all_commands
-from ikem_fast.cli.detected import with_format
-from ikem_fast.cli.parser import parse
-from ikem_fast.cli.recipe import with_recipe
+from ikem_fast.cli.index import overview, read_index
 from ikem_fast.errors import InputError, Stopped, printable
-from ikem_fast.settings import checked
+from ikem_fast.progress import is_quiet, set_quiet
 
+DRY = ("pretrain", "distill")
+HELP = {"--help", "-h"}
 MESSAGE = 4000  # characters of one
 SAVED = 75  # EX_TEMPFAIL of sysexits.h: start it again
 
@@ -19,7 +20,8 @@ def main(argv: list[str] | None = None) -> int:
 
     Args:
         argv: its words, without the program's name; those of this process if not given. `--debug` among them
-            shows tracebacks.
+            shows tracebacks, `-q` leaves out what is said beside results and errors, `-v` says where and how
+            long it ran.
 
     Returns:
         The exit status: 0, 1 if a check failed, 2 for wrong usage or unusable input, 75 if a run was stopped
@@ -29,11 +31,15 @@ def main(argv: list[str] | None = None) -> int:
         main(["prepare", "synthetic", "--out", "data/synthetic"])
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in argv
-    if debug:
-        argv.remove("--debug")
+    debug = _taken(argv, "--debug")
+    quiet, verbose = _taken(argv, "-q", "--quiet"), _taken(argv, "-v", "--verbose")
+    set_quiet(quiet)
+    began = time.monotonic()
     try:
-        return _dispatch(argv)
+        status = _dispatch(argv)
+        if verbose and not HELP & set(argv):
+            _complain(_where_and_how_long(time.monotonic() - began))
+        return status
     except (InputError, OSError, MemoryError) as error:
         if debug:
             raise
@@ -52,35 +58,70 @@ def _complain(message):
     sys.stderr.write(f"ikem-fast: {printable(message, MESSAGE)}\n")
 
 
+def _taken(argv, *names):
+    """Whether one of these is among the words, from which it is taken."""
+    found = [word for word in argv if word in names]
+    for word in found:
+        argv.remove(word)
+    return bool(found)
+
+
+def _where_and_how_long(seconds):
+    import torch
+
+    device = (
+        torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f"{torch.get_num_threads()} CPU threads"
+    )
+    return f"ikem-fast {__version__}, torch {torch.__version__}, {device}; {seconds:.1f} s"
+
+
 def _dispatch(argv):
     if argv[:1] == ["--version"]:
         print(f"ikem-fast {__version__}")
         return 0
-    commands = all_commands()
+    commands = read_index()
     words = [word for word in argv[:2] if not word.startswith("-")]
     for length in (2, 1):
         name = " ".join(words[:length])
         if name in commands:
-            return _run(*with_format(commands[name], argv[len(name.split()) :]))
+            if HELP & set(argv):
+                sys.stdout.write(commands[name]["help"])
+                return 0
+            return _run(name, argv[len(name.split()) :])
     group = words[0] if words and any(name.startswith(words[0] + " ") for name in commands) else ""
-    known = [command for name, command in commands.items() if name.startswith(f"{group} " if group else "")]
-    if (words == [group] or not words) and ("--help" in argv or "-h" in argv):
-        print(_overview(known))
+    known = [name for name in commands if name.startswith(f"{group} " if group else "")]
+    if (words == [group] or not words) and HELP & set(argv):
+        print(overview(known, commands))
         return 0
-    names, found = ", ".join(command.name for command in known), " ".join(words) or "nothing"
+    names, found = ", ".join(known), " ".join(words) or "nothing"
     raise InputError(f"expected a command ({names}), found {found!r}; see ikem-fast --help")
 
 
-def _overview(commands):
-    width = max(len(command.name) for command in commands)
-    return "\n".join([
-        "usage: ikem-fast COMMAND [options]        (or: python -m ikem_fast COMMAND [options])",
-        "", *(f"  {command.name:{width}}  {command.summary}" for command in commands), "",
-        "ikem-fast COMMAND --help has the options and an example; --debug shows tracebacks.",
-    ])  # fmt: skip
+def _run(name, argv):
+    from ikem_fast.cli.commands import all_commands
+    from ikem_fast.cli.detected import with_format
+    from ikem_fast.cli.dry_run import dry_run
+    from ikem_fast.cli.following import next_command
+    from ikem_fast.cli.parser import parse, take_common
+    from ikem_fast.cli.recipe import with_recipe
+    from ikem_fast.settings import checked
 
-
-def _run(command, argv):
+    command, argv = with_format(all_commands()[name], argv)
+    only_told = command.settings is not None and command.name in DRY and _taken(argv, "--dry-run")
     options = parse(command, with_recipe(command, argv))
-    result = command.run(command.settings(**options)) if command.settings else checked(command.run)(**options)
-    return result if isinstance(result, int) else 0
+    common = [take_common(command, one, options) for one in command.common]
+    if only_told:
+        dry_run(command, command.settings(**options))
+        return 0
+    with command.within(*common) if command.within else nullcontext():
+        if command.settings:
+            result = command.run(command.settings(**options))
+        else:
+            result = checked(command.run)(**options)
+    status = result if isinstance(result, int) else 0
+    following = next_command(command.name, options)
+    if status == 0 and following and not is_quiet() and sys.stderr.isatty():
+        sys.stderr.write(f"next: {printable(following, MESSAGE)}\n")
+    return status

@@ -3,11 +3,13 @@
 import json
 import re
 import sys
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
 from ikem_fast.cli.commands import Command, all_commands
+from ikem_fast.cli.help import choices_of, help_text
 from ikem_fast.configs import read_section, shipped_configs
 from ikem_fast.errors import InputError, printable
 from ikem_fast.nn.config import upgraded
@@ -33,24 +35,39 @@ def parse(command: Command, words: list[str]) -> dict[str, Any]:
     return {name: _expanded(name, value) for name, value in options.items() if name != "config"}
 
 
+def take_common(command: Command, kind: type, options: dict[str, Any]) -> Any:
+    """Make an object of the options that a command shares with others, and take these from the options.
+
+    Example:
+        take_common(all_commands()["prepare ntu"], Preprocessing, options)
+    """
+    own = signature(command.run).parameters
+    names = [entry.name for entry in fields(kind) if entry.name not in own]
+    return kind(**{name: options.pop(name) for name in names})
+
+
+def described(command: Command) -> dict[str, Any]:
+    """Return the help of a command, and its options with the names that may stand behind each.
+
+    Example:
+        described(all_commands()["export"])["options"]["--format"]  # ["onnx", "torch-export"]
+    """
+    parser = _parser(command)
+    groups = set(_groups(command.settings or command.run))
+    hidden = {"help", "print_config", *groups}  # jsonargparse would read files of settings; --config does
+    actions = [action for action in parser._actions if action.dest not in hidden]
+    return {"help": help_text(command, actions), "options": choices_of(command, actions)}
+
+
 def _parser(command):
     from jsonargparse import ActionConfigFile, ArgumentParser, set_loader
 
-    settings = command.settings or command.run
     set_loader("bounded yaml", load_yaml, exceptions=(InputError,))
     sections = {"synthetic", *(other.section for other in all_commands().values() if other.section)}
 
     class Parser(ArgumentParser):
         where = command.name  # what is being read: the command line, or a section of a file
         first = None  # what was wrong first; jsonargparse comes back with it in words of its own
-
-        def format_help(self):
-            text = re.sub(r"--[a-z_.]+", lambda option: option[0].replace("_", "-"), super().format_help())
-            for group in _groups(settings):  # jsonargparse would read a file of its settings; --config does
-                text = re.sub(
-                    rf"\s*\[--{re.escape(group)} CONFIG\]|\n *--{re.escape(group)} CONFIG\s.*", "", text
-                )
-            return text
 
         def error(self, message, ex=None):
             if self.first is None:
@@ -90,6 +107,8 @@ def _parser(command):
         parser.add_class_arguments(command.settings, as_group=False)
     else:
         parser.add_function_arguments(command.run, as_group=False)
+    for one in command.common:
+        parser.add_class_arguments(one, as_group=False, skip=set(signature(command.run).parameters))
     return parser
 
 
@@ -126,6 +145,8 @@ def _refuse_former(where, name, settings):
 def _spelled(words, command):
     """`--skip-list` is `--skip_list`, former names are present ones, `--resume` alone is `--resume true`."""
     hints = get_type_hints(command.settings or command.run)
+    for one in command.common:
+        hints = {**get_type_hints(one), **hints}
     flags = {f"--{name}" for name, kind in hints.items() if kind is bool or bool in get_args(kind)}
     groups = {f"--{name}" for name in _groups(command.settings or command.run)}
     words = [_renamed(_underscored(word), command) for word in words]
@@ -144,7 +165,8 @@ def _spelled(words, command):
 
 def _gathered(words, option):
     """`A B` in front of the options is `--option [A, B]`."""
-    count = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
+    options = (i for i, word in enumerate(words) if word.startswith("-") and word != "-")
+    count = next(options, len(words))
     return [f"--{option}={json.dumps(words[:count])}", *words[count:]] if count else words
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from ikem_fast.cli.commands import Command
 from ikem_fast.data import open_dataset
 from ikem_fast.errors import InputError
+from ikem_fast.progress import is_quiet
 
 FEW = 10_000  # training clips: the published recipe was made for four times as many
 
@@ -29,7 +30,7 @@ def with_recipe(command: Command, words: Sequence[str]) -> list[str]:
     except (InputError, OSError, RuntimeError):
         return words
     name, why = ("small", "fewer than") if clips < FEW else ("ntu", "at least")
-    if int(os.environ.get("RANK", 0)) == 0:
+    if int(os.environ.get("RANK", 0)) == 0 and not is_quiet():
         sys.stdout.write(f"recipe: {name} ({clips} training clips, {why} {FEW}); --config takes another\n")
         sys.stdout.flush()
     return ["--config", name, *words]

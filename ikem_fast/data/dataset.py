@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ikem_fast.data.preparation import Preprocessing
 from ikem_fast.errors import InputError, printable
 from ikem_fast.skeleton import Layout, stored_layout
 
@@ -81,6 +82,11 @@ class Dataset:
     def layout(self) -> str:
         """The name of the joint layout."""
         return self.skeleton.name
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """The choices that its clips were preprocessed by. Raises InputError where they are out of range."""
+        return Preprocessing.of({**self.prepared, "frames": self.num_frames})
 
     @property
     def num_joints(self) -> int:

@@ -127,7 +127,7 @@ def find_files(where: str | Path, suffix: str | tuple[str, ...]) -> list[SourceF
     for path in paths:
         if path.name.startswith("."):
             continue
-        if path.suffix == ".zip":
+        if path.suffix == ".zip" or (path.suffix == ".npz" and ".npy" in suffix):
             files += _members(path, suffix)
         elif path.name.endswith(suffix):
             files.append(SourceFile(path))

@@ -14,17 +14,10 @@ from ikem_fast.data.loader import BatchLoader
 from ikem_fast.errors import InputError
 from ikem_fast.evaluate.config import EncoderEvaluateConfig, EvaluateConfig
 from ikem_fast.evaluate.probes.base import Examples
-from ikem_fast.nn.build import build_distiller, build_ikem
 from ikem_fast.progress import progress_bar
-from ikem_fast.runtime.checkpoint import (
-    fitting,
-    load_checkpoint,
-    stored_bodies,
-    stored_model_config,
-    trained_layout,
-)
-from ikem_fast.settings import Allowed
-from ikem_fast.skeleton import MODALITIES, Layout, different
+from ikem_fast.runtime.checkpoint import load_checkpoint, trained_layout
+from ikem_fast.runtime.encoders import stored_encoders
+from ikem_fast.skeleton import Layout, different
 
 # Clips at once: few keep a CPU's caches warm, many fill a GPU (about 8 MB of activations each).
 BATCH_SIZES = {"cpu": 64, "cuda": 1024}
@@ -38,6 +31,7 @@ class FrozenFeatures:
     sets: name → positions of its modalities among the P that there are.
     modalities: names of the P.
     train, test: the clips of each split.
+    encoders: that the features are of, if they are of any; statistics estimated where that was asked for.
     """
 
     dataset: Dataset
@@ -45,6 +39,7 @@ class FrozenFeatures:
     modalities: tuple[str, ...]
     train: Examples
     test: Examples
+    encoders: nn.ModuleDict | None = None
 
 
 def open_splits(config: EvaluateConfig) -> Dataset:
@@ -92,7 +87,7 @@ def frozen_features(
         _check_finite(x, modalities, f"{config.checkpoint} on the split {name!r} of {config.data}")
         return examples_of(x.to(device, torch.bfloat16 if config.amp else torch.float32), dataset, name)
 
-    return FrozenFeatures(dataset, sets, modalities, examples("train"), examples("test"))
+    return FrozenFeatures(dataset, sets, modalities, examples("train"), examples("test"), encoders)
 
 
 def raw_features(
@@ -185,32 +180,7 @@ def load_encoders(checkpoint: Path, dataset: Dataset, *, untrained_seed: int | N
             f"{checkpoint}: expected a model for the layout of {dataset.folder}, {dataset.layout!r}, "
             f"found one for {different(layout, dataset.skeleton)}"
         )
-    model_config = stored_model_config(state, checkpoint)
-    bodies = stored_bodies(state, checkpoint)
-    if untrained_seed is not None:
-        torch.manual_seed(untrained_seed)
-    if state["kind"] == "pretrain":
-        model = build_ikem(model_config, layout, bodies=bodies)
-        encoders = model.query_encoders
-    else:
-        students = state["config"].get("students", ())
-        problem = Allowed(choices=MODALITIES).problem_with(students)
-        if problem:
-            raise InputError(f"{checkpoint}: students: {problem}, found {students!r}")
-        model = build_distiller(model_config, layout, students, bodies=bodies)
-        encoders = model.students
-    if untrained_seed is None:
-        with fitting(checkpoint):
-            model.load_state_dict(state["model"])
-        _check_weights(encoders, checkpoint)
-    return encoders.requires_grad_(False).eval()
-
-
-def _check_weights(encoders, checkpoint):
-    """Kernels may turn what is not a number into one, so that features do not tell."""
-    for name, value in encoders.state_dict().items():
-        if value.is_floating_point() and not value.isfinite().all():
-            raise InputError(f"{checkpoint}: expected finite weights, found others in {name}")
+    return stored_encoders(state, checkpoint, untrained_seed=untrained_seed)
 
 
 def extract_features(

@@ -4,10 +4,12 @@ import contextlib
 from collections.abc import Mapping, Sequence
 
 import torch
+from torch import nn
 
 from ikem_fast.errors import InputError
 from ikem_fast.nn.config import DEFAULTS, ModelConfig
 from ikem_fast.nn.distiller import RelationalDistiller
+from ikem_fast.nn.encoders.base import encoder_maker
 from ikem_fast.nn.ikem import IKEM
 from ikem_fast.skeleton import Layout
 
@@ -74,6 +76,34 @@ def build_distiller(
         temperature=temperature,
         **_shared(config, layout, bodies),
     )
+
+
+def build_encoders(
+    config: ModelConfig, layout: str | Layout, modalities: Sequence[str], *, bodies: int = 2
+) -> nn.ModuleDict:
+    """Make encoders alone of these settings, one a modality: nothing but their feature comes out of them.
+
+    Args:
+        config: settings of a model.
+        layout: name of a joint layout, or a `skeleton.Layout`.
+        modalities: which.
+        bodies: M, of a clip.
+
+    Raises InputError for a setting that the encoder refuses.
+
+    Example:
+        encoders = build_encoders(ModelConfig(), "ntu-rgb+d", ("joint", "bone"))
+    """
+    shared = _shared(config, layout, bodies)
+    names = ("hidden_channels", "hidden_dim", "dropout", "layout", "bodies", "strategy")
+    with _naming_the_model():
+        make = encoder_maker(
+            config.encoder,
+            lambda size: nn.Identity(),
+            num_classes=config.feature_dim,
+            **{name: shared[name] for name in names},
+        )
+        return nn.ModuleDict({name: make() for name in modalities})
 
 
 @contextlib.contextmanager

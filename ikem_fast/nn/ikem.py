@@ -219,7 +219,7 @@ class IKEM(nn.Module):
         ]
         if keys:
             _check_resolution(keys[0].dtype, self.momentum)
-            torch._foreach_lerp_(keys, queries, 1.0 - self.momentum)
+            ops.ema_update_(keys, queries, self.momentum)
 
 
 def _check_resolution(dtype, momentum):

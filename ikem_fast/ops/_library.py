@@ -45,6 +45,12 @@ def _devices():
     return tuple(d for d in ("cpu", "cuda") if has_kernel("ikem_fast::derive_modalities", d.upper()))
 
 
+def architectures():
+    """GPU architectures that the library was built for, as `TORCH_CUDA_ARCH_LIST` has them; empty if none."""
+    recorded = _recorded("cuda")
+    return () if " " in recorded else tuple(recorded.split(";"))  # words say why there are none
+
+
 LIBRARY, PROBLEM = _load()
 DEVICES = () if LIBRARY is None else _devices()
 

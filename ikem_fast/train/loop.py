@@ -160,6 +160,8 @@ class _Run:
     def _tell(self, began, progress, phase, log):
         """Have a stretch that ended logged, with a look at the run's health now and then."""
         means, norm = self.sums.take()
+        if norm is None:  # every step was passed over
+            return
         self.keeper.check_losses(began, means)
         self.keeper.follow(phase, means)
         self.health.follow(progress, phase, means)
@@ -213,10 +215,13 @@ class _Sums:
         return sums
 
     def take(self):
-        """Return each loss's mean over the clips and that of the norms, as floats; and begin anew."""
+        """Return each loss's mean over the clips and that of the norms, None without; and begin anew."""
         sums = self.of_all().double()
         self.sums = None
-        *losses, norm = (sums[:-1] / sums[-1]).tolist()
+        *losses, norm, clips = sums.tolist()
+        if not clips:
+            return {}, None
+        losses, norm = [loss / clips for loss in losses], norm / clips
         return dict(zip(self.names, losses, strict=True)), norm
 
 

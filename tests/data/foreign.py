@@ -1,5 +1,6 @@
 """Writers of the forms of other codebases, as those make them: small, and from raw clips."""
 
+import json
 import pickle
 from typing import NamedTuple
 
@@ -109,3 +110,133 @@ def write_pyskl(path, clips, split=True, protocol=4, dims=3, scores=False, lie=0
     splits = {f"xsub_{part}": some for part, some in names.items()}
     write_pickle(path, {"split": splits, "annotations": annotations} if split else annotations, protocol)
     return path
+
+
+def lines(rows, separator=" ", end="\n"):
+    """A text of numbers, exact for float32."""
+    return end.join(separator.join(f"{number:.9g}" for number in row) for row in rows) + end
+
+
+def write_msr(path, raw):
+    joints = raw[..., 0].transpose(1, 2, 0).reshape(-1, 3)
+    path.write_text(lines(np.hstack([joints, np.ones((len(joints), 1))])))
+
+
+def write_sbu(folder, raw):
+    folder.mkdir(parents=True)
+    rows = raw.transpose(1, 3, 2, 0).reshape(raw.shape[1], -1)
+    numbers = np.arange(1, len(rows) + 1)[:, None]
+    (folder / "skeleton_pos.txt").write_text(lines(np.hstack([numbers, rows]), ",", "\r\n"))
+
+
+def write_pku(folder, recordings, training, phase="cross-subject"):
+    """recordings: name → [(action, raw), …], one behind the other with three frames between."""
+    for part in ("PKU_Skeleton_Renew", "Train_Label_PKU_final"):
+        (folder / part).mkdir(parents=True)
+    for name, clips in recordings.items():
+        rows, labels = [], []
+        for action, raw in clips:
+            rows += [np.zeros((3, raw[:, 0].size))]
+            first = sum(map(len, rows))
+            rows.append(raw.transpose(1, 3, 2, 0).reshape(raw.shape[1], -1))
+            labels.append(f"{action},{first},{first + raw.shape[1]},2")
+        (folder / "PKU_Skeleton_Renew" / f"{name}.txt").write_text(lines(np.concatenate(rows)))
+        (folder / "Train_Label_PKU_final" / f"{name}.txt").write_text("\r\n".join(labels) + "\r\n")
+    others = sorted(set(recordings) - set(training))
+    text = f"Training videos: \n{', '.join(training)}, \nValidataion videos: \n{', '.join(others)}"
+    (folder / f"{phase}.txt").write_text(text)
+
+
+def write_uav(path, raw):
+    rows = [str(raw.shape[1])]
+    for frame in raw.transpose(1, 3, 2, 0):
+        people = [person for person in frame if person.any()]
+        rows.append(str(len(people)))
+        for person in people:
+            rows += [
+                "0 " * 9 + "1",
+                str(len(person)),
+                *(f"{x:.9g} {y:.9g} {z:.9g} 0 0" for x, y, z in person),
+            ]
+    path.write_text("\n".join(rows))
+
+
+def write_smarthome(path, raw):
+    frames = [[{"pose3d": joints.T.reshape(-1).tolist()}] for joints in raw[..., 0].transpose(1, 2, 0)]
+    path.write_text(json.dumps({"K": 1, "njts": raw.shape[2], "frames": frames}))
+
+
+def write_openpose(folder, name, raw, order=lambda frame, people: people):
+    """order: the people of a frame as the file has them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, frame in enumerate(raw.transpose(1, 3, 2, 0)):
+        people = [{"pose_keypoints_2d": person.reshape(-1).tolist()} for person in frame if person.any()]
+        content = json.dumps({"version": 1.3, "people": order(number, people)})
+        (folder / f"{name}{number:012d}_keypoints.json").write_text(content)
+
+
+def write_mediapipe(path, raw, key="pose_world_landmarks"):
+    frames = []
+    for frame in raw.transpose(1, 3, 2, 0):
+        people = [[dict(zip("xyz", joint.tolist(), strict=True)) for joint in person] for person in frame]
+        frames.append({key: [person for person, there in zip(people, frame, strict=True) if there.any()]})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"frames": frames}))
+
+
+def write_coco(path, raw, tracks=True, order=lambda frame, people: people):
+    found = []
+    for number, frame in enumerate(raw.transpose(1, 3, 2, 0)):
+        people = [
+            {
+                "image_id": f"clip_{number}.jpg",
+                "keypoints": person.reshape(-1).tolist(),
+                "score": 1,
+                "idx": body,
+            }
+            for body, person in enumerate(frame)
+            if person.any()
+        ]
+        found += order(number, [one if tracks else {**one, "idx": None} for one in people])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(found[::-1]))
+
+
+BVH = """HIERARCHY
+ROOT Hips
+{
+  OFFSET 1 2 3
+  CHANNELS 6 Xposition Yposition Zposition Zrotation Xrotation Yrotation
+  JOINT LeftArm
+  {
+    OFFSET -2 5 0
+    CHANNELS 3 Zrotation Xrotation Yrotation
+    End Site
+    {
+      OFFSET 0 1 0
+    }
+  }
+  JOINT RightArm
+  {
+    OFFSET 2 5 0
+    CHANNELS 3 Zrotation Xrotation Yrotation
+    JOINT RightHand
+    {
+      OFFSET 3 0 0
+      CHANNELS 3 Zrotation Xrotation Yrotation
+      End Site
+      {
+        OFFSET 0 1 0
+      }
+    }
+  }
+}
+MOTION
+Frames: %d
+Frame Time: 0.025
+"""
+
+
+def write_bvh(path, numbers):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(BVH % len(numbers) + lines(numbers))

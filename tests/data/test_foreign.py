@@ -257,14 +257,18 @@ def test_splits_of_pyskl_are_chosen(tmp_path):
     content["split"] |= {"xview_train": [clips[0].name], "xview_val": [clips[1].name]}
     foreign.write_pickle(path, content)
     prepare = FORMATS["pyskl"].prepare
-    with pytest.raises(InputError, match=r"expected --train with a split out of xsub_train, .*xview_val"):
+    with pytest.raises(
+        InputError, match=r"expected --protocol out of its splits \(xsub, xview\), found None"
+    ):
         prepare(tmp_path / "out", path)
-    one = prepare(tmp_path / "one", path, train="xview_train", test="xview_val")
+    with pytest.raises(InputError, match=r"expected --protocol out of .*found 'xset'"):
+        prepare(tmp_path / "out", path, protocol="xset")
+    one = prepare(tmp_path / "one", path, protocol="xview")
     assert (one["train"].names.tolist(), one["test"].names.tolist()) == ([clips[0].name], [clips[1].name])
-    with pytest.raises(InputError, match="expected no clip in both xsub_train and xview_val"):
-        prepare(tmp_path / "out", path, train="xsub_train", test="xview_val")
-    with pytest.raises(InputError, match=r"test: expected a split of .*found 'x'"):
-        prepare(tmp_path / "out", path, train="xsub_train", test="x")
+    content["split"]["xview_val"].append(clips[0].name)
+    foreign.write_pickle(path, content)
+    with pytest.raises(InputError, match="expected no clip in two splits, found S001"):
+        prepare(tmp_path / "out", path, protocol="xview")
     (tmp_path / "old").mkdir()
     foreign.write_pyskl(tmp_path / "old" / "ntu60_xsub_train.pkl", clips[:3], split=False)
     foreign.write_pyskl(tmp_path / "old" / "ntu60_xsub_val.pkl", clips[3:], split=False)

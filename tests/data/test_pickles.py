@@ -9,7 +9,8 @@ import struct
 import numpy as np
 import pytest
 
-from ikem_fast.data.formats.pickles import StoredArray, load_pickle
+from ikem_fast.data.formats.pickles import load_pickle
+from ikem_fast.data.formats.stored import StoredArray
 from ikem_fast.data.sources import SourceFile
 from ikem_fast.errors import InputError
 

@@ -66,6 +66,7 @@ class ClipFiles(NamedTuple):
     parse_name: the `ClipName` of a file's stem, or None if it is not one.
     parse_clip: from a file's bytes to a raw clip; raises ValueError.
     limit: bytes above which a file is left out.
+    bodies: of a clip.
     """
 
     suffix: str
@@ -74,6 +75,7 @@ class ClipFiles(NamedTuple):
     parse_name: Callable[[str], ClipName | None]
     parse_clip: Callable[[bytes], np.ndarray]
     limit: int
+    bodies: int = 1
 
     def detect(self, path: Path) -> str:
         """Say which files there, the path itself or below it, are named like these."""
@@ -102,10 +104,11 @@ class ClipFiles(NamedTuple):
         *,
         name: str,
         classes: tuple[str, ...],
+        wanted: Callable[[str], bool] = lambda stem: True,
     ) -> Dataset:
-        """Prepare a dataset of the files at `source`."""
+        """Prepare a dataset of the files at `source`; of those whose names are `wanted`."""
         return prepare_files(
-            find_files(source, self.suffix),
+            [file for file in find_files(source, self.suffix) if wanted(file.stem)],
             self.plan,
             self.parse_clip,
             limit=self.limit,
@@ -114,7 +117,7 @@ class ClipFiles(NamedTuple):
             name=name,
             layout=self.layout,
             classes=classes,
-            num_bodies=1,
+            num_bodies=self.bodies,
             prepared={"from": name, **prepared_with(damaged)},
             repair=damaged == "interpolate",
         )

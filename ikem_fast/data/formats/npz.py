@@ -9,6 +9,7 @@ Read as a stream, a clip at a time: memory does not grow with the file, and what
 believed before it has been read.
 """
 
+import contextlib
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from ikem_fast.data.dataset import MAX_CLASSES, Dataset
 from ikem_fast.data.formats.base import Damaged, Format, prepared_with
 from ikem_fast.data.formats.npy import BROKEN, read_exactly, read_header
 from ikem_fast.data.pipeline import PlannedClip, prepare_clips, to_clips
+from ikem_fast.data.splits import Choosable
 from ikem_fast.errors import InputError, printable
 from ikem_fast.skeleton import find_layout
 
@@ -151,8 +153,8 @@ def prepare_npz(
         out: folder to write.
         source: the .npz: x (frames, joints, 3[, bodies]), len and y, and attributes of clips to split by.
         layout: the joint layout: a name, such as utd-mhad, kinect-v1 or ntu-rgb+d, or a YAML file.
-        train: the attribute and its values that make a clip a training clip, such as subject=1,3,5,7; the
-            rest are test clips, if `test` does not say which.
+        train: which are training clips: an attribute and its values, such as subject=1,3,5,7, list=FILE,
+            ratio=0.8 or fold=1/5; the rest are test clips, if `test` does not say which.
         test: the same for test clips, such as view=3; the rest are training clips, if `train` does not say
             which. With both, what is neither is left out.
         name: name of the dataset; the file's, if not given.
@@ -165,15 +167,14 @@ def prepare_npz(
         raise InputError(
             f"{packed.path}: expected {joints} joints for layout {layout}, found {packed.num_joints}"
         )
-    splits = _parse_splits(train, test, packed)
     subjects = _subjects(packed)
     name = printable(name or packed.path.stem)
     digits = len(str(len(packed.labels)))
+    names = [f"{name}-{index:0{digits}d}" for index in range(len(packed.labels))]
+    splits = _choosable(packed, names).splits(train, test)
     kept = [index for index, split in enumerate(splits) if split]
     plan = [
-        PlannedClip(
-            f"{name}-{index:0{digits}d}", splits[index], int(packed.labels[index]), subject=subjects[index]
-        )
+        PlannedClip(names[index], splits[index], int(packed.labels[index]), subject=subjects[index])
         for index in kept
     ]
 
@@ -210,44 +211,13 @@ def _subjects(packed):
         return [None] * len(packed.labels)
 
 
-def _parse_splits(train, test, packed):
-    """The split of each clip, "" where it is in none."""
-    if train is None and test is None:
-        raise InputError("train: expected attribute=value,value,…, found neither train nor test")
-    is_train = None if train is None else _chosen("train", train, packed)
-    is_test = ~is_train if test is None else _chosen("test", test, packed)
-    is_train = ~is_test if is_train is None else is_train
-    both = int((is_train & is_test).sum())
-    if both:
-        raise InputError(
-            f"test: expected no clip in train={train!r} and test={test!r}, found {both} of "
-            f"{packed.path} in both"
-        )
-    return ["train" if one else "test" if other else "" for one, other in zip(is_train, is_test, strict=True)]
-
-
-def _chosen(option, text, packed):
-    """(N,) bool from "attribute=value,value,…"."""
-    attribute, _, values = text.partition("=")
-    wanted = [value.strip() for value in values.split(",")]
-    if attribute not in packed.attributes or wanted == [""]:
-        raise InputError(
-            f"{option}: expected attribute=value,value,… with an attribute among "
-            f"{', '.join(map(printable, packed.attributes)) or '(there is none)'}, found {text!r}"
-        )
-    try:
-        column = packed.attributes[attribute].astype(str)
-        missing = sorted(set(wanted) - set(column.tolist()))
-    except ValueError as error:  # bytes that are no text
-        raise InputError(
-            f"{option}: expected text or numbers in {attribute!r} of {packed.path}, found: {printable(error)}"
-        ) from None
-    if missing:
-        raise InputError(
-            f"{option}: expected values of {attribute!r} that are in {packed.path} "
-            f"({', '.join(map(printable, np.unique(column)[:50]))}), found {', '.join(missing)}"
-        )
-    return np.isin(column, wanted)
+def _choosable(packed, names):
+    """What the clips can be split by: attributes whose bytes are texts."""
+    attributes = {}
+    for name, column in packed.attributes.items():
+        with contextlib.suppress(ValueError):
+            attributes[name] = column.astype(str)
+    return Choosable(names, packed.labels, attributes, str(packed.path))
 
 
 def _detect(path: Path) -> str:

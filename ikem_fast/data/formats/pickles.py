@@ -7,103 +7,18 @@ Anything else is refused by name. Values of arrays stay in the file until they a
 held against what is left of it before any memory is. Source: the comments of Python's `pickletools`.
 """
 
-import math
 import pickletools
-import re
 import struct
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-
-from ikem_fast.data.formats.npy import BROKEN, MAGIC, read_exactly
+from ikem_fast.data.formats.npy import BROKEN, MAGIC
+from ikem_fast.data.formats.stored import LeftBytes, StoredArray, StoredType
 from ikem_fast.data.sources import SourceFile
 from ikem_fast.errors import InputError, printable
 
 MAX_STEPS = 1 << 26  # instructions; the pickles of NTU RGB+D 120 have eight million
-MAX_ARRAY_BYTES = 1 << 26
 _LEFT_BYTES = 1 << 10  # and from here on, bytes are left in the file
-
-
-class StoredArray:
-    """An array of which the values may still be in the pickle's file.
-
-    shape, dtype: known ahead of them.
-    objects: the values of an array of Python objects, which has no others.
-    """
-
-    shape: tuple[int, ...] = ()
-    dtype: np.dtype = np.dtype("f4")
-    objects: list | None = None
-    _order: Literal["C", "F"] = "C"
-    _values: Any = b""
-
-    def __init__(self, file: SourceFile):
-        self._file = file
-
-    def load(self) -> np.ndarray:
-        """Read the values. Raises InputError for more than MAX_ARRAY_BYTES, or other than declared."""
-        size = math.prod(self.shape) * self.dtype.itemsize
-        if size > MAX_ARRAY_BYTES or self.objects is not None:
-            found = "objects" if self.objects is not None else f"{size}"
-            raise InputError(
-                f"{self._file}: expected numbers in at most {MAX_ARRAY_BYTES} bytes, found {found}"
-            )
-        try:
-            return np.frombuffer(self._content(size), self.dtype).reshape(self.shape, order=self._order)
-        except BROKEN as error:
-            raise InputError(f"{self._file}: expected a whole array, found: {printable(error)}") from None
-
-    def _content(self, size):
-        values = self._values
-        if isinstance(values, _Left):
-            with self._file.open() as stream:
-                stream.seek(values.at)
-                values = values.decode(read_exactly(stream, values.size))
-        if isinstance(values, str):  # protocol 2 has no bytes of its own
-            values = values.encode("latin-1", "replace")
-        if len(values) != size:
-            raise ValueError(f"{len(values)} bytes for shape {self.shape} of {self.dtype}")
-        return values
-
-    def set(self, shape: Any, dtype: Any, fortran_order: bool, values: Any) -> None:
-        """Take what an array was pickled with. Raises ValueError for what no array can be of."""
-        sizes_are_valid = isinstance(shape, tuple) and all(
-            isinstance(n, int) and 0 <= n < 1 << 40 for n in shape
-        )
-        if not sizes_are_valid or not isinstance(dtype, _Type) or len(shape) > 8:
-            raise ValueError("expected an array's shape and type, found something else")
-        self.shape, self.dtype = shape, dtype.dtype
-        if self.dtype == object and isinstance(values, list) and len(shape) == 1:
-            self.objects = values
-            return
-        if self.dtype == object or not isinstance(values, bytes | str | _Left):
-            raise ValueError(f"expected an array's values to be bytes, found {type(values).__name__}")
-        self._values = values
-        self._order = "F" if fortran_order else "C"
-
-
-class _Left:
-    """Bytes that were left in the file: where, how many, and how they become an array's values."""
-
-    def __init__(self, at, size, decode=lambda content: content):
-        self.at, self.size, self.decode = at, size, decode
-
-
-class _Type:
-    """A NumPy dtype under way: its byte order comes after its name."""
-
-    def __init__(self, name, *_):
-        if not isinstance(name, str) or not re.fullmatch(r"[fiub]\d{1,2}|[US]\d{1,4}|O8?", name):
-            raise ValueError(f"expected an array of numbers or texts, found type {printable(name, 40)!r}")
-        self.dtype = np.dtype(name)
-
-    def set(self, state):
-        if not (isinstance(state, tuple) and len(state) >= 2 and state[1] in ("<", ">", "|", "=")):
-            raise ValueError("expected a plain NumPy type, found one with fields or of its own")
-        if any(part is not None for part in state[2:5]):
-            raise ValueError("expected a plain NumPy type, found one with fields")
-        self.dtype = self.dtype.newbyteorder(state[1])
 
 
 class _Function(str):
@@ -187,7 +102,7 @@ class _Machine:
         if size > self.left:
             raise EOFError(f"{size} bytes declared, {self.left} left")
         self.left -= size
-        left = _Left(self.stream.tell(), size, decode)
+        left = LeftBytes(self.stream.tell(), size, decode)
         self.stream.seek(size, 1)
         return left
 
@@ -224,7 +139,7 @@ class _Machine:
 
     def build(self):
         state, target = self.pop(), self.stack[-1]
-        if isinstance(target, _Type):
+        if isinstance(target, StoredType):
             target.set(state)
         elif isinstance(target, StoredArray) and isinstance(state, tuple) and len(state) == 5:
             _, shape, dtype, fortran_order, values = state
@@ -251,10 +166,10 @@ class _Machine:
         return array.load()[()].item()
 
     def encode(self, text, encoding):
-        if encoding not in ("latin1", "latin-1") or not isinstance(text, str | _Left):
+        if encoding not in ("latin1", "latin-1") or not isinstance(text, str | LeftBytes):
             raise ValueError("an encoding other than Latin-1")
-        if isinstance(text, _Left):
-            return _Left(text.at, text.size, lambda content: content.decode("utf-8").encode("latin-1"))
+        if isinstance(text, LeftBytes):
+            return LeftBytes(text.at, text.size, lambda content: content.decode("utf-8").encode("latin-1"))
         return text.encode("latin-1")
 
     def ordered(self, *pairs):
@@ -263,14 +178,14 @@ class _Machine:
         return {}
 
     def as_bytes(self, *values):
-        if len(values) > 1 or not isinstance(values[0] if values else b"", bytes | _Left):
+        if len(values) > 1 or not isinstance(values[0] if values else b"", bytes | LeftBytes):
             raise ValueError("bytes of something else")
         return values[0] if values else b""
 
 
 _CALLS = {
     "_reconstruct": _Machine.reconstruct, "_frombuffer": _Machine.from_buffer, "scalar": _Machine.scalar,
-    "dtype": lambda machine, *arguments: _Type(*arguments), "encode": _Machine.encode,
+    "dtype": lambda machine, *arguments: StoredType(*arguments), "encode": _Machine.encode,
     "OrderedDict": _Machine.ordered, "bytes": _Machine.as_bytes,
     "bytearray": _Machine.as_bytes,
     "set": lambda machine, items: set(items), "frozenset": lambda machine, items: frozenset(items),
@@ -429,15 +344,3 @@ _KNOWN: dict[bytes, Callable | None] = {
     b"b": lambda m: m.build(),
 }
 _STEPS = [_KNOWN[bytes([code])] if bytes([code]) in _KNOWN else _refuse(code) for code in range(256)]
-
-
-def as_list(value: Any, what: str) -> list:
-    """Take a list, a tuple or a flat array of a pickle as a list of plain values.
-
-    Raises ValueError saying `what` it is that was expected to be one.
-    """
-    if isinstance(value, StoredArray) and len(value.shape) == 1:
-        return value.objects if value.objects is not None else value.load().tolist()
-    if isinstance(value, list | tuple):
-        return list(value)
-    raise ValueError(f"expected {what} as a list, found {type(value).__name__}")

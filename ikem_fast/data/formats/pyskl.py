@@ -19,7 +19,8 @@ import numpy as np
 
 from ikem_fast.data.dataset import Dataset
 from ikem_fast.data.formats.base import Damaged, Format
-from ikem_fast.data.formats.pickles import StoredArray, as_list, load_pickle
+from ikem_fast.data.formats.pickles import load_pickle
+from ikem_fast.data.formats.stored import StoredArray, as_list
 from ikem_fast.data.formats.stream import (
     ClipStream,
     as_raw,
@@ -45,15 +46,14 @@ _PEEK = 1 << 12
 def find_clips(
     source: Path,
     layout: str | None = None,
-    train: str | None = None,
-    test: str | None = None,
+    protocol: str | None = None,
     persons: int = 2,
 ) -> ClipStream:
     """Find the clips of a pickle, or of two. Raises InputError."""
     files = _files(source)
     contents = {split: _content(file) for split, file in files.items()}
     if list(contents) == ["all"]:
-        chosen = _chosen(contents["all"], files["all"], train, test)
+        chosen = _chosen(contents["all"], files["all"], protocol)
     else:
         chosen = [(split, one) for split, content in contents.items() for one in content["annotations"]]
     where = next(iter(files.values()))
@@ -118,44 +118,36 @@ def _content(file: SourceFile) -> dict[str, Any]:
     return content
 
 
-def _chosen(
-    content: Mapping[str, Any], file: SourceFile, train: str | None, test: str | None
-) -> list[tuple[str, dict]]:
-    """(split, annotation) of every clip that is in one of the splits that are asked for."""
+def _chosen(content: Mapping[str, Any], file: SourceFile, protocol: str | None) -> list[tuple[str, dict]]:
+    """(split, annotation) of every clip that is in one of a protocol's splits."""
     splits = content.get("split")
     if not isinstance(splits, dict) or not all(isinstance(name, str) for name in splits):
-        raise InputError(
-            f"{file}: expected named splits in 'split', found none; give a folder with two pickles"
-        )
-    train = train if train is not None else _only(splits, ("train",), file, "train")
-    test = test if test is not None else _only(splits, ("val", "test"), file, "test")
+        raise InputError(f"{file}: expected named splits, found none; give a folder with two pickles")
+    pairs = {
+        name.removesuffix("train").rstrip("_"): (name, other)
+        for name in splits
+        for other in (f"{name.removesuffix('train')}{ending}" for ending in ("val", "test"))
+        if name.endswith("train") and other in splits
+    }
+    if protocol not in pairs and not (protocol is None and len(pairs) == 1):
+        known = ", ".join(map(printable, pairs)) or "none"
+        raise InputError(f"{file}: expected --protocol out of its splits ({known}), found {protocol!r}")
     members: dict[Any, str] = {}
-    for split, name in (("train", train), ("test", test)):
-        if name not in splits:
-            raise InputError(f"{split}: expected a split of {file} ({', '.join(splits)}), found {name!r}")
+    chosen = next(iter(pairs.values())) if protocol is None else pairs[protocol]
+    for split, name in zip(("train", "test"), chosen, strict=True):
         try:
             wanted = set(as_list(splits[name], f"split {name!r}"))
         except (ValueError, TypeError) as error:
             raise InputError(f"{file}: {error}") from None
         both = [name for name in wanted if members.get(name, split) != split]
         if both:
-            raise InputError(f"{file}: expected no clip in both {train} and {test}, found {examples(both)}")
+            raise InputError(f"{file}: expected no clip in two splits, found {examples(both)}")
         members |= dict.fromkeys(wanted, split)
     annotations = content["annotations"]
     try:
         return [(members[key], one) for one in annotations if (key := one.get("frame_dir")) in members]
     except TypeError as error:
         raise InputError(f"{file}: expected frame_dir to be a text, found: {printable(error)}") from None
-
-
-def _only(splits, words, file, option):
-    """The one split whose name ends so."""
-    found = [name for name in splits if name.endswith(words)]
-    if len(found) != 1:
-        raise InputError(
-            f"{file}: expected --{option} with a split out of {', '.join(map(printable, splits))}, found none"
-        )
-    return found[0]
 
 
 def _shape(one: Mapping[str, Any]) -> tuple[int, ...]:
@@ -209,8 +201,7 @@ def prepare_pyskl(
     out: Path,
     source: Path,
     layout: str | None = None,
-    train: str | None = None,
-    test: str | None = None,
+    protocol: str | None = None,
     persons: Annotated[int, Allowed(least=1, most=MOST_PERSONS)] = 2,
     damaged: Damaged = "leave-out",
 ) -> Dataset:
@@ -220,14 +211,13 @@ def prepare_pyskl(
         out: folder to write; an interrupted run started again goes on where it was.
         source: the pickle, or a folder with one for training clips and one for test clips.
         layout: the joint layout, a name or a YAML file; what PYSKL has for 25, 17 or 18 joints, if not given.
-        train: the split of the pickle that has the training clips, such as xsub_train; the only one there is,
-            if not given.
-        test: the same for test clips, such as xsub_val.
+        protocol: what its splits are called ahead of _train and _val, such as xsub; the only one there is, if
+            not given.
         persons: how many of a clip's persons are taken, the first of them; missing ones are zero.
         damaged: what becomes of a clip with coordinates such as NaN: left out, or interpolated over time.
     """
-    prepared = {"from": "pyskl", "train": train, "test": test, "persons": persons}
-    return find_clips(source, layout, train, test, persons).prepare(out, Path(source).stem, prepared, damaged)
+    prepared = {"from": "pyskl", "protocol": protocol, "persons": persons}
+    return find_clips(source, layout, protocol, persons).prepare(out, Path(source).stem, prepared, damaged)
 
 
 def write_pyskl(dataset: Dataset, out: Path) -> list[Path]:
@@ -294,7 +284,7 @@ def _read(path: Path) -> Iterator[np.ndarray]:
 PYSKL = Format(
     name="pyskl",
     summary="Prepare a pickle of PYSKL or MMAction2, 3-D or 2-D.",
-    example="ikem-fast prepare pyskl --source ntu60_3danno.pkl --train xsub_train --test xsub_val --out ntu",
+    example="ikem-fast prepare pyskl --source ntu60_3danno.pkl --protocol xsub --out data/ntu60",
     prepare=prepare_pyskl,
     detect=_detect,
     read=_read,

@@ -16,7 +16,8 @@ from ikem_fast.data.dataset import MAX_CLASSES, Dataset
 from ikem_fast.data.formats import ntu
 from ikem_fast.data.formats.base import Damaged, prepared_with
 from ikem_fast.data.formats.npy import MAGIC, NpyFile
-from ikem_fast.data.formats.pickles import as_list, load_pickle
+from ikem_fast.data.formats.pickles import load_pickle
+from ikem_fast.data.formats.stored import as_list
 from ikem_fast.data.pipeline import PlannedClip, prepare_clips, to_clips
 from ikem_fast.data.preprocess import NUM_FRAMES, Clip, Skipped
 from ikem_fast.data.sources import SourceFile
@@ -77,7 +78,7 @@ class ClipStream:
             yield clip.coordinates if isinstance(clip, Clip) else clip
 
 
-def known_layout(layout: str, joints: int | None = None, where: object = "") -> Layout:
+def known_layout(layout: str | Layout, joints: int | None = None, where: object = "") -> Layout:
     """Find a layout by name or file, of so many joints. Raises InputError naming those that have as many."""
     found = find_layout(layout)
     if joints is not None and found.num_joints != joints:
@@ -100,7 +101,7 @@ def number_classes(labels: Iterable[object], where: object) -> tuple[list[int], 
         number_classes(["walk", "sit", "walk"], "list.csv")  # ([1, 0, 1], ["sit", "walk"])
     """
     labels = list(labels)
-    if labels and all(isinstance(label, str) and not label.strip().isdecimal() for label in labels):
+    if labels and all(isinstance(label, str) and not _is_integer(label) for label in labels):
         names = sorted({str(label).strip() for label in labels})
         numbers = {name: number for number, name in enumerate(names)}
         return [numbers[str(label).strip()] for label in labels], [printable(name) for name in names]
@@ -108,8 +109,12 @@ def number_classes(labels: Iterable[object], where: object) -> tuple[list[int], 
     return found, [str(number) for number in range(max(found, default=0) + 1)]
 
 
+def _is_integer(text):
+    return re.fullmatch(r"\s*-?\d{1,9}\s*", text, re.ASCII) is not None
+
+
 def _as_class(label, where):
-    if isinstance(label, str) and label.strip().isdecimal() and len(label) < 10:
+    if isinstance(label, str) and _is_integer(label):
         label = int(label)
     if isinstance(label, float) and label.is_integer():
         label = int(label)

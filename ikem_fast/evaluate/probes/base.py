@@ -56,6 +56,8 @@ class Fitted:
     chosen: what cross-validation over the training clips chose, and the accuracy in percent that it found.
     curves: each epoch's loss and accuracy on watched clips, of a probe that is trained in epochs.
     diverged: how its training went astray, if it did.
+    left_out: (N,C) scores of the training clips, each by a fit without the fold that it is in, of a probe
+        that makes such fits.
     """
 
     scores: Scorer
@@ -63,6 +65,7 @@ class Fitted:
     chosen: dict[str, float] = field(default_factory=dict)
     curves: tuple[list[float], list[float]] | None = None
     diverged: str | None = None
+    left_out: torch.Tensor | None = None
 
 
 Probe = Callable[[Examples, Sets], dict[str, Fitted]]

@@ -53,11 +53,17 @@ def _fused(parts, name, fusion):
         return parts[0]
     weights = fusion_weights(name.split("+"), fusion)
 
-    def scores(x):
-        return torch.stack([w * part.scores(x) for w, part in zip(weights, parts, strict=True)]).sum(0)
+    def weighted(scores):
+        return torch.stack([w * one for w, one in zip(weights, scores, strict=True)]).sum(0)
 
     diverged = next((part.diverged for part in parts if part.diverged), None)
-    return Fitted(scores, _fused_head(parts, weights), diverged=diverged)
+    left_out = [part.left_out for part in parts]
+    return Fitted(
+        lambda x: weighted([part.scores(x) for part in parts]),
+        _fused_head(parts, weights),
+        diverged=diverged,
+        left_out=None if any(one is None for one in left_out) else weighted(left_out),
+    )
 
 
 def _fused_head(parts, weights):

@@ -31,15 +31,16 @@ def fit_logistic(examples: Examples, sets: Sets) -> dict[str, Fitted]:
 
 def _fit(spectrum, columns, folds, y, classes):
     z = spectrum.coordinates
-    right = torch.zeros(len(STRENGTHS), dtype=torch.int64)
+    left_out = z.new_zeros(len(STRENGTHS), len(y), classes)
     for fold in range(int(folds.max()) + 1):
         out = folds == fold
         for i, weights in enumerate(_path(z[~out], y[~out], classes, len(STRENGTHS))):
-            right[i] += (z[out] @ weights).argmax(1).eq(y[out]).sum().cpu()
+            left_out[i, out] = z[out] @ weights
+    right = left_out.argmax(2).eq(y).sum(1).cpu()
     best = int(right.argmax())  # the first of several: the strongest
     *_, weights = _path(z, y, classes, best + 1)
     chosen = {"strength": STRENGTHS[best], "validation": 100 * right[best].item() / len(y)}
-    return of_head(spectrum.to_head(weights), columns, chosen=chosen)
+    return of_head(spectrum.to_head(weights), columns, chosen=chosen, left_out=left_out[best])
 
 
 def _path(z, y, classes, count):

@@ -32,18 +32,19 @@ def _fit(standardized, columns, folds, y, targets):
     z, values = spectrum.coordinates, spectrum.eigenvalues
     projected = z.mT @ targets
     parts = [torch.nonzero(folds == fold).flatten() for fold in range(int(folds.max()) + 1)]
-    best = (-1.0, 0.0)
+    best, left_out = (-1.0, 0.0), targets
     for strength in STRENGTHS:
         penalized = values + strength
         residuals = targets - z @ (projected / penalized[:, None])
-        right = 0
+        scores = torch.empty_like(targets)
         for part in parts:
-            scores = targets[part] - _left_out(z[part], penalized, residuals[part])
-            right += int((scores.argmax(1) == y[part]).sum())
-        best = max(best, (100 * right / len(y), strength))
+            scores[part] = targets[part] - _left_out(z[part], penalized, residuals[part])
+        accuracy = 100 * int((scores.argmax(1) == y).sum()) / len(y)
+        if (accuracy, strength) > best:
+            best, left_out = (accuracy, strength), scores
     accuracy, strength = best
     head = spectrum.to_head(projected / (values + strength)[:, None])
-    return of_head(head, columns, chosen={"strength": strength, "validation": accuracy})
+    return of_head(head, columns, chosen={"strength": strength, "validation": accuracy}, left_out=left_out)
 
 
 def _left_out(z, penalized, residuals):

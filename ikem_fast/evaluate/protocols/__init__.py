@@ -37,7 +37,7 @@ _ALL = (
         example="ikem-fast evaluate linear --data data/ntu60 --checkpoint runs/teacher --out runs/linear",
         settings=linear.LinearConfig,
         run=linear.evaluate_linear,
-        files=("linear.json", "linear_scores.npz", "linear.npz", "linear.png"),
+        files=("linear.json", "linear_scores.npz", "linear.npz", "linear.png", "bundle"),
     ),
     Protocol(
         name="knn",
@@ -77,7 +77,7 @@ _ALL = (
         example="ikem-fast evaluate transfer --data data/nw_ucla --checkpoint runs/utd --out runs/transfer",
         settings=transfer.TransferConfig,
         run=transfer.evaluate_transfer,
-        files=("transfer.json", "transfer_scores.npz", "transfer.npz", "transfer.png"),
+        files=("transfer.json", "transfer_scores.npz", "transfer.npz", "transfer.png", "bundle"),
     ),
     Protocol(
         name="retrieval",

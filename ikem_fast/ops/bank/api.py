@@ -12,6 +12,7 @@ from torch import Tensor
 from ikem_fast.ops._checks import (
     bank_of,
     check_choice,
+    check_per_clip,
     check_tensor,
     check_topk,
     is_one,
@@ -254,6 +255,59 @@ def nearest_neighbors(
     with torch.no_grad():
         values, indices = _bank_ops(impl, q, queue, topk=topk).nearest_neighbors(q, queue, topk)
     return (values[0], indices[0]) if one else (values, indices)
+
+
+def knn_predict(
+    features: Tensor,
+    bank: Tensor,
+    labels: Tensor,
+    num_classes: int,
+    k: int = 200,
+    temperature: float | None = 0.1,
+    *,
+    impl: Implementation = "auto",
+) -> Tensor:
+    """Rank the classes of each clip by the votes of its nearest labeled clips, the likeliest first.
+
+    A neighbor of similarity s votes with e^{(s − 1)/τ}; without a temperature each has one vote. Of classes
+    with as many votes the first is likelier.
+
+    Args:
+        features: (N,D); normalised inside.
+        bank: (K,D) or (D,K) features of labeled clips, rows of unit length.
+        labels: (K,) int64 in 0 … num_classes−1.
+        num_classes: how many there are.
+        k: neighbors that vote; all where the bank has fewer.
+        temperature: τ > 0, or None.
+        impl: "auto", "fused" or "reference", of `nearest_neighbors`.
+
+    Returns:
+        (N,num_classes) int64: classes; the first column is the prediction.
+
+    Example:
+        bank = torch.nn.functional.normalize(torch.randn(500, 64), dim=-1)
+        ranking = knn_predict(torch.randn(8, 64), bank, torch.randint(10, (500,)), 10, k=20)
+        predicted = ranking[:, 0]
+
+    Raises:
+        TypeError, ValueError: an argument has another type, shape, device or range; the message names it.
+        RuntimeError: impl="fused" and there is no fused implementation for this device, dtype or k.
+
+    Source: Wu et al. 2018, Non-Parametric Instance Discrimination, section 3.4.
+    """
+    check_tensor("features", features, (("N", None), ("D", None)))
+    size = bank_of(bank, 1, features.shape[1], like=features, name="bank").shape[1]
+    if labels.dtype != torch.int64:
+        raise TypeError(f"labels: expected int64, found {labels.dtype}")
+    check_per_clip("labels", labels, size, like=features, low=0, high=num_classes - 1)
+    if temperature is not None:
+        temperature = temperature_of(temperature)
+    similarities, rows = nearest_neighbors(features, bank, min(k, size), impl=impl)
+    votes = torch.ones_like(similarities)
+    if temperature is not None:
+        votes = ((similarities - 1) / temperature).exp()
+    scores = votes.new_zeros(len(features), num_classes).scatter_add_(1, labels[rows], votes)
+    return scores.argsort(dim=1, descending=True, stable=True)
 
 
 def _bank_arguments(

@@ -11,15 +11,26 @@ def preprocess_clips(raw, starts, lengths, frames, layout):
     if not total:
         return raw.new_zeros((N, 3, frames, *raw.shape[2:]), dtype=torch.float32), torch.zeros_like(lengths)
     clip = torch.repeat_interleave(torch.arange(N, device=device), lengths, output_size=total)
-    count = lambda flags: torch.zeros_like(lengths).index_add_(0, clip, flags.long())  # noqa: E731
+    return preprocess_frames(raw, clip, torch.zeros_like(lengths), frames, layout)
+
+
+def preprocess_frames(raw, clip, zeros, frames, layout):
+    """The same of frames (3,ΣF,V,M) whose clips (ΣF,) are known, from 0 in order; zeros (N,) int64.
+
+    Sizes are taken from shapes alone: exported, it stays a graph for any number of clips and frames.
+    """
+    total, device = raw.shape[1], raw.device
+    count = lambda flags: zeros.index_add(0, clip, flags.long())  # noqa: E731
     is_first = (raw[:, :, 0, 0] != 0).any(0)
     is_any = (raw[..., 0] != 0).any(0).any(-1)
-    valid = torch.where((count(is_first) > 0)[clip], is_first, is_any)
+    valid = is_first | (is_any & (count(is_first) == 0)[clip])
     usable = (raw.abs() < MAX_COORDINATE).all(0).flatten(1).all(1)  # NaN is not
     true_frames = torch.where(count(~usable) > 0, -1, count(valid))
 
     # The frames of the result lie between frames `before` and `after` of the valid ones.
-    source = torch.argsort((~valid).long(), stable=True)
+    # The valid frames in order; all others, if there are any, share the last place, which nobody reads.
+    place = torch.where(valid, valid.cumsum(0) - 1, total - 1)
+    source = torch.zeros_like(place).scatter(0, place, torch.arange(total, device=device))
     length = count(valid)[:, None]
     t = torch.arange(frames, device=device, dtype=torch.float64)
     position = (t + 0.5) * (length.double() / frames) - 0.5

@@ -1,0 +1,40 @@
+"""What the commands are, in a file: `--help` and completion need not import what commands run, for seconds.
+
+python -m ikem_fast.cli.index    writes the file anew, after a change of a command, an option or a text
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+FILE = Path(__file__).with_name("index.json")
+
+
+def build_index() -> dict[str, dict[str, Any]]:
+    """Describe every command by what it is made of: its summary, its help, its options and their choices."""
+    from ikem_fast.cli.commands import all_commands
+    from ikem_fast.cli.parser import described
+
+    return {
+        name: {"summary": command.summary, **described(command)} for name, command in all_commands().items()
+    }
+
+
+def read_index() -> dict[str, dict[str, Any]]:
+    """Read the file; build what it should hold where there is none."""
+    try:
+        return json.loads(FILE.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return build_index()
+
+
+def overview(names: list[str], index: dict[str, dict[str, Any]]) -> str:
+    """Write what `ikem-fast --help` shows: commands with their summaries."""
+    width = max(map(len, names))
+    return "\n".join([
+        "usage: ikem-fast COMMAND [options]        (or: python -m ikem_fast COMMAND [options])",
+        "", *(f"  {name:{width}}  {index[name]['summary']}" for name in names), "",
+        "ikem-fast COMMAND --help has the options and an example. With every command -q says results and",
+        "errors alone, -v also where and how long it ran, --debug shows tracebacks; with pretrain and",
+        "distill --dry-run says how long they would take.",
+    ])  # fmt: skip

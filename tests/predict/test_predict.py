@@ -1,0 +1,180 @@
+"""Raw clips of every kind get the answer of what they hold; one that cannot be read stops nothing."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+
+import ikem_fast
+from ikem_fast.cli import main
+from ikem_fast.data import FORMATS, synthetic
+from ikem_fast.data.preprocess import Skipped
+from ikem_fast.errors import InputError
+from ikem_fast.predict.sources import named_clips
+from ikem_fast.predict.stream import Window, windows
+
+JOINTS = 25
+
+
+@pytest.fixture(scope="module")
+def raws():
+    """Simulated people, in two clips alone and in one in twos, of their own lengths."""
+    plan = synthetic.plan_clips(3)
+    clips = [synthetic.generate_clip(clip, 0) for clip in (plan[0], plan[7], plan[-1])]
+    assert [bool(clip[..., 1].any()) for clip in clips] == [False, False, True]
+    return clips
+
+
+@pytest.fixture(scope="module")
+def loaded(bundle):
+    return ikem_fast.load(bundle)
+
+
+def as_npz(path, clips):
+    frames = np.concatenate([clip.transpose(1, 2, 0, 3) for clip in clips])
+    lengths = np.array([clip.shape[1] for clip in clips])
+    np.savez(path, x=frames, len=lengths, y=np.zeros(len(clips), np.int64))
+    return path
+
+
+def test_arrays_batches_and_files_are_answered_alike(loaded, raws, tmp_path):
+    wanted = loaded.predict(raws)
+    assert wanted.probabilities.shape == (3, 12) and wanted.features.shape == (3, 3, 8)
+    np.testing.assert_allclose(wanted.probabilities.sum(1), 1, atol=1e-5)
+    assert wanted.labels == tuple(loaded.classes[i] for i in wanted.probabilities.argmax(1))
+    file = as_npz(tmp_path / "clips.npz", raws)
+    for source in (file, str(file), [file], tmp_path):
+        found = loaded.predict(source)
+        assert (found.probabilities == wanted.probabilities).all()
+        assert found.names == tuple(f"{file}#{number}" for number in range(3))
+    one = loaded.predict(raws[0])
+    np.testing.assert_allclose(one.probabilities, wanted.probabilities[:1], atol=1e-5)
+    batch = loaded.predict(np.stack([raws[0][:, :20], raws[1][:, :20]]))
+    assert batch.names == ("clip 0", "clip 1")
+
+
+def test_another_set_answers_where_it_is_named(loaded, raws):
+    assert loaded.predict(raws, of="bone").features.shape == (3, 1, 8)
+    with pytest.raises(InputError, match="set: expected one of joint, motion, bone, "):
+        loaded.predict(raws, of="joint+bone")
+
+
+def test_frames_without_a_body_change_nothing(loaded, raws):
+    empty = np.zeros((3, 9, JOINTS, 2), np.float32)
+    late = np.concatenate([empty, raws[0], empty], 1)
+    assert (loaded.predict(late).probabilities == loaded.predict(raws[0]).probabilities).all()
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3000])
+def test_very_short_and_very_long_clips_are_answered(loaded, raws, frames):
+    clip = np.resize(raws[0].transpose(1, 0, 2, 3), (frames, 3, JOINTS, 2)).transpose(1, 0, 2, 3)
+    assert np.isfinite(loaded.predict(clip).probabilities).all()
+
+
+def test_bodies_that_the_model_does_not_know_are_left_out_and_missing_ones_are_nobody(loaded, raws):
+    wanted = loaded.predict(raws[0]).probabilities
+    assert (loaded.predict(raws[0][..., :1]).probabilities == wanted).all()
+    crowd = np.concatenate([raws[0], 1 + raws[0][..., :1]], 3)
+    assert (loaded.predict(crowd).probabilities == wanted).all()
+
+
+def test_clips_of_another_layout_are_brought_into_the_models(loaded):
+    clip = np.random.default_rng(0).normal(size=(3, 30, 20, 1))
+    assert np.isfinite(loaded.predict(clip, layout="kinect-v1").probabilities).all()
+    with pytest.raises(InputError, match=r"clip 0: expected shape \(3, F, 25, M\) for layout ntu-rgb\+d"):
+        loaded.predict(clip)
+    with pytest.raises(InputError, match="layout: expected one of"):
+        loaded.predict(clip, layout="nobody's")
+
+
+def test_every_format_with_files_is_read_by_its_name():
+    for name, format in FORMATS.items():
+        if format.read is None:
+            with pytest.raises(InputError, match="format: expected one of"):
+                list(named_clips("x", name))
+        else:
+            ((_, found),) = named_clips("nowhere", name)
+            assert found == Skipped("expected a file or a folder, found nothing there")
+
+
+def test_a_clip_that_cannot_be_read_is_named_and_the_rest_go_on(run, raws, tmp_path, capsys):
+    as_npz(tmp_path / "a.npz", raws[:1])
+    (tmp_path / "S001C001P001R001A001.skeleton").write_text("no skeleton\x1b[31m")
+    np.savez(tmp_path / "c.npz", x=np.full((9, JOINTS, 3, 2), np.nan), len=[9], y=[0])
+    (tmp_path / "read me.txt").write_text("not a clip")
+    names = [str(tmp_path / name) for name in ("a.npz", "S001C001P001R001A001.skeleton", "c.npz", "gone")]
+    status = main(["predict", *names, "--model", str(run), "--json", "--top", "2"])
+    out, err = capsys.readouterr()
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert status == 1 and [line["clip"] for line in lines] == names
+    first = lines[0]
+    assert next(iter(first["probabilities"])) == first["label"] and len(first["probabilities"]) == 2
+    assert first["probability"] == max(first["probabilities"].values())
+    assert [line["label"] for line in lines[1:]] == [None] * 3
+    for name, reason in zip(names[1:], ("line 1", "NaN", "nothing there"), strict=True):
+        assert any(name in line and reason in line for line in err.splitlines()), err
+    assert "\x1b" not in out + err
+
+
+def test_a_folder_is_a_table(run, raws, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    as_npz(tmp_path / "clips.npz", raws)
+    assert main(["predict", str(tmp_path), "--model", str(run)]) == 0
+    out, err = capsys.readouterr()
+    assert out.count("clips.npz#") == 3 and "probability" in out and "test clips" in err
+
+
+def test_wrong_usage_is_one_message(run, tmp_path, capsys):
+    (tmp_path / "checkpoint.pt").write_bytes((run / "checkpoint.pt").read_bytes())
+    for words, message in (
+        (["x", "--model", str(tmp_path)], "make one: ikem-fast evaluate linear"),
+        (["x", "--model", str(tmp_path / "no")], "expected a bundle, a run's folder or a checkpoint"),
+        (["x", "--model", str(run), "--set", "all"], "set: expected one of"),
+        (["x", "--model", str(run), "--format", "avi"], "format: expected one of"),
+        (["x", "--model", str(run), "--top", "0"], "top: expected a number ≥ 1"),
+        (["-", "x", "--model", str(run)], "expected - alone"),
+    ):
+        assert main(["predict", *words]) == 2
+        assert message in capsys.readouterr().err
+
+
+def lines_of(clip):
+    """A raw clip as a stream: frames of bodies that are there."""
+    for frame in clip.transpose(1, 3, 2, 0):
+        yield json.dumps([body.tolist() for body in frame if body.any()])
+
+
+def test_a_stream_is_answered_window_by_window(run, loaded, raws, monkeypatch, capsys):
+    clip = raws[2][:, :50]
+    text = "".join(f"{line}\n" for line in lines_of(clip))
+    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+    status = main(["predict", "-", "--model", str(run), "--window", "20", "--stride", "12"])
+    out = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert status == 0
+    assert [(line["first"], line["last"]) for line in out] == [(0, 19), (12, 31), (24, 43), (30, 49)]
+    for line in out:
+        wanted = loaded.predict(clip[:, line["first"] : line["last"] + 1])
+        assert line["label"] == wanted.labels[0]
+        assert line["probability"] == pytest.approx(float(wanted.probabilities.max()), abs=1e-5)
+
+
+def test_a_stream_says_where_nobody_is_and_what_is_no_frame(run, monkeypatch, capsys):
+    text = "[]\n" * 4 + "[[1, 2]]\n" + "{\n" + "[]\n"
+    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+    status = main(["predict", "-", "--model", str(run), "--window", "4", "--stride", "9"])
+    out, err = capsys.readouterr()
+    assert status == 1 and "line 5: expected 25 joints" in err and "line 6: expected" in err
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [(line["first"], line["last"], line["label"]) for line in lines] == [(0, 3, None), (3, 6, None)]
+    assert "expected a body" in lines[0]["reason"]
+
+
+def test_windows_hold_the_bodies_of_their_frames():
+    one, two = [[1.0, 2.0, 3.0]], [[4.0, 5.0, 6.0]]
+    lines = [json.dumps(frame) for frame in (one, [one, two], [], [two, one, one])]
+    (found,) = windows(lines, joints=1, bodies=2, length=9, stride=1)
+    assert isinstance(found, Window) and (found.first, found.last) == (0, 3)
+    assert found.clip[:, :, 0].tolist() == [
+        [[1, 0], [1, 4], [0, 0], [4, 1]], [[2, 0], [2, 5], [0, 0], [5, 2]], [[3, 0], [3, 6], [0, 0], [6, 3]]
+    ]  # fmt: skip
