@@ -7,7 +7,8 @@ import torch
 
 import ikem_fast
 from ikem_fast.errors import printable
-from ikem_fast.ops._support import YES, Support
+from ikem_fast.ops._support import YES, Support, support_on_gpu
+from ikem_fast.runtime.device import UNFIT
 
 
 def doctor() -> None:
@@ -47,6 +48,8 @@ def _devices():
         rows.append((f"cuda:{index}", f"{card.name}, {card.total_memory / 2**30:.0f} GiB"))
     if len(rows) == 1:
         rows.append(("cuda", "no device"))
+    if torch.backends.mps.is_available():
+        rows.append(("mps", f"not used: {UNFIT['mps']}"))
     return rows
 
 
@@ -55,6 +58,8 @@ def _fused():
 
     cpu, gpu = (_said(support_on(device), "plain torch in their place") for device in ("cpu", "cuda"))
     triton = _importable("ikem_fast.ops.bank.triton")
+    if triton and torch.cuda.is_available():
+        triton = support_on_gpu(torch.device("cuda", torch.cuda.current_device()))
     reader = _importable("ikem_fast._skeleton_io")
     return [
         ("derive_modalities, preprocess_clips on the CPU", cpu),

@@ -57,6 +57,8 @@ def all_commands() -> dict[str, Command]:
     from ikem_fast.cli.layouts import layouts
     from ikem_fast.demo import demo
     from ikem_fast.doctor import doctor
+    from ikem_fast.report import report
+    from ikem_fast.view import view
 
     commands = [
         Command(
@@ -81,6 +83,20 @@ def all_commands() -> dict[str, Command]:
             "ikem-fast compare runs/six runs/three --markdown",
             _compare,
             words="runs",
+        ),
+        Command(
+            "report",
+            "Write what a run did and what came of it as one page, which needs no network.",
+            "ikem-fast report runs/seed0 runs/seed1 --out report.html",
+            report,
+            words="runs",
+        ),
+        Command(
+            "view",
+            "Show a clip's six modalities, or augmented views of it: page, GIF, film or strip.",
+            "ikem-fast view data/synthetic --index 3 --out clip.gif",
+            view,
+            words="clips",
         ),
         Command(
             "doctor",
@@ -208,27 +224,34 @@ def _run_protocol(protocol, config):
     sys.stdout.write("".join(f"{Path(config.out) / file}\n" for file in protocol.files))
 
 
-def _compare(runs: tuple[Path, ...], markdown: bool = False) -> None:
+def _compare(runs: tuple[Path, ...], markdown: bool = False, html: Path | None = None) -> None:
     """Show the evaluations that are found in folders side by side.
 
     Args:
         runs: Folders of runs, or results files. Evaluations that differ in nothing but the seed are one
             column; each is tested against the first.
         markdown: Whether to write Markdown.
+        html: A page to write, in one file that needs no network, with bars and the classes that differ.
     """
     from rich.console import Console
 
     from ikem_fast.evaluate import (
         comparison_markdown,
+        comparison_page,
         comparison_rows,
         comparison_table,
         find_groups,
         paired_test,
     )
+    from ikem_fast.files import write_text
 
     groups = find_groups(runs)
     columns = {group.label: [results for _, results in group.runs] for group in groups}
-    rows = comparison_rows(columns, lambda column, name: paired_test(groups[0], groups[column], name))
+    test = lambda column, name: paired_test(groups[0], groups[column], name)  # noqa: E731
+    rows = comparison_rows(columns, test)
+    if html is not None:
+        html.parent.mkdir(parents=True, exist_ok=True)
+        write_text(html, comparison_page(columns, test))
     if markdown:
         sys.stdout.write(comparison_markdown(rows))
     else:

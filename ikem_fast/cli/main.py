@@ -8,10 +8,11 @@ from ikem_fast.cli.commands import all_commands
 from ikem_fast.cli.detected import with_format
 from ikem_fast.cli.parser import parse, take_common
 from ikem_fast.cli.recipe import with_recipe
-from ikem_fast.errors import InputError, printable
+from ikem_fast.errors import InputError, Stopped, printable
 from ikem_fast.settings import checked
 
 MESSAGE = 4000  # characters of one
+SAVED = 75  # EX_TEMPFAIL of sysexits.h: start it again
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -22,7 +23,8 @@ def main(argv: list[str] | None = None) -> int:
             shows tracebacks.
 
     Returns:
-        The exit status: 0, 1 if a check failed, 2 for wrong usage or unusable input, 130 if stopped.
+        The exit status: 0, 1 if a check failed, 2 for wrong usage or unusable input, 75 if a run was stopped
+        by a signal and has saved its state, 130 if stopped otherwise.
 
     Example:
         main(["prepare", "synthetic", "--out", "data/synthetic"])
@@ -38,6 +40,9 @@ def main(argv: list[str] | None = None) -> int:
             raise
         _complain(str(error) or ("not enough memory" if isinstance(error, MemoryError) else repr(error)))
         return 2
+    except Stopped as stopped:
+        _complain(str(stopped))
+        return SAVED
     except KeyboardInterrupt:
         _complain("stopped; what was finished is kept")
         return 130

@@ -6,7 +6,7 @@ import sys
 from dataclasses import fields, is_dataclass
 from inspect import signature
 from pathlib import Path
-from typing import Any, ClassVar, get_origin, get_type_hints
+from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
 from ikem_fast.cli.commands import Command, all_commands
 from ikem_fast.configs import read_section, shipped_configs
@@ -142,7 +142,7 @@ def _spelled(words, command):
     hints = get_type_hints(command.settings or command.run)
     for one in command.common:
         hints = {**get_type_hints(one), **hints}
-    flags = {f"--{name}" for name, kind in hints.items() if kind is bool}
+    flags = {f"--{name}" for name, kind in hints.items() if kind is bool or bool in get_args(kind)}
     groups = {f"--{name}" for name in _groups(command.settings or command.run)}
     words = [_renamed(_underscored(word), command) for word in words]
     spelled = []

@@ -53,7 +53,7 @@ def to_clips(
     num_frames: int = NUM_FRAMES,
     repair: bool = False,
 ) -> Generator[Clip | Skipped]:
-    """Preprocess a stream of raw clips as is chosen (`preparation`); a `Clip` or `Skipped` stays what it is.
+    """Preprocess a stream of raw clips as is chosen (`preparation`); `Clip` and `Skipped` stay what they are.
 
     num_frames: how many to resample to, where that is not chosen.
     repair: interpolate damaged coordinates first; see `interpolate_damaged`.
@@ -63,8 +63,8 @@ def to_clips(
     for raw in raws:
         if isinstance(raw, Clip) and choice.chosen():
             raise InputError(
-                f"{', '.join(choice.chosen())}: expected raw clips to choose that for, found clips that have "
-                "been preprocessed already"
+                f"{next(iter(choice.chosen()))}: expected raw clips to preprocess by choice, found some that "
+                "have been preprocessed already, which are kept as they are"
             )
         chunk.append(_repaired(raw) if repair else raw)
         size += _bytes(raw)

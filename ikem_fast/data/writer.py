@@ -27,7 +27,7 @@ from ikem_fast.data.dataset import (
     read_json,
 )
 from ikem_fast.errors import InputError, printable
-from ikem_fast.files import SUFFIX, write_text
+from ikem_fast.files import SUFFIX, lock_folder, write_text
 from ikem_fast.skeleton import Layout, find_layout, get_layout, layout_names
 
 PROGRESS = "progress.json"
@@ -158,7 +158,7 @@ class DatasetWriter:
     def _start(self):
         """Create the partial folder, or take up the one that an interrupted run left."""
         self.partial.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock_folder(self.partial)
+        self._lock = lock_folder(self.partial, "preparing")
         progress = self.partial / PROGRESS
         if progress.is_file():
             state = read_json(progress)
@@ -311,16 +311,3 @@ def _is_known(layout):
 
 def _write_json(path, content):
     write_text(path, json.dumps(content, indent=1) + "\n")
-
-
-def _lock_folder(folder):
-    """A descriptor that keeps other processes from preparing into the same folder while it is open."""
-    import fcntl  # POSIX alone has it, and reading datasets works elsewhere too
-
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise InputError(f"{folder}: another run is preparing this folder; wait for it to end") from None
-    return descriptor

@@ -12,6 +12,7 @@ from ikem_fast.ops.bank.api import (
     nearest_neighbors,
     relational_distillation,
 )
+from ikem_fast.ops.contrast.api import moco_loss, multi_positive_nce, neighbor_kl, soft_contrast
 from ikem_fast.ops.modalities.api import derive_modalities
 from ikem_fast.ops.preprocessing.api import preprocess_clips
 
@@ -20,7 +21,11 @@ __all__ = [
     "derive_modalities",
     "implicit_exchange",
     "info_nce",
+    "moco_loss",
+    "multi_positive_nce",
     "nearest_neighbors",
+    "neighbor_kl",
     "preprocess_clips",
     "relational_distillation",
+    "soft_contrast",
 ]

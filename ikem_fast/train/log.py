@@ -2,6 +2,7 @@
 
 import json
 import time
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ class TrainingLog:
         title: in front of the progress bar.
         steps_an_epoch: batches of an epoch.
         done: steps done before. What metrics.jsonl holds of later ones (an interrupted run's) is dropped, and
-            so are lines that are cut or damaged.
+            so are lines that are cut or damaged. The file of a run that is not gone on with is kept beside,
+            as metrics-1.jsonl and so on.
         total: steps of the run; None where minutes alone end it.
     """
 
@@ -32,6 +34,8 @@ class TrainingLog:
         self.title = title
         self.total = total
         self.path = out / METRICS
+        if not done:
+            _set_aside(self.path)
         kept = _lines_until(done, self.path, steps_an_epoch)
         write_text(self.path, "".join(f"{line}\n" for line in kept))
         self.tensorboard = SummaryWriter(str(out), purge_step=done + 1)
@@ -68,6 +72,7 @@ class TrainingLog:
         learning_rate: float,
         losses: dict[str, float],
         health: Report | None = None,
+        gradient_norm: float | None = None,
     ) -> None:
         """Write and show the figures of a stretch of steps within one epoch and phase.
 
@@ -76,6 +81,7 @@ class TrainingLog:
             phase, learning_rate: of its last step.
             losses: name → mean over its clips.
             health: a look at its end, if there was one.
+            gradient_norm: mean over its clips of the norms of the steps' gradients.
         """
         seconds = time.perf_counter() - self.started
         speed = self.clips / seconds
@@ -89,6 +95,9 @@ class TrainingLog:
             "clips_per_second": round(speed, 2),
             "seconds": round(seconds, 3),
         }
+        if gradient_norm is not None:
+            record["gradient_norm"] = gradient_norm
+            self._scalar("gradient_norm", gradient_norm, progress)
         if health is not None:
             record["health"] = health.figures
         if health is not None and health.warnings:
@@ -121,6 +130,13 @@ class TrainingLog:
             self.progress.console.print(
                 f"{self.title}, epoch {self.epoch}, {done}  {status}", highlight=False, soft_wrap=True
             )
+
+
+def _set_aside(path):
+    """Give a file with something in it the next free name, for what begins is another run."""
+    if path.is_file() and path.stat().st_size:
+        number = next(n for n in count(1) if not path.with_stem(f"{path.stem}-{n}").exists())
+        path.rename(path.with_stem(f"{path.stem}-{number}"))
 
 
 def _lines_until(done, path, steps_an_epoch):
@@ -156,5 +172,5 @@ class Silence:
     def step(self, clips):
         pass
 
-    def end(self, progress, phase, learning_rate, losses, health=None):
+    def end(self, progress, phase, learning_rate, losses, health=None, gradient_norm=None):
         pass

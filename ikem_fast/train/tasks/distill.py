@@ -61,7 +61,7 @@ def distill(config: DistillConfig) -> Path:
             "initialize: expected students out of the teacher's modalities, "
             f"{', '.join(model_config.modalities)}, to start from, found {missing[0]!r}"
         )
-    with joined(config.device) as processes:
+    with joined(config.device, config.patience) as processes:
         torch.manual_seed(config.seed)
         with fitting(config.teacher):
             model = build_distiller(

@@ -37,7 +37,7 @@ def pretrain(config: PretrainConfig) -> Path:
     """
     check(config)
     dataset = open_dataset(config.data)
-    with joined(config.device) as processes:
+    with joined(config.device, config.patience) as processes:
         torch.manual_seed(config.seed)
         config = replace(config, model=config.model.complete())
         bodies = dataset["train"].clips.shape[-1]
