@@ -360,6 +360,6 @@ def test_what_is_preprocessed_already_is_not_again(tiny_dataset, tmp_path):
     FORMATS["crossclr"].write(open_dataset(tiny_dataset), tmp_path)
     with (
         preparing(Preparation(Preprocessing(frames=64))),
-        pytest.raises(InputError, match="frames: expected raw clips to choose that for"),
+        pytest.raises(InputError, match="frames: expected raw clips"),
     ):
         FORMATS["crossclr"].prepare(tmp_path / "out", tmp_path)
