@@ -40,7 +40,7 @@ def main(folder=None):
         write_clips(packed)
         tiny = "--model.hidden-channels 4 --model.hidden-dim 32 --model.feature-dim 16 --model.queue-size 48"
         commands = (
-            f"prepare npz --file {packed} --layout {LAYOUT} --train subject=1,2,3 --out {data}",
+            f"prepare npz --source {packed} --layout {LAYOUT} --train subject=1,2,3 --out {data}",
             f"pretrain --data {data} --out {run} --epochs 2 --exchange-from 2 --batch-size 6 {tiny}",
             f"evaluate knn --data {data} --checkpoint {run} --out {run}/knn --k 3",
         )

@@ -7,6 +7,7 @@ from ikem_fast.configs import read_section
 from ikem_fast.data.formats.synthetic import prepare_synthetic
 from ikem_fast.evaluate import PROTOCOLS, LinearConfig, evaluate_linear
 from ikem_fast.evaluate.render import set_label
+from ikem_fast.report import write_report
 from ikem_fast.runtime.checkpoint import NAME
 from ikem_fast.settings import Allowed, checked
 from ikem_fast.train import DistillConfig, ModelConfig, PretrainConfig, distill, pretrain
@@ -73,8 +74,17 @@ def demo(
         for warning in found.warnings:
             console.print(f"{name}: the probe of {warning}", style="red", highlight=False)
 
+    console.rule("5. report")
+    page = out / "report.html"
+    write_report(
+        [*(out / run for run in ("teacher", "student", *(f"linear_{name}" for name in runs)))],
+        page,
+        data,
+        device,
+    )
     console.print("left behind:")
     for path in (
+        page,
         data,
         *(out / run / name for run in ("teacher", "student") for name in (NAME, METRICS)),
         *(out / f"linear_{name}" / file for name in runs for file in PROTOCOLS["linear"].files),

@@ -12,7 +12,8 @@ import torch
 import ikem_fast
 from ikem_fast.errors import InputError, printable
 from ikem_fast.ops import _library
-from ikem_fast.ops._support import YES, Support
+from ikem_fast.ops._support import YES, Support, support_on_gpu
+from ikem_fast.runtime.device import UNFIT
 from ikem_fast.selftest import Outcome, self_test
 from ikem_fast.skeleton import MAX_COORDINATE
 
@@ -88,6 +89,8 @@ def _devices():
         rows.append((f"cuda:{index}", f"{card.name}, {size}; {there}"))
     if len(rows) == 1:
         rows.append(("cuda", "no device"))
+    if torch.backends.mps.is_available():
+        rows.append(("mps", f"not used: {UNFIT['mps']}"))
     return rows
 
 
@@ -115,6 +118,8 @@ def code_for(capability: tuple[int, int]) -> Support:
 
 def _parts():
     triton = _importable("ikem_fast.ops.bank.triton")
+    if triton and torch.cuda.is_available():
+        triton = support_on_gpu(torch.device("cuda", torch.cuda.current_device()))
     reader = _importable("ikem_fast._skeleton_io")
     return [
         ("derive_modalities, preprocess_clips, encoder on the CPU", _said(_library.support_on("cpu"))),

@@ -1,4 +1,4 @@
-"""The one error that the command line reports without a traceback, and how it quotes what others wrote."""
+"""What the command line reports without a traceback, and how it quotes what others wrote."""
 
 
 class InputError(ValueError):
@@ -6,6 +6,13 @@ class InputError(ValueError):
 
     The message names it, says what was expected and what was found, and what to do. The command line
     prints the message alone and exits with status 2; `--debug` shows the traceback.
+    """
+
+
+class Stopped(KeyboardInterrupt):
+    """A run was told to stop by a signal, and did when its state was on disk.
+
+    The command line ends with status 75, by which schedulers tell that there is something to go on from.
     """
 
 

@@ -2,8 +2,11 @@
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+
+from ikem_fast.errors import InputError
 
 SUFFIX = ".partial"
 
@@ -31,7 +34,8 @@ def replacing(path: str | os.PathLike[str], *, contended: bool = False) -> Itera
         _sync(beside)
         beside.replace(path)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what went wrong first is what is told
+            beside.unlink(missing_ok=True)
         raise
     _sync(path.parent)
 
@@ -40,6 +44,55 @@ def write_text(path: str | os.PathLike[str], text: str, *, contended: bool = Fal
     """Replace the file at `path` by `text` in UTF-8, whole or not at all; see `replacing`."""
     with replacing(path, contended=contended) as beside:
         beside.write_text(text, encoding="utf-8")
+
+
+def give_name(path: Path, name: Path) -> None:
+    """Give the file at `path` a second name, which keeps its content when `path` is replaced.
+
+    What had that name is replaced. It costs no copy, where the file system knows links.
+
+    Raises OSError where the folder cannot be written to or the disk is full.
+
+    Example:
+        give_name(out / "checkpoint.pt", out / "checkpoint-00000120.pt")
+    """
+    with replacing(name) as beside:
+        beside.unlink(missing_ok=True)
+        try:
+            os.link(path, beside)
+        except OSError:  # a file system without links
+            shutil.copyfile(path, beside)
+
+
+def lock_folder(folder: Path, doing: str) -> int | None:
+    """Keep other processes from doing the same in a folder, while this descriptor is open.
+
+    Args:
+        folder: that is there. Nothing is written to it.
+        doing: what another process would be doing there, for the message.
+
+    Returns:
+        The descriptor; None where the system or the file system has no such locks.
+
+    Raises InputError where another process, of this machine or one that shares the file system, holds it.
+
+    Example:
+        descriptor = lock_folder(out, "training into")
+    """
+    try:
+        import fcntl
+    except ImportError:  # POSIX alone has it
+        return None
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise InputError(f"{folder}: another run is {doing} this folder; wait for it to end") from None
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def _sync(path: Path) -> None:

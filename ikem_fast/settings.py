@@ -141,7 +141,8 @@ def _hold(name, value, allowed, hint):
     problem = allowed and allowed.problem_with(value)
     parts = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     literal = next((part for part in parts if get_origin(part) is Literal), None)
-    if literal and value not in get_args(literal) and (value is not None or literal is hint):
+    others = tuple(part for part in parts if isinstance(part, type))
+    if literal and value not in get_args(literal) and not isinstance(value, others):
         problem = f"expected one of {', '.join(map(str, get_args(literal)))}"
     if problem:
         raise InputError(f"{name}: {problem}, found {value!r}")

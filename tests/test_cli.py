@@ -116,9 +116,12 @@ def test_every_protocol_of_ntu_has_the_published_recipe():
         (["distill", "--data", "d", "--out", "o", "--teacher", "t"], "d: expected a prepared dataset"),
         (["evaluate", "linear", "--data", "d", "--checkpoint", "c", "--out", "o"], "d: expected"),
         (["evaluate", "knn", "--data", "d", "--checkpoint", "c", "--out", "o"], "d: expected"),
-        (["prepare", "npz", "--file", "no.npz", "--layout", "sbu", "--train", "a=1", "--out", "o"], "no.npz"),
-        (["prepare", "ntu", "--skeletons", "no", "--protocol", "ntu60-xsub", "--out", "o"], "no"),
-        (["prepare", "ntu", "--skeletons", "no", "--protocol", "ntu90", "--out", "o"], "ntu60-xsub"),
+        (
+            ["prepare", "npz", "--source", "no.npz", "--layout", "sbu", "--train", "a=1", "--out", "o"],
+            "no.npz",
+        ),
+        (["prepare", "ntu", "--source", "no", "--protocol", "ntu60-xsub", "--out", "o"], "no"),
+        (["prepare", "ntu", "--source", "no", "--protocol", "ntu90", "--out", "o"], "ntu60-xsub"),
     ],
 )
 def test_wrong_usage_is_one_message_and_status_2(words, message, tmp_path, monkeypatch, capsys):

@@ -42,7 +42,7 @@ def test_commands_are_valid(page):
 
 def test_the_readme_lists_every_command_and_configuration():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert set(re.findall(r"^\| `([a-z -]+)` \|", readme, re.MULTILINE)) == set(all_commands())
+    assert set(re.findall(r"^\| `([a-z\d -]+)` \|", readme, re.MULTILINE)) == set(all_commands())
     for name in shipped_configs():
         assert f"`{name}`" in readme
 

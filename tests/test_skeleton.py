@@ -7,8 +7,11 @@ import pytest
 import torch
 
 from ikem_fast import augment
-from ikem_fast.ops import derive_modalities
-from ikem_fast.skeleton import NTU_RGBD, Layout, get_layout, layout_names, register_layout
+from ikem_fast.errors import InputError
+from ikem_fast.nn import IKEM
+from ikem_fast.ops import derive_modalities, preprocess_clips
+from ikem_fast.skeleton import NTU_RGBD, Layout, get_layout, joint_weights, layout_names, register_layout
+from ikem_fast.skeleton.checks import mirrored_name
 from tests.helpers import needs_kernel
 
 
@@ -36,7 +39,7 @@ def test_parts_hold_every_joint_once_and_mirror_each_other(name):
     parts = layout.parts()
     assert sorted(v for part in parts for v in part) == list(range(layout.num_joints))
     mirrored = {tuple(sorted(layout.swap[v] for v in part)) for part in parts}
-    assert mirrored == set(parts) and len(parts) in (5, 7), "trunk, arms and legs; eyes with ears where known"
+    assert mirrored == set(parts) and len(parts) in (5, 7, 9), "trunk, arms, legs; eyes with ears, mouth"
     named = [" ".join(layout.joints[v] for v in part) for part in parts[1:]]
     arms = [names for names in named if "elbow" in names]
     assert len(arms) == 2 and not any(word in names for names in arms for word in ("knee", "foot", "ear"))
@@ -136,3 +139,62 @@ def test_names_are_not_registered_twice():
         register_layout(replace(NTU_RGBD, torso=(0, 4, 8)))
     with pytest.raises(ValueError, match=r"kinect-v1.*found 'kinect'"):
         get_layout("kinect")
+
+
+STICK = Layout("stick", ("hip", "head", "right hand", "left hand"), parents=(-1, 0, 1, 1))
+
+
+@pytest.mark.parametrize("impl", ["reference", pytest.param("fused", marks=needs_kernel)])
+def test_a_layout_without_a_torso_has_the_other_modalities(impl):
+    x = torch.randn(2, 3, 5, 4, 1, requires_grad=True)
+    names = ("joint", "motion", "bone", "acceleration")
+    derived = derive_modalities(x, modalities=names, layout=STICK, impl=impl)
+    with_torso = derive_modalities(x, modalities=names, layout=replace(STICK, torso=(0, 2, 3)), impl=impl)
+    assert not derived[2][:, :, :, 0].any(), "the root's bone"
+    torch.testing.assert_close(derived[:, :, :, :, 1:], with_torso[:, :, :, :, 1:], rtol=0, atol=0)
+    (gradient,) = torch.autograd.grad(derived.square().sum(), x)
+    assert torch.isfinite(gradient).all() and gradient.any()
+    for name in ("rotation_axis", "angular_velocity"):
+        with pytest.raises(InputError, match=f"a torso for {name}, found 'stick' without; add torso"):
+            derive_modalities(x, modalities=("joint", name), layout=STICK, impl=impl)
+
+
+def test_models_say_at_once_that_a_torso_is_missing():
+    with pytest.raises(InputError, match="a torso for rotation_axis and angular_velocity"):
+        IKEM(queue_size=4, layout=STICK, hidden_channels=2, hidden_dim=4, feature_dim=2)
+    IKEM(queue_size=4, layout=STICK, modalities=("bone",), hidden_channels=2, hidden_dim=4, feature_dim=2)
+
+
+def test_what_needs_shoulders_or_sides_says_so():
+    with pytest.raises(ValueError, match="shoulders to turn clips by, found 'stick' without"):
+        preprocess_clips(torch.randn(3, 5, 4, 1), torch.tensor([5]), layout=STICK)
+    with pytest.raises(ValueError, match="'stick' does not say which joints are left and right"):
+        augment.flip(torch.randn(1, 3, 5, 4, 1), torch.tensor([True]), STICK)
+    assert STICK.parts() == ((0,), (1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("joints", "message"),
+    [
+        (("hip", "head", "hand", "hand"), "joints must differ, found 'hand' for 2 and 3"),
+        (("hip", "", "a", "b"), "the name of joint 1 must be a printable text"),
+        (("hip", "\x1b[2J", "a", "b"), r"the name of joint 1 .* found '\\x1b\[2J'"),
+        (("hip", 7, "a", "b"), "the name of joint 1 .* found 7"),
+        ((), "joints must hold 1 … 1024 names, found 0"),
+    ],
+)
+def test_names_of_joints(joints, message):
+    with pytest.raises(ValueError, match=message):
+        replace(STICK, joints=joints)
+
+
+@pytest.mark.parametrize("name", layout_names())
+def test_where_joints_are_in_another_layout(name):
+    for other in layout_names():
+        weights = joint_weights(name, other)
+        assert weights.shape == (get_layout(other).num_joints, get_layout(name).num_joints)
+        np.testing.assert_allclose(weights.sum(1), 1)
+        sides = {v: mirrored_name(joint) for v, joint in enumerate(get_layout(name).joints)}
+        swap, mirror = get_layout(name).swap, get_layout(other).swap
+        assert all(get_layout(name).joints[swap[v]] == joint for v, joint in sides.items())
+        np.testing.assert_array_equal(weights[list(mirror)][:, list(swap)], weights, f"{name} → {other}")

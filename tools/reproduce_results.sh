@@ -13,7 +13,7 @@ shift 2
 prepare() { # NAME FILE LAYOUT OPTION ...
     local data=$out/$1/data file=$2 layout=$3
     shift 3
-    [ -f "$data/dataset.json" ] || ikem-fast prepare npz --file "$packed/$file.npz" --layout "$layout" --out "$data" "$@"
+    [ -f "$data/dataset.json" ] || ikem-fast prepare npz --source "$packed/$file.npz" --layout "$layout" --out "$data" "$@"
 }
 
 evaluate() { # PROTOCOL RUN OPTION ...

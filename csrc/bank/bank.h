@@ -32,6 +32,17 @@ struct Features {
 // loss (features, clips): InfoNCE. direction, where not null, of the shape of x: its gradient in x.
 void attention(const Bank& bank, const Features& f, double temperature, float* loss, float* direction);
 
+// Attention of rows x (P, clips, D) to the bank as it is: partition (P, clips) = log Σ_r e^{x·Q_r}; mean,
+// where not null, (P, clips, D) = Σ_r softmax_r(x·Q_r) Q_r, the gradient of the partition; above, where
+// limits (P, clips) are not null, = #{r : x·Q_r > limit}.
+void softmax(const Bank& bank, const float* x, int64_t clips, const float* limits, float* partition,
+             float* mean, int64_t* above);
+
+// KL divergence of softmax(x·own_r) from softmax(t·guide_r) over the topk rows r nearest to t: loss (P,
+// clips); direction, where not null, of the shape of x: its gradient in x.
+void neighbor_divergence(const Bank& own, const Bank& guide, const float* x, const float* t, int64_t clips,
+                         int64_t topk, float* loss, float* direction);
+
 // The relational losses; see ikem_fast/ops/bank/library.py for what they leave. Where `anchored` the anchors
 // are the keys y, else the features themselves.
 struct Relations {

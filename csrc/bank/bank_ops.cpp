@@ -6,7 +6,9 @@
 #include <torch/headeronly/util/Exception.h>
 
 #include <limits>
+#include <optional>
 #include <tuple>
+#include <vector>
 
 #include "bank/bank.h"
 
@@ -60,6 +62,49 @@ std::tuple<Tensor, Tensor> attention_op(const Tensor& x, const Tensor& y, const 
         with_direction ? new_float(x, {f.features, f.clips, f.chunks * bank.dim}) : new_float(x, {0});
     attention(bank, f, temperature, loss.mutable_data_ptr<float>(),
               with_direction ? direction.mutable_data_ptr<float>() : nullptr);
+    return {loss, direction};
+}
+
+// Rows x (P, N, D) of the bank's modalities.
+void check_rows(const Tensor& x, const Bank& bank, const char* name) {
+    STD_TORCH_CHECK(x.dim() == 3 && x.size(0) == bank.modalities && x.size(2) == bank.dim, name,
+                    ": expected (P=", bank.modalities, ",N,D=", bank.dim, ")");
+}
+
+std::tuple<Tensor, Tensor, Tensor> softmax_op(const Tensor& x, const Tensor& queue,
+                                              std::optional<Tensor> limits, bool with_mean) {
+    const Bank bank = bank_of(queue);
+    check_rows(x, bank, "x");
+    const int64_t P = x.size(0), N = x.size(1), D = x.size(2);
+    STD_TORCH_CHECK(!limits || (limits->dim() == 2 && limits->size(0) == P && limits->size(1) == N),
+                    "limits: expected (P=", P, ",N=", N, ")");
+    const Tensor rows = plain(x);
+    const Tensor counted = limits ? plain(*limits) : rows;
+    Tensor partition = new_float(x, {P, N});
+    Tensor mean = with_mean ? new_float(x, {P, N, D}) : new_float(x, {0});
+    Tensor above = torch::stable::new_empty(x, limits ? std::vector<int64_t>{P, N} : std::vector<int64_t>{0},
+                                            ScalarType::Long);
+    softmax(bank, read(rows), N, limits ? read(counted) : nullptr, partition.mutable_data_ptr<float>(),
+            with_mean ? mean.mutable_data_ptr<float>() : nullptr,
+            limits ? above.mutable_data_ptr<int64_t>() : nullptr);
+    return {partition, mean, above};
+}
+
+std::tuple<Tensor, Tensor> neighbor_divergence_op(const Tensor& student, const Tensor& teacher,
+                                                  const Tensor& student_queue, const Tensor& teacher_queue,
+                                                  int64_t topk, bool with_direction) {
+    const Bank own = bank_of(student_queue), guide = bank_of(teacher_queue);
+    check_rows(student, own, "student");
+    check_rows(teacher, guide, "teacher");
+    const int64_t P = student.size(0), N = student.size(1), D = student.size(2);
+    STD_TORCH_CHECK(own.modalities == guide.modalities && own.size == guide.size && teacher.size(1) == N,
+                    "teacher: expected as many modalities, clips and keys as the student has");
+    STD_TORCH_CHECK(1 <= topk && topk <= own.size, "topk: expected 1 … ", own.size, ", found ", topk);
+    const Tensor rows = plain(student), guides = plain(teacher);
+    Tensor loss = new_float(student, {P, N});
+    Tensor direction = with_direction ? new_float(student, {P, N, D}) : new_float(student, {0});
+    neighbor_divergence(own, guide, read(rows), read(guides), N, topk, loss.mutable_data_ptr<float>(),
+                        with_direction ? direction.mutable_data_ptr<float>() : nullptr);
     return {loss, direction};
 }
 
@@ -117,8 +162,7 @@ Tensor relations_backward_op(const Tensor& grad, const Tensor& x, const Tensor& 
 std::tuple<Tensor, Tensor> nearest_op(const Tensor& q, const Tensor& queue, int64_t topk) {
     const Bank bank = bank_of(queue);
     STD_TORCH_CHECK(1 <= topk && topk <= bank.size, "topk: expected 1 … ", bank.size, ", found ", topk);
-    STD_TORCH_CHECK(q.dim() == 3 && q.size(0) == bank.modalities && q.size(2) == bank.dim,
-                    "q: expected (P=", bank.modalities, ",N,D=", bank.dim, ")");
+    check_rows(q, bank, "q");
     const Tensor rows = plain(q);
     Tensor values = new_float(q, {q.size(0), q.size(1), topk});
     Tensor indices = torch::stable::new_empty(q, {q.size(0), q.size(1), topk}, ScalarType::Long);
@@ -134,5 +178,7 @@ STABLE_TORCH_LIBRARY_IMPL(ikem_fast, CPU, m) {
     m.impl("attention", TORCH_BOX(&ikem::attention_op));
     m.impl("relations", TORCH_BOX(&ikem::relations_op));
     m.impl("relations_backward", TORCH_BOX(&ikem::relations_backward_op));
+    m.impl("softmax", TORCH_BOX(&ikem::softmax_op));
+    m.impl("neighbor_divergence", TORCH_BOX(&ikem::neighbor_divergence_op));
     m.impl("nearest", TORCH_BOX(&ikem::nearest_op));
 }

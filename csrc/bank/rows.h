@@ -29,6 +29,15 @@ void anchor_weights(const float* x, const float* y, int64_t n, float offset, flo
 void pair_weights(const float* x, const float* y, int64_t n, float offset, float factor, float* weights_x,
                   float* weights_y);
 
+// How many are above a limit.
+int64_t count_above(const float* x, int64_t n, float limit);
+
+// Σ weights · (x − y).
+double weighted_difference(const float* weights, const float* x, const float* y, int64_t n);
+
+// x := a · x − b · y.
+void difference(float* x, const float* y, int64_t n, float a, float b);
+
 // x := factor · x.
 void scale_row(float* x, int64_t n, float factor);
 

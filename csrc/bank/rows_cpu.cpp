@@ -120,6 +120,25 @@ IKEM_MULTIVERSION void anchor_weights(const float* x, const float* y, int64_t n,
     add_pair_weights<false>(x, y, n, offset, factor, weights_x, nullptr);
 }
 
+IKEM_MULTIVERSION int64_t count_above(const float* x, int64_t n, float limit) {
+    int32_t lanes[kLanes] = {};
+    over_lanes(n, [&](int64_t i, int64_t l) { lanes[l] += x[i] > limit; });
+    int64_t sum = 0;
+    for (int32_t lane : lanes) sum += lane;
+    return sum;
+}
+
+IKEM_MULTIVERSION double weighted_difference(const float* weights, const float* x, const float* y,
+                                             int64_t n) {
+    float lanes[kLanes] = {};
+    over_lanes(n, [&](int64_t i, int64_t l) { lanes[l] += weights[i] * (x[i] - y[i]); });
+    return sum_of(lanes);
+}
+
+IKEM_MULTIVERSION void difference(float* x, const float* y, int64_t n, float a, float b) {
+    over_lanes(n, [&](int64_t i, int64_t) { x[i] = a * x[i] - b * y[i]; });
+}
+
 IKEM_MULTIVERSION void scale_row(float* x, int64_t n, float factor) {
 #pragma omp simd
     for (int64_t i = 0; i < n; ++i) x[i] *= factor;

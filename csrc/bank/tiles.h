@@ -62,6 +62,11 @@ void pack_keys(const Bank& bank, int64_t chunk, int64_t chunks, int64_t first, i
 // multiplies weights with. `panels` as pack_keys left them, from this modality's first on, `stride` apart.
 void turn_keys(const float* panels, int64_t stride, int64_t dim, int64_t keys, float* turned);
 
+// out (rows, ≥ size up to a whole number of panels, `between` apart) := x · keys of one modality, of all the
+// bank at once. panels: room for dim · tile_keys(rows) numbers.
+void meet_all(const Bank& bank, int64_t modality, const float* x, int64_t rows, float* panels, float* out,
+              int64_t between);
+
 // One row of the bank, in all modalities: (P, D).
 void read_key(const Bank& bank, int64_t key, float* row);
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ikem_fast.skeleton import Layout, get_layout
+from ikem_fast.tables import index_table
 
 BLUR_TAPS = 15
 
@@ -176,8 +177,8 @@ def stretch_bones(x: Tensor, factor: Tensor, layout: str | Layout = "ntu-rgb+d")
     _check("factor", factor, (N, V))
     # A joint moves by what every bone above it grows: x_v + Σ_a carried[v,a] (f_a − 1) (x_a − x_parent(a)).
     grown = carried(layout, x.device).to(factor.dtype) * (factor - 1)[:, None]  # (N,V,V)
-    parents = [v if parent == -1 else parent for v, parent in enumerate(layout.parents)]
-    moved = grown - torch.zeros_like(grown).index_add_(2, torch.tensor(parents, device=x.device), grown)
+    parents = index_table(layout.parents, x.device)
+    moved = grown - torch.zeros_like(grown).index_add_(2, parents, grown)
     return torch.addcmul(x, _mix_joints(x, moved), joints_there(x).to(x.dtype))
 
 
@@ -346,13 +347,18 @@ def _mix_joints(x, weight):
 @functools.lru_cache(maxsize=16)
 def carried(layout: Layout, device: torch.device) -> Tensor:
     """Tell which joints a bone carries: (V,V) bool, [v,a] where v is a or hangs on it, and a is no root."""
-    carries = torch.zeros(layout.num_joints, layout.num_joints, dtype=torch.bool)
-    for v in range(layout.num_joints):
-        joint = v
+    return index_table(_carried(layout), device).bool()
+
+
+@functools.cache
+def _carried(layout):
+    def bones_above(joint):
         while joint not in layout.roots:
-            carries[v, joint] = True
+            yield joint
             joint = layout.parents[joint]
-    return carries.to(device)
+
+    joints = range(layout.num_joints)
+    return tuple(tuple(int(a in bones) for a in joints) for bones in (set(bones_above(v)) for v in joints))
 
 
 def _mix_frames(x, weight):

@@ -4,8 +4,9 @@ What a command does is imported when the commands are first asked for: ops and m
 """
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ class Command:
     settings: a dataclass whose fields are the options; `--config` fills it from a section of a file.
     section: that section's name.
     words: the option that words without an option are for.
+    former: names that options had → what they are called now; both are taken, until the next minor version.
+    common: dataclasses whose fields are options too, where `run` has none of the name.
+    within: makes of an object of each the context that `run` runs in.
     """
 
     name: str
@@ -33,13 +37,32 @@ class Command:
     settings: type | None = None
     section: str | None = None
     words: str | None = None
+    former: Mapping[str, str] = field(default_factory=dict)
+    common: tuple[type, ...] = ()
+    within: Callable[..., AbstractContextManager] | None = None
+
+
+@dataclass
+class WriteConfig:
+    """Settings of writing a prepared dataset in another form.
+
+    Args:
+        data: Folder of the prepared dataset.
+        out: Folder to write; files of the same names in it are replaced.
+    """
+
+    data: Path
+    out: Path
 
 
 @cache
 def all_commands() -> dict[str, Command]:
     """List every command by name, in the order of the overview."""
+    from ikem_fast.cli.layouts import layouts
     from ikem_fast.demo import demo
     from ikem_fast.doctor import doctor
+    from ikem_fast.report import report
+    from ikem_fast.view import view
 
     commands = [
         Command(
@@ -49,6 +72,13 @@ def all_commands() -> dict[str, Command]:
             demo,
         ),
         *_prepare(),
+        *_write(),
+        Command(
+            "layouts",
+            "List the joint layouts, or check one of your own and draw it.",
+            "ikem-fast layouts --check chair.yaml --out chair.png",
+            layouts,
+        ),
         *_train(),
         *_evaluate(),
         Command(
@@ -67,6 +97,20 @@ def all_commands() -> dict[str, Command]:
             words="shell",
         ),
         Command(
+            "report",
+            "Write what a run did and what came of it as one page, which needs no network.",
+            "ikem-fast report runs/seed0 runs/seed1 --out report.html",
+            report,
+            words="runs",
+        ),
+        Command(
+            "view",
+            "Show a clip's six modalities, or augmented views of it: page, GIF, film or strip.",
+            "ikem-fast view data/synthetic --index 3 --out clip.gif",
+            view,
+            words="clips",
+        ),
+        Command(
             "doctor",
             "Say what is installed, which fused ops are active here, and why others are not.",
             "ikem-fast doctor",
@@ -77,10 +121,64 @@ def all_commands() -> dict[str, Command]:
 
 
 def _prepare():
-    """A command for each format."""
+    """A command for each format, and one for a format that is to be found out."""
+    from ikem_fast.data.formats import FORMATS
+    from ikem_fast.data.preparation import Preparation, Preprocessing, Rules, preparing
+
+    def as_chosen(preprocessing, rules):
+        return preparing(Preparation(preprocessing, rules))
+
+    chosen = {"common": (Preprocessing, Rules), "within": as_chosen}
+    return [
+        *(
+            Command(f"prepare {one.name}", one.summary, one.example, one.prepare, former=one.former, **chosen)
+            for one in FORMATS.values()
+        ),
+        Command(
+            "prepare auto",
+            "Find out which format a path holds, say why, and prepare that.",
+            "ikem-fast prepare auto --source downloads/NTU60_CS.npz --out data/ntu60",
+            _prepare_auto,
+            **chosen,
+        ),
+    ]
+
+
+def _prepare_auto(out: Path, source: Path) -> None:
+    """Find out which format a path holds, say why, and prepare that.
+
+    Args:
+        out: Folder to write.
+        source: File, folder or archive. The options of the format that it turns out to hold may follow.
+    """
+    from ikem_fast.data.formats import find_format
+
+    find_format(source)[0].prepare(out=out, source=source)
+
+
+def _write():
+    """A command for each format that can be written."""
     from ikem_fast.data.formats import FORMATS
 
-    return [Command(f"prepare {one.name}", one.summary, one.example, one.prepare) for one in FORMATS.values()]
+    return [
+        Command(
+            f"write {one.name}",
+            f"Write a prepared dataset in the form that {one.name} names.",
+            f"ikem-fast write {one.name} --data data/ntu60 --out {one.name}",
+            partial(_write_dataset, one),
+            WriteConfig,
+        )
+        for one in FORMATS.values()
+        if one.write
+    ]
+
+
+def _write_dataset(chosen, config):
+    from ikem_fast.data import open_dataset
+
+    config.out.mkdir(parents=True, exist_ok=True)
+    for file in chosen.write(open_dataset(config.data), config.out):
+        print(file)
 
 
 def _train():
@@ -169,27 +267,34 @@ def _run_protocol(protocol, config):
     sys.stdout.write("".join(f"{path}\n" for path in left))
 
 
-def _compare(runs: tuple[Path, ...], markdown: bool = False) -> None:
+def _compare(runs: tuple[Path, ...], markdown: bool = False, html: Path | None = None) -> None:
     """Show the evaluations that are found in folders side by side.
 
     Args:
         runs: Folders of runs, or results files. Evaluations that differ in nothing but the seed are one
             column; each is tested against the first.
         markdown: Whether to write Markdown.
+        html: A page to write, in one file that needs no network, with bars and the classes that differ.
     """
     from rich.console import Console
 
     from ikem_fast.evaluate import (
         comparison_markdown,
+        comparison_page,
         comparison_rows,
         comparison_table,
         find_groups,
         paired_test,
     )
+    from ikem_fast.files import write_text
 
     groups = find_groups(runs)
     columns = {group.label: [results for _, results in group.runs] for group in groups}
-    rows = comparison_rows(columns, lambda column, name: paired_test(groups[0], groups[column], name))
+    test = lambda column, name: paired_test(groups[0], groups[column], name)  # noqa: E731
+    rows = comparison_rows(columns, test)
+    if html is not None:
+        html.parent.mkdir(parents=True, exist_ok=True)
+        write_text(html, comparison_page(columns, test))
     if markdown:
         sys.stdout.write(comparison_markdown(rows))
     else:

@@ -2,15 +2,17 @@
 
 import sys
 import time
+from contextlib import nullcontext
 
 from ikem_fast import __version__
 from ikem_fast.cli.index import overview, read_index
-from ikem_fast.errors import InputError, printable
+from ikem_fast.errors import InputError, Stopped, printable
 from ikem_fast.progress import is_quiet, set_quiet
 
 DRY = ("pretrain", "distill")
 HELP = {"--help", "-h"}
 MESSAGE = 4000  # characters of one
+SAVED = 75  # EX_TEMPFAIL of sysexits.h: start it again
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -22,7 +24,8 @@ def main(argv: list[str] | None = None) -> int:
             long it ran.
 
     Returns:
-        The exit status: 0, 1 if a check failed, 2 for wrong usage or unusable input, 130 if stopped.
+        The exit status: 0, 1 if a check failed, 2 for wrong usage or unusable input, 75 if a run was stopped
+        by a signal and has saved its state, 130 if stopped otherwise.
 
     Example:
         main(["prepare", "synthetic", "--out", "data/synthetic"])
@@ -42,6 +45,9 @@ def main(argv: list[str] | None = None) -> int:
             raise
         _complain(str(error) or ("not enough memory" if isinstance(error, MemoryError) else repr(error)))
         return 2
+    except Stopped as stopped:
+        _complain(str(stopped))
+        return SAVED
     except KeyboardInterrupt:
         _complain("stopped; what was finished is kept")
         return 130
@@ -95,21 +101,27 @@ def _dispatch(argv):
 
 def _run(name, argv):
     from ikem_fast.cli.commands import all_commands
+    from ikem_fast.cli.detected import with_format
     from ikem_fast.cli.dry_run import dry_run
     from ikem_fast.cli.following import next_command
-    from ikem_fast.cli.parser import parse
+    from ikem_fast.cli.parser import parse, take_common
     from ikem_fast.cli.recipe import with_recipe
     from ikem_fast.settings import checked
 
-    command = all_commands()[name]
+    command, argv = with_format(all_commands()[name], argv)
     only_told = command.settings is not None and command.name in DRY and _taken(argv, "--dry-run")
     options = parse(command, with_recipe(command, argv))
     if only_told:
         dry_run(command, command.settings(**options))
         return 0
-    result = command.run(command.settings(**options)) if command.settings else checked(command.run)(**options)
+    following = next_command(command.name, options)
+    common = [take_common(command, one, options) for one in command.common]
+    with command.within(*common) if command.within else nullcontext():
+        if command.settings:
+            result = command.run(command.settings(**options))
+        else:
+            result = checked(command.run)(**options)
     status = result if isinstance(result, int) else 0
-    following = next_command(name, options)
     if status == 0 and following and not is_quiet() and sys.stderr.isatty():
         sys.stderr.write(f"next: {printable(following, MESSAGE)}\n")
     return status

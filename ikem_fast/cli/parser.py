@@ -2,15 +2,18 @@
 
 import json
 import re
-from dataclasses import is_dataclass
+import sys
+from dataclasses import fields, is_dataclass
+from inspect import signature
 from pathlib import Path
-from typing import Any, ClassVar, get_origin, get_type_hints
+from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
 from ikem_fast.cli.commands import Command, all_commands
 from ikem_fast.cli.help import choices_of, help_text
-from ikem_fast.configs import load_yaml, read_section, shipped_configs
+from ikem_fast.configs import read_section, shipped_configs
 from ikem_fast.errors import InputError, printable
 from ikem_fast.nn.config import upgraded
+from ikem_fast.plain_yaml import load_yaml
 
 
 def parse(command: Command, words: list[str]) -> dict[str, Any]:
@@ -43,6 +46,17 @@ def described(command: Command) -> dict[str, Any]:
     hidden = {"help", "print_config", *groups}  # jsonargparse would read files of settings; --config does
     actions = [action for action in parser._actions if action.dest not in hidden]
     return {"help": help_text(command, actions), "options": choices_of(command, actions)}
+
+
+def take_common(command: Command, kind: type, options: dict[str, Any]) -> Any:
+    """Make an object of the options that a command shares with others, and take these from the options.
+
+    Example:
+        take_common(all_commands()["prepare ntu"], Preprocessing, options)
+    """
+    own = signature(command.run).parameters
+    names = [entry.name for entry in fields(kind) if entry.name not in own]
+    return kind(**{name: options.pop(name) for name in names})
 
 
 def _parser(command):
@@ -93,6 +107,8 @@ def _parser(command):
         parser.add_class_arguments(command.settings, as_group=False)
     else:
         parser.add_function_arguments(command.run, as_group=False)
+    for one in command.common:
+        parser.add_class_arguments(one, as_group=False, skip=set(signature(command.run).parameters))
     return parser
 
 
@@ -129,9 +145,11 @@ def _refuse_former(where, name, settings):
 def _spelled(words, command):
     """`--skip-list` is `--skip_list`, former names are present ones, `--resume` alone is `--resume true`."""
     hints = get_type_hints(command.settings or command.run)
-    flags = {f"--{name}" for name, kind in hints.items() if kind is bool}
+    for one in command.common:
+        hints = {**get_type_hints(one), **hints}
+    flags = {f"--{name}" for name, kind in hints.items() if kind is bool or bool in get_args(kind)}
     groups = {f"--{name}" for name in _groups(command.settings or command.run)}
-    words = [_underscored(word) for word in words]
+    words = [_renamed(_underscored(word), command) for word in words]
     spelled = []
     for word, after in zip(words, [*words[1:], "--"], strict=False):
         option = word.partition("=")[0]
@@ -160,6 +178,16 @@ def _underscored(word):
     if name.startswith("model."):
         (name,) = (f"model.{present}" for present in upgraded({name.removeprefix("model."): value}))
     return f"--{name}{equals}{value}"
+
+
+def _renamed(word, command):
+    """An option by the name that it has now; one that it had is told of."""
+    name, equals, value = word.removeprefix("--").partition("=")
+    if not word.startswith("--") or name not in command.former:
+        return word
+    now = command.former[name]
+    sys.stderr.write(f"ikem-fast: --{name} is called --{now} now, and goes in version 0.2\n")
+    return f"--{now}{equals}{value}"
 
 
 def _ordered(words):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ikem_fast.errors import InputError, printable
+from ikem_fast.plain_yaml import read_yaml
 
 # Names that configurations had or have beside their files': one recipe for every protocol of NTU, one for few
 # clips.
@@ -14,8 +15,6 @@ ALIASES = {
     **dict.fromkeys(("ntu60_xsub", "ntu60_xview", "ntu120_xsub", "ntu120_xset"), "ntu"),
     **dict.fromkeys(("utd_mhad", "nw_ucla"), "small"),
 }
-MAX_BYTES = 1 << 16  # of a file
-MAX_DEPTH = 8  # of what is in it: sections, settings, settings of the model, their lists
 
 
 def shipped_configs() -> dict[str, Traversable]:
@@ -53,7 +52,7 @@ def read_section(
     if not file.is_file():
         names = ", ".join(sorted(configs))
         raise InputError(f"config: expected a YAML file or one of {names}, found {str(name_or_file)!r}")
-    content = _read(file)
+    content = read_yaml(file)
     if not isinstance(content, dict) or (known is not None and not all(name in known for name in content)):
         names = "sections" if known is None else f"sections out of {', '.join(known)}"
         found = ", ".join(map(repr, content)) if isinstance(content, dict) else repr(content)
@@ -67,48 +66,6 @@ def read_section(
     if problem:
         raise InputError(f"{file}: {section}: {problem}")
     return settings
-
-
-def load_yaml(text: str) -> Any:
-    """Read YAML in bounded time and memory: no anchors, which expand without bound, and no great depth.
-
-    Raises InputError that says what was found and where.
-    """
-    import yaml
-    from jsonargparse import get_loader
-
-    depth = 0
-    try:
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            line = event.start_mark.line + 1
-            if getattr(event, "anchor", None) is not None:
-                raise InputError(
-                    f"expected YAML without anchors and aliases, found {event.anchor!r} in line {line}; "
-                    "write its value out"
-                )
-            if depth > MAX_DEPTH:
-                raise InputError(f"expected at most {MAX_DEPTH} levels, found more in line {line}")
-        return get_loader("yaml")(text)
-    except InputError:
-        raise
-    except (yaml.YAMLError, ValueError, OverflowError) as error:
-        raise InputError(f"expected YAML, found: {printable(' '.join(str(error).split()))}") from None
-
-
-def _read(file):
-    with file.open("rb") as stream:
-        content = stream.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise InputError(
-            f"{file}: expected a configuration of at most {MAX_BYTES} bytes, found a larger file"
-        )
-    try:
-        return load_yaml(content.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file}: expected UTF-8, found: {error}") from None
-    except InputError as error:
-        raise InputError(f"{file}: {error}") from None
 
 
 def _not_plain(value):

@@ -1,6 +1,6 @@
 """Skeleton data: raw formats, preprocessing, prepared-dataset folders, and the loader that feeds training."""
 
-from ikem_fast.data.convert import convert_clips, convert_dataset
+from ikem_fast.data.conversion import convert, convert_clips, convert_dataset
 from ikem_fast.data.dataset import Dataset, Split, hold_out, open_dataset
 from ikem_fast.data.formats import FORMATS, Format
 from ikem_fast.data.preprocess import Clip, Skipped, preprocess_clip, preprocess_clips
@@ -16,6 +16,7 @@ __all__ = [
     "Skeletons",
     "Skipped",
     "Split",
+    "convert",
     "convert_clips",
     "convert_dataset",
     "hold_out",

@@ -1,6 +1,7 @@
 """The prepared-dataset folder: memory-mapped arrays and a JSON description, read by `open_dataset`.
 
-    dataset.json          format, version, name, layout, class names, sizes, clips a split, origin
+    dataset.json          format, version, name, layout (its name and all its tables), class names, sizes,
+                          clips a split, origin
     <split>_clips.npy     (N, 3, T, V, M) float32: preprocessed clips
     <split>_frames.npy    (N,) int32: true frame counts f (see `preprocess`)
     <split>_labels.npy    (N,) int64: class of each clip, from 0
@@ -19,8 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ikem_fast.data.preparation import Preprocessing
 from ikem_fast.errors import InputError, printable
-from ikem_fast.skeleton import get_layout
+from ikem_fast.skeleton import Layout, stored_layout
 
 FORMAT = "ikem-fast dataset"
 VERSION = 1
@@ -61,13 +63,14 @@ class Split:
 class Dataset:
     """A prepared dataset; `dataset["train"]` is a `Split`.
 
+    skeleton: the joint layout.
     prepared: how it was prepared: the format it came from and the settings that shaped it.
     skipped: (name, reason) of every clip that was left out.
     """
 
     folder: Path
     name: str
-    layout: str
+    skeleton: Layout
     classes: tuple[str, ...]
     num_frames: int
     num_bodies: int
@@ -76,9 +79,19 @@ class Dataset:
     skipped: tuple[tuple[str, str], ...]
 
     @property
+    def layout(self) -> str:
+        """The name of the joint layout."""
+        return self.skeleton.name
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """The choices that its clips were preprocessed by. Raises InputError where they are out of range."""
+        return Preprocessing.of({**self.prepared, "frames": self.num_frames})
+
+    @property
     def num_joints(self) -> int:
         """V, of the layout."""
-        return get_layout(self.layout).num_joints
+        return self.skeleton.num_joints
 
     def __getitem__(self, split: str) -> Split:
         if split not in self.splits:
@@ -99,12 +112,8 @@ def open_dataset(folder: str | Path) -> Dataset:
     """
     folder = Path(folder)
     description = read_description(folder)
-    layout = description["layout"]
-    try:
-        joints = get_layout(layout).num_joints
-    except ValueError as error:
-        raise InputError(f"{folder / DESCRIPTION}: {error}") from None
-    row_shape = (3, description["frames"], joints, description["bodies"])
+    skeleton = stored_layout(description, str(folder / DESCRIPTION))
+    row_shape = (3, description["frames"], skeleton.num_joints, description["bodies"])
     splits = {
         split: _open_split(folder, split, rows, row_shape, len(description["classes"]))
         for split, rows in description["splits"].items()
@@ -112,7 +121,7 @@ def open_dataset(folder: str | Path) -> Dataset:
     return Dataset(
         folder=folder,
         name=description["name"],
-        layout=layout,
+        skeleton=skeleton,
         classes=tuple(description["classes"]),
         num_frames=description["frames"],
         num_bodies=description["bodies"],

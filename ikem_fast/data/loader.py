@@ -59,6 +59,11 @@ class BatchLoader:
         """Where in the split the clips of batch `step` of this epoch are that are read here: int64 array."""
         return self._order(epoch)(self._positions(step))
 
+    def places_of_all(self, epoch, step):
+        """Where the clips of batch `step` of this epoch are, of all processes: list of integers."""
+        start = step * self.batch_size
+        return self._order(epoch)(np.arange(start, start + self.clips_in(step))).tolist()
+
     def in_order(self):
         """Every clip once, as stored."""
         yield from self._batches(lambda positions: positions)
@@ -72,7 +77,9 @@ class BatchLoader:
         return np.arange(start + places.start, start + places.stop)
 
     def _batches(self, order, first=0):
-        with ThreadPoolExecutor(1) as reader:
+        # A thread has a current GPU of its own, at first the first one: pinning there would make a context.
+        start = (torch.cuda.set_device, (self.device,)) if self.device.type == "cuda" else (None, ())
+        with ThreadPoolExecutor(1, initializer=start[0], initargs=start[1]) as reader:
             pending = reader.submit(self._read, order, first)
             for step in range(first, len(self)):
                 index, clips, copied = pending.result()
@@ -166,16 +173,28 @@ class _Source:
         if isinstance(clips.base, mmap.mmap) and clips.flags.c_contiguous and hasattr(os, "preadv"):
             self.file = os.open(clips.filename, os.O_RDONLY)
             weakref.finalize(self, os.close, self.file)
+            self.written = _written(self.file)
 
     def read(self, where, out):
         """Clips at `where` (int64 array) → out, an array of that many."""
         if self.file is None:
             np.take(self.clips, where, axis=0, out=out, mode="clip")  # other modes need a buffer more
             return
+        if _written(self.file) != self.written:
+            raise InputError(
+                f"{self.clips.filename}: expected a file that stays as it is while it is read, found it "
+                "written to; prepare the dataset anew"
+            )
         size = self.clips.strides[0]
         for row, place in zip(out, where.tolist(), strict=True):
             if os.preadv(self.file, [row], self.clips.offset + place * size) != size:
                 raise InputError(f"{self.clips.filename}: expected clip {place}, found it cut short")
+
+
+def _written(file):
+    """What tells whether an open file was written to: its size and when. Its name may go, or be another's."""
+    status = os.fstat(file)
+    return status.st_size, status.st_mtime_ns
 
 
 def shuffled(positions, size, seed):

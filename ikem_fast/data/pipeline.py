@@ -17,12 +17,15 @@ from time import monotonic
 import numpy as np
 
 from ikem_fast.data.dataset import Dataset
-from ikem_fast.data.preprocess import NUM_FRAMES, Clip, Skipped, interpolate_damaged, preprocess_clips
+from ikem_fast.data.preparation import NUM_FRAMES, in_force, preparing
+from ikem_fast.data.preprocess import Clip, RawClip, Skipped, interpolate_damaged, preprocess_clips
 from ikem_fast.data.report import IN_SKIP_LIST, check_share, report
 from ikem_fast.data.sources import SourceFile
+from ikem_fast.data.splits import Choosable, attributes_of_name
 from ikem_fast.data.writer import DatasetWriter
 from ikem_fast.errors import InputError
 from ikem_fast.progress import progress_bar
+from ikem_fast.skeleton import Layout, find_layout
 
 CHUNK = 32  # clips that a worker process takes, and that are preprocessed, at a time
 CHUNK_BYTES = 1 << 24  # or fewer, where their raw coordinates are more than this
@@ -45,27 +48,43 @@ class PlannedClip:
 
 
 def to_clips(
-    raws: Iterable[np.ndarray | Skipped], layout: str, num_frames: int = NUM_FRAMES, repair: bool = False
+    raws: Iterable[np.ndarray | RawClip | Clip | Skipped],
+    layout: str | Layout,
+    num_frames: int = NUM_FRAMES,
+    repair: bool = False,
 ) -> Generator[Clip | Skipped]:
-    """Preprocess a stream of raw clips, a chunk at a time; what is `Skipped` already stays that.
+    """Preprocess a stream of raw clips as is chosen (`preparation`); a `Clip` or `Skipped` stays that.
 
+    num_frames: how many to resample to, where that is not chosen.
     repair: interpolate damaged coordinates first; see `interpolate_damaged`.
     """
+    choice = in_force().preprocessing
     chunk, size = [], 0
     for raw in raws:
-        chunk.append(raw if isinstance(raw, Skipped) or not repair else interpolate_damaged(raw))
-        size += 0 if isinstance(raw, Skipped) else raw.nbytes
+        chunk.append(_repaired(raw) if repair else raw)
+        size += _bytes(raw)
         if len(chunk) == CHUNK or size > CHUNK_BYTES:
-            yield from _chunk_to_clips(chunk, layout, num_frames)
+            yield from _chunk_to_clips(chunk, layout, num_frames, choice)
             chunk, size = [], 0
-    yield from _chunk_to_clips(chunk, layout, num_frames)
+    yield from _chunk_to_clips(chunk, layout, num_frames, choice)
 
 
-def _chunk_to_clips(chunk, layout, num_frames):
-    raws = [raw for raw in chunk if not isinstance(raw, Skipped)]
-    clips = iter(preprocess_clips(raws, frames=num_frames, layout=layout))
+def _repaired(raw):
+    if isinstance(raw, RawClip):
+        return RawClip(interpolate_damaged(raw.coordinates), raw.frame_rate)
+    return interpolate_damaged(raw) if isinstance(raw, np.ndarray) else raw
+
+
+def _bytes(raw):
+    raw = raw.coordinates if isinstance(raw, RawClip) else raw
+    return raw.nbytes if isinstance(raw, np.ndarray) else 0
+
+
+def _chunk_to_clips(chunk, layout, num_frames, choice):
+    raws = [raw for raw in chunk if isinstance(raw, np.ndarray | RawClip)]
+    clips = iter(preprocess_clips(raws, frames=num_frames, layout=layout, preprocessing=choice))
     for raw in chunk:
-        yield raw if isinstance(raw, Skipped) else next(clips)
+        yield next(clips) if isinstance(raw, np.ndarray | RawClip) else raw
 
 
 def prepare_clips(
@@ -74,7 +93,7 @@ def prepare_clips(
     *,
     out: Path,
     name: str,
-    layout: str,
+    layout: str | Layout,
     classes: Iterable[str],
     num_bodies: int,
     prepared: dict,
@@ -82,36 +101,32 @@ def prepare_clips(
 ) -> Dataset:
     """Write the planned clips, in order, to the folder `out`, and report.
 
+    What is chosen (`preparation`) goes ahead of what the format says: sizes, layout, splits.
+
     results: given a number, yields what became of each clip from that one on; closed however this ends, so
         that what it started (worker processes) has ended, too.
     prepared: the settings that shape the outcome, kept in the dataset's description.
 
     Raises InputError if no clip is usable (then there is no folder), or most are not (then there is one).
     """
+    choice, rules = in_force().preprocessing, in_force().rules
+    num_frames = choice.frames or num_frames
+    plan, results = _as_chosen(plan, results, rules, out)
     planned = [clip for clip in plan if clip.skip is None]
     known = bool(planned) and all(clip.subject is not None for clip in planned)
     with DatasetWriter(
         out,
         name=name,
-        layout=layout,
+        layout=choice.layout(find_layout(layout)),
         classes=classes,
         num_frames=num_frames,
-        num_bodies=num_bodies,
-        prepared={**prepared, "frames": num_frames},
+        num_bodies=choice.num_bodies or num_bodies,
+        prepared={**prepared, **rules.given(), **choice.chosen(), "frames": num_frames},
         sources=[clip.name for clip in plan],
         name_length=max((len(clip.name) for clip in planned), default=1),
         subject_length=max(len(clip.subject) for clip in planned) if known else None,
     ) as writer:
-        start = writer.done
-        with progress_bar() as bar, closing(results(start)) as outcomes:
-            task = bar.add_task("preparing", total=len(plan), completed=start, status="")
-            for clip, result in zip(plan[start:], outcomes, strict=True):
-                if isinstance(result, Skipped):
-                    writer.skip(clip.name, result.reason)
-                else:
-                    subject = clip.subject if known else None
-                    writer.add(clip.split, result.coordinates, result.frames, clip.label, clip.name, subject)
-                bar.advance(task)
+        _write(writer, plan, results, known)
         if not writer.complete and not writer.num_clips:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in writer.skipped[:3])
             writer.discard()
@@ -122,6 +137,45 @@ def prepare_clips(
     return dataset
 
 
+def _write(writer, plan, results, known):
+    start = writer.done
+    with progress_bar() as bar, closing(results(start)) as outcomes:
+        task = bar.add_task("preparing", total=len(plan), completed=start, status="")
+        for clip, result in zip(plan[start:], outcomes, strict=True):
+            if isinstance(result, Skipped):
+                writer.skip(clip.name, result.reason)
+            else:
+                subject = clip.subject if known else None
+                writer.add(clip.split, result.coordinates, result.frames, clip.label, clip.name, subject)
+            bar.advance(task)
+
+
+def _as_chosen(plan, results, rules, out):
+    """The plan with the splits that are chosen, without the clips that are in none, and their results."""
+    if not rules.given():
+        return plan, results
+    planned = [place for place, clip in enumerate(plan) if clip.skip is None]
+    said = [attributes_of_name(plan[place].name) for place in planned]
+    attributes = {
+        name: [one.get(name, "") for one in said] for name in dict.fromkeys(chain.from_iterable(said))
+    }
+    if all(plan[place].subject is not None for place in planned):
+        attributes["subject"] = [plan[place].subject for place in planned]
+    names, labels = ([getattr(plan[place], part) for place in planned] for part in ("name", "label"))
+    splits = Choosable(names, labels, attributes, str(out)).splits(rules.train, rules.test)
+    by_place = dict(zip(planned, splits, strict=True))
+    kept = [place for place in range(len(plan)) if by_place.get(place, "skipped")]
+
+    def results_of_kept(start):
+        first = kept[start] if start < len(kept) else len(plan)
+        with closing(results(first)) as outcomes:
+            for place, result in zip(range(first, len(plan)), outcomes, strict=True):
+                if by_place.get(place, "skipped"):
+                    yield result
+
+    return [replace(plan[place], split=by_place.get(place, "")) for place in kept], results_of_kept
+
+
 def prepare_files(
     files: list[SourceFile],
     plan_file: Callable[[SourceFile], PlannedClip],
@@ -129,7 +183,7 @@ def prepare_files(
     *,
     limit: int,
     workers: int | None,
-    layout: str,
+    layout: str | Layout,
     prepared: dict,
     repair: bool = False,
     **description: object,
@@ -145,7 +199,7 @@ def prepare_files(
 
     def results(start):
         tasks = [clip.skip or file for clip, file in zip(plan[start:], files[start:], strict=True)]
-        load = partial(_load, parse=parse, limit=limit, layout=layout, repair=repair)
+        load = partial(_load, parse=parse, limit=limit, layout=layout, repair=repair, preparation=in_force())
         return _in_parallel(load, tasks, workers)
 
     prepared = {**prepared, "bytes": sum(file.size for file in files)}
@@ -167,8 +221,8 @@ def _plan_files(files, plan_file):
     return plan
 
 
-def _load(tasks, parse, limit, layout, repair) -> Iterator[Clip | Skipped]:
-    """Read and preprocess files; a task that is `Skipped` stays that."""
+def _load(tasks, parse, limit, layout, repair, preparation) -> Iterator[Clip | Skipped]:
+    """Read and preprocess files, as was chosen where they were planned; what is `Skipped` stays that."""
 
     def raw(task):
         try:
@@ -176,7 +230,8 @@ def _load(tasks, parse, limit, layout, repair) -> Iterator[Clip | Skipped]:
         except (ValueError, MemoryError) as error:
             return Skipped.of(error) if str(error) else Skipped("takes more memory than there is")
 
-    return to_clips(map(raw, tasks), layout, repair=repair)
+    with preparing(preparation):
+        return iter(list(to_clips(map(raw, tasks), layout, repair=repair)))
 
 
 def _in_parallel(function, tasks, workers) -> Generator:

@@ -8,9 +8,11 @@ import os
 import stat
 import zipfile
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from ikem_fast.errors import InputError, printable
 
@@ -26,6 +28,16 @@ class SourceFile:
     def stem(self) -> str:
         """The file's name without its ending."""
         return PurePosixPath(self.member).stem if self.member else self.path.stem
+
+    @property
+    def name(self) -> str:
+        """The file's name with its ending."""
+        return PurePosixPath(self.member).name if self.member else self.path.name
+
+    @property
+    def folder(self) -> str:
+        """Where the file lies: a folder, or one of an archive."""
+        return str(self.path / PurePosixPath(self.member).parent if self.member else self.path.parent)
 
     def __str__(self) -> str:
         """For people: what does not print, which names in archives may hold anything of, is escaped."""
@@ -48,6 +60,16 @@ class SourceFile:
         except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
             raise ValueError(f"cannot be read: {error}") from None
 
+    def open(self) -> IO[bytes]:
+        """Open the file for reading; going back in a compressed member reads it from its beginning again.
+
+        Raises OSError, BadZipFile, or what else a broken archive leads to.
+        """
+        if self.member:
+            return _open_archive(self.path).open(self._member_info())
+        _check_regular(self.path)
+        return self.path.open("rb")
+
     def _read_file(self, limit):
         _check_regular(self.path)
         with self.path.open("rb", buffering=0) as file:
@@ -56,13 +78,16 @@ class SourceFile:
             return file.read(size)
 
     def _read_member(self, limit):
-        archive = _open_archive(self.path)
-        info = archive.getinfo(self.member)
+        info = self._member_info()
         _check_size(info.file_size, limit)
+        with _open_archive(self.path).open(info) as stream:
+            return stream.read(limit)
+
+    def _member_info(self):
+        info = _open_archive(self.path).getinfo(self.member)
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise ValueError(f"expected a stored or deflated member, found compression {info.compress_type}")
-        with archive.open(info) as stream:
-            return stream.read(limit)
+        return info
 
 
 def _check_size(size, limit):
@@ -82,31 +107,57 @@ def _open_archive(path):
     return zipfile.ZipFile(path)
 
 
-def find_files(where: str | Path, suffix: str) -> list[SourceFile]:
+def find_files(where: str | Path, suffix: str | tuple[str, ...]) -> list[SourceFile]:
     """Find all files under a folder whose names end with `suffix`, in it or in .zip archives in it, by name.
 
+    suffix: one, or several of which any will do.
     where: a folder, searched to its depths, linked folders too, or one archive. Hidden files are left out.
     Raises InputError if there is no such place, none of the files, or a folder or archive that cannot be
     opened.
     """
     where = Path(where)
+    named = suffix if isinstance(suffix, str) else " or ".join(suffix)
     if where.is_dir():
         paths = list(_walk(where))
     elif where.is_file():
         paths = [where]
     else:
-        raise InputError(f"{where}: expected a folder or a .zip with {suffix} files, found nothing there")
+        raise InputError(f"{where}: expected a folder or a .zip with {named} files, found nothing there")
     files = []
     for path in paths:
         if path.name.startswith("."):
             continue
-        if path.suffix == ".zip":
+        if path.suffix == ".zip" or (path.suffix == ".npz" and ".npy" in suffix):
             files += _members(path, suffix)
         elif path.name.endswith(suffix):
             files.append(SourceFile(path))
     if not files:
-        raise InputError(f"{where}: expected {suffix} files there or in .zip archives there, found none")
+        raise InputError(f"{where}: expected {named} files there or in .zip archives there, found none")
     return sorted(files, key=lambda file: (file.stem, file.path, file.member or ""))
+
+
+def find_together(where: str | Path, names: Iterable[str]) -> dict[str, SourceFile]:
+    """Find files of these names that lie in one folder: {name: file} of those that are there.
+
+    where: the folder or one above it, an archive, or one of the files.
+
+    Raises InputError where there are none, or there are some in several folders.
+    """
+    where, names = Path(where), list(names)
+    if where.is_file() and where.suffix != ".zip":
+        where = where.parent
+    found: dict[str, dict[str, SourceFile]] = {}
+    for file in find_files(where, tuple(names)):
+        if file.name in names:
+            found.setdefault(file.folder, {})[file.name] = file
+    if not found:
+        raise InputError(f"{where}: expected {' or '.join(names)} there, found none")
+    if len(found) > 1:
+        raise InputError(
+            f"{where}: expected {' and '.join(names)} in one folder, found some in each of "
+            f"{', '.join(printable(folder) for folder in sorted(found))}; choose one of these"
+        )
+    return next(iter(found.values()))
 
 
 def _walk(where):

@@ -27,8 +27,8 @@ from ikem_fast.data.dataset import (
     read_json,
 )
 from ikem_fast.errors import InputError, printable
-from ikem_fast.files import SUFFIX, write_text
-from ikem_fast.skeleton import get_layout
+from ikem_fast.files import SUFFIX, lock_folder, write_text
+from ikem_fast.skeleton import Layout, find_layout, get_layout, layout_names
 
 PROGRESS = "progress.json"
 CHECKPOINT_EVERY = 512  # sources between two states that an interrupted preparation can go on from
@@ -94,7 +94,7 @@ class DatasetWriter:
         folder: Path,
         *,
         name: str,
-        layout: str,
+        layout: str | Path | Layout,
         classes: Iterable[str],
         num_frames: int,
         num_bodies: int,
@@ -107,14 +107,18 @@ class DatasetWriter:
         self.folder = Path(os.path.abspath(folder))
         self.partial = self.folder.with_name(self.folder.name + ".partial")
         sources = list(sources)
+        skeleton = find_layout(layout)
         self._num_sources = len(sources)
         self._description: dict[str, Any] = {
-            "format": FORMAT, "version": VERSION, "name": name, "layout": get_layout(layout).name,
+            "format": FORMAT, "version": VERSION, "name": name, "layout": skeleton.name,
             "classes": list(classes), "frames": num_frames, "bodies": num_bodies,
             "splits": dict.fromkeys(splits, 0), "prepared": dict(prepared), "skipped": [],
         }  # fmt: skip
-        identity = json.dumps([self._description, sources], sort_keys=True)
-        self._description["fingerprint"] = hashlib.sha256(identity.encode()).hexdigest()
+        identity = [self._description, sources, *([] if _is_known(skeleton) else [skeleton.tables()])]
+        self._description["fingerprint"] = hashlib.sha256(
+            json.dumps(identity, sort_keys=True).encode()
+        ).hexdigest()
+        self._description["skeleton"] = skeleton.tables()
         if len(self._description["classes"]) > MAX_CLASSES:
             raise InputError(
                 f"classes: expected at most {MAX_CLASSES}, found {len(self._description['classes'])}"
@@ -154,7 +158,7 @@ class DatasetWriter:
     def _start(self):
         """Create the partial folder, or take up the one that an interrupted run left."""
         self.partial.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock_folder(self.partial)
+        self._lock = lock_folder(self.partial, "preparing")
         progress = self.partial / PROGRESS
         if progress.is_file():
             state = read_json(progress)
@@ -169,7 +173,7 @@ class DatasetWriter:
                 f"{self.partial}: expected nothing or an interrupted preparation, found something else; "
                 "move it away"
             )
-        row = (3, self._description["frames"], get_layout(self._description["layout"]).num_joints,
+        row = (3, self._description["frames"], len(self._description["skeleton"]["joints"]),
                self._description["bodies"])  # fmt: skip
         parts = {"clips": (np.float32, row), "frames": (np.int32, ()), "labels": (np.int64, ()),
                  **{part: (dtype, ()) for part, dtype in self._texts.items()}}  # fmt: skip
@@ -300,18 +304,10 @@ class DatasetWriter:
         self.close()
 
 
+def _is_known(layout):
+    """Whether the name alone says which layout it is: identities of datasets were made of names alone."""
+    return layout.name in layout_names() and layout == get_layout(layout.name)
+
+
 def _write_json(path, content):
     write_text(path, json.dumps(content, indent=1) + "\n")
-
-
-def _lock_folder(folder):
-    """A descriptor that keeps other processes from preparing into the same folder while it is open."""
-    import fcntl  # POSIX alone has it, and reading datasets works elsewhere too
-
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise InputError(f"{folder}: another run is preparing this folder; wait for it to end") from None
-    return descriptor

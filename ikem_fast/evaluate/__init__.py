@@ -11,6 +11,7 @@ from ikem_fast.evaluate.protocols.retrieval import RetrievalConfig, evaluate_ret
 from ikem_fast.evaluate.protocols.semi import SemiConfig, evaluate_semi
 from ikem_fast.evaluate.protocols.transfer import TransferConfig, evaluate_transfer
 from ikem_fast.evaluate.render.comparison import comparison_markdown, comparison_rows, comparison_table
+from ikem_fast.evaluate.render.html.comparison import comparison_page
 from ikem_fast.evaluate.render.table import result_table
 from ikem_fast.evaluate.results import Baseline, Results, Scores, SetResult, read_results, read_scores
 
@@ -31,6 +32,7 @@ __all__ = [
     "SetResult",
     "TransferConfig",
     "comparison_markdown",
+    "comparison_page",
     "comparison_rows",
     "comparison_table",
     "evaluate_finetune",

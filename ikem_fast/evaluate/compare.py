@@ -12,7 +12,7 @@ from ikem_fast.evaluate.results import SCORES, Results, Scores, read_results, re
 
 FLIPS = 10_000
 # Settings that may differ within a group; training by the clock ends in other epochs.
-PLACES = ("data", "out", "checkpoint", "teacher", "resume", "device", "seed", "epoch")
+PLACES = ("data", "out", "checkpoint", "teacher", "resume", "device", "seed", "epoch", "loggers")
 
 
 @dataclass(frozen=True)

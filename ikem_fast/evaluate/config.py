@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from ikem_fast.evaluate.probes.fusion import Fusion
+from ikem_fast.runtime.loggers import LOGGERS
 from ikem_fast.settings import setting
 
 LARGE = 10_000  # training clips from which on the published probe is the default, and baselines are asked for
@@ -25,6 +26,7 @@ class EvaluateConfig:
         amp: Whether to compute in bfloat16 where that is safe.
         device: Where to compute: cpu, cuda, cuda:1, …; auto takes a GPU where there is one.
         seed: What all that is random is drawn from.
+        loggers: What takes the accuracies and the picture beside the files: tensorboard, wandb and mlflow.
     """
 
     data: Path
@@ -34,6 +36,7 @@ class EvaluateConfig:
     amp: bool = False
     device: str = "auto"
     seed: int = setting(0, least=0, most=2**63 - 1)
+    loggers: tuple[str, ...] = setting((), choices=tuple(LOGGERS), empty=True)
 
 
 @dataclass(kw_only=True)

@@ -15,8 +15,9 @@ from ikem_fast.errors import InputError
 from ikem_fast.evaluate.config import EncoderEvaluateConfig, EvaluateConfig
 from ikem_fast.evaluate.probes.base import Examples
 from ikem_fast.progress import progress_bar
-from ikem_fast.runtime.checkpoint import load_checkpoint
+from ikem_fast.runtime.checkpoint import load_checkpoint, trained_layout
 from ikem_fast.runtime.encoders import stored_encoders
+from ikem_fast.skeleton import Layout, different
 
 # Clips at once: few keep a CPU's caches warm, many fill a GPU (about 8 MB of activations each).
 BATCH_SIZES = {"cpu": 64, "cuda": 1024}
@@ -76,11 +77,11 @@ def frozen_features(
     modalities = tuple(encoders)
     sets = parse_sets(config.sets, modalities)
     if config.statistics == "estimated" or untrained_seed is not None:
-        estimate_statistics(encoders, dataset["train"], dataset.layout, device=device)
+        estimate_statistics(encoders, dataset["train"], dataset.skeleton, device=device)
 
     def examples(name):
         x = extract_features(
-            encoders, dataset[name], dataset.layout,
+            encoders, dataset[name], dataset.skeleton,
             device=device, amp=config.amp, kind=config.features, title=f"{name} features",
         )  # fmt: skip
         _check_finite(x, modalities, f"{config.checkpoint} on the split {name!r} of {config.data}")
@@ -109,7 +110,7 @@ def raw_features(
 
     def examples(name):
         x = [
-            ops.derive_modalities(clips, frames, modalities=modalities, layout=dataset.layout)
+            ops.derive_modalities(clips, frames, modalities=modalities, layout=dataset.skeleton)
             .flatten(2)
             .transpose(0, 1)
             .cpu()
@@ -173,11 +174,11 @@ def load_encoders(checkpoint: Path, dataset: Dataset, *, untrained_seed: int | N
     Raises InputError if the checkpoint cannot be read or was trained on another joint layout.
     """
     state = load_checkpoint(checkpoint)
-    layout = state["dataset"]["layout"]
-    if layout != dataset.layout:
+    layout = trained_layout(state, checkpoint)
+    if layout != dataset.skeleton:
         raise InputError(
             f"{checkpoint}: expected a model for the layout of {dataset.folder}, {dataset.layout!r}, "
-            f"found one for {layout!r}"
+            f"found one for {different(layout, dataset.skeleton)}"
         )
     return stored_encoders(state, checkpoint, untrained_seed=untrained_seed)
 
@@ -185,7 +186,7 @@ def load_encoders(checkpoint: Path, dataset: Dataset, *, untrained_seed: int | N
 def extract_features(
     encoders: nn.ModuleDict,
     split: Split,
-    layout: str,
+    layout: str | Layout,
     *,
     device: torch.device,
     amp: bool = False,
@@ -204,7 +205,9 @@ def extract_features(
     return torch.cat(features)
 
 
-def estimate_statistics(encoders: nn.ModuleDict, split: Split, layout: str, *, device: torch.device) -> None:
+def estimate_statistics(
+    encoders: nn.ModuleDict, split: Split, layout: str | Layout, *, device: torch.device
+) -> None:
     """Set every normalisation's running statistics to the averages over the clips of a split.
 
     An untrained encoder has initial statistics that fit no data, and one that was trained for a few hundred

@@ -10,8 +10,10 @@ import torch
 from ikem_fast.evaluate.config import LARGE, BaselineConfig, EncoderEvaluateConfig, EvaluateConfig
 from ikem_fast.evaluate.features import FrozenFeatures, frozen_features, raw_features
 from ikem_fast.evaluate.probes.base import Examples, Fitted, Probe
+from ikem_fast.evaluate.render.picture import draw
 from ikem_fast.evaluate.results import SCORES, Baseline, Curves, Results, Scores, SetResult, score
 from ikem_fast.runtime.checkpoint import load_checkpoint, plain
+from ikem_fast.runtime.loggers import Loggers
 
 
 @dataclass(frozen=True)
@@ -101,9 +103,11 @@ def write(
     config: EvaluateConfig,
     features: FrozenFeatures,
     judged: Judged,
+    *,
+    picture: bool = False,
     **more: object,
 ) -> Results:
-    """Put the `Results` of an evaluation together and write them, with the scores, to the folder `out`.
+    """Put the `Results` of an evaluation together, write them and the scores to `out`, and tell its loggers.
 
     Args:
         title: of the evaluation, for people.
@@ -111,6 +115,7 @@ def write(
         config: its settings.
         features: that were judged.
         judged: what was found.
+        picture: whether to draw them, too.
         more: what else `Results` have.
     """
     results = Results(
@@ -130,6 +135,12 @@ def write(
         np.asarray(features.dataset["test"].names),
         {name: scores.numpy() for name, scores in judged.scores.items()},
     ).write(out / SCORES.format(protocol))
+    if picture:
+        draw(results, out / f"{protocol}.png")
+    with Loggers(config.loggers, out, results.settings) as loggers:
+        loggers.scalars({f"{protocol}/{name}": one.top1 for name, one in results.sets.items()}, step=0)
+        if picture:
+            loggers.picture(protocol, out / f"{protocol}.png")
     return results
 
 

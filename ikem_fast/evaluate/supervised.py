@@ -14,6 +14,7 @@ from ikem_fast.augment import draw_crop_start, draw_shear
 from ikem_fast.data import Split
 from ikem_fast.evaluate.features import clips_in_order, estimate_statistics
 from ikem_fast.settings import setting
+from ikem_fast.skeleton import Layout
 
 WARM_UP = 0.1  # of the steps
 
@@ -61,7 +62,7 @@ class Classifier(nn.Module):
 def train_classifier(
     encoders: nn.ModuleDict,
     split: Split,
-    layout: str,
+    layout: str | Layout,
     classes: int,
     config: TrainingConfig,
     *,
@@ -114,7 +115,7 @@ def train_classifier(
 
 
 @torch.no_grad()
-def classify(model: Classifier, split: Split, layout: str, *, device: torch.device) -> torch.Tensor:
+def classify(model: Classifier, split: Split, layout: str | Layout, *, device: torch.device) -> torch.Tensor:
     """Score the clips of a split: (N,P,C) float32 on the CPU."""
     model.to(device).eval()
     modalities = tuple(model.encoders)
@@ -126,7 +127,7 @@ def classify(model: Classifier, split: Split, layout: str, *, device: torch.devi
 
 
 @torch.no_grad()
-def feature_width(encoders: nn.ModuleDict, split: Split, layout: str, device: torch.device) -> int:
+def feature_width(encoders: nn.ModuleDict, split: Split, layout: str | Layout, device: torch.device) -> int:
     """Ask an encoder for the size of its feature, by a clip."""
     clip = torch.from_numpy(np.array(split.clips[:1])).to(device)
     name, encoder = next(iter(encoders.items()))

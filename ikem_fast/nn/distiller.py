@@ -16,7 +16,7 @@ from ikem_fast.nn.ikem import IKEM, Watch
 from ikem_fast.nn.memory_bank import MemoryBank
 from ikem_fast.ops._checks import check_choice
 from ikem_fast.ops._support import Implementation
-from ikem_fast.skeleton import Layout
+from ikem_fast.skeleton import Layout, get_layout
 from ikem_fast.tracing import span
 
 TEACHER_MODES = ("eval", "train")
@@ -91,6 +91,7 @@ class RelationalDistiller(nn.Module):
         check_choice("initialize", initialize, STARTS)
         self.modalities = tuple(modalities)
         self.student_modalities = tuple(students)
+        get_layout(layout).check_modalities((*self.modalities, *self.student_modalities))
         self.layout = layout
         self.temperature = temperature
         self.topk = topk

@@ -15,7 +15,7 @@ from ikem_fast.nn.heads import HEADS, HIDDEN_DIM, projection, two_layers
 from ikem_fast.nn.memory_bank import MemoryBank
 from ikem_fast.ops._checks import check_choice
 from ikem_fast.ops._support import Implementation
-from ikem_fast.skeleton import Layout
+from ikem_fast.skeleton import Layout, get_layout
 from ikem_fast.tracing import span
 
 INITIALIZATIONS = ("default", "published")
@@ -102,6 +102,7 @@ class IKEM(nn.Module):
         check_choice("initialization", initialization, INITIALIZATIONS)
         check_choice("head", head, HEADS)
         self.modalities = tuple(modalities)
+        get_layout(layout).check_modalities(self.modalities)
         self.layout = layout
         self.momentum = momentum
         self.temperature = temperature
@@ -218,7 +219,7 @@ class IKEM(nn.Module):
         ]
         if keys:
             _check_resolution(keys[0].dtype, self.momentum)
-            torch._foreach_lerp_(keys, queries, 1.0 - self.momentum)
+            ops.ema_update_(keys, queries, self.momentum)
 
 
 def _check_resolution(dtype, momentum):

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ikem_fast import ops
+
 
 class MemoryBank(nn.Module):
     """Hold the last `size` keys of each modality; row r of every modality comes from the same clip.
@@ -36,6 +38,4 @@ class MemoryBank(nn.Module):
             raise ValueError(
                 f"keys: expected shape (P={P}, N ≤ {K} (the bank's size), D={D}), found {tuple(keys.shape)}"
             )
-        where = (self.pointer + torch.arange(keys.shape[1], device=self.rows.device)) % K
-        self.rows.index_copy_(1, where, F.normalize(keys.to(self.rows.dtype), dim=-1))
-        self.pointer.add_(keys.shape[1]).remainder_(K)
+        ops.enqueue_(self.rows, F.normalize(keys.to(self.rows.dtype), dim=-1), self.pointer)

@@ -1,6 +1,7 @@
 """Validation of op arguments: every message names the argument, what was expected and what was found."""
 
 import math
+from numbers import Real
 
 import torch
 
@@ -36,9 +37,47 @@ def check_choice(name, value, choices):
         raise ValueError(f"{name}: expected one of {', '.join(map(repr, choices))}, found {value!r}")
 
 
-def check_temperature(temperature):
+def is_one(features):
+    """Tell whether these are the features (N,D) of one modality, without a dimension for it."""
+    return isinstance(features, torch.Tensor) and features.dim() == 2
+
+
+def lifted(tensor):
+    """(N,D) of one modality as (1,N,D); all else as it is."""
+    return tensor[None] if is_one(tensor) else tensor
+
+
+def bank_of(queue, modalities, dim, *, like, name="queue"):
+    """The bank (P,K,D) that is meant by (P,K,D) or (P,D,K), or for one modality by (K,D) or (D,K): a view.
+
+    A square one is taken for rows of keys. Raises as `check_tensor` does.
+    """
+    bank = lifted(queue)
+    if isinstance(bank, torch.Tensor) and bank.dim() == 3 and bank.shape[2] != dim and bank.shape[1] == dim:
+        bank = bank.mT
+    check_tensor(name, bank, (("P", modalities), ("K", None), ("D", dim)), like=like)
+    return bank
+
+
+def temperature_of(temperature, *, name="temperature", learns=False):
+    """A temperature as a float, or where an op `learns` it and it is a tensor, as a tensor ().
+
+    Raises ValueError for what is no positive number, and for a tensor with a gradient that the op has not.
+    """
+    if isinstance(temperature, torch.Tensor) and temperature.numel() == 1:
+        if not learns and temperature.requires_grad and torch.is_grad_enabled():
+            raise ValueError(
+                f"{name}: expected a number, found a tensor whose gradient this op does not have"
+            )
+        if not learns or not temperature.is_floating_point():
+            temperature = temperature.item()
+        elif torch.compiler.is_compiling() or temperature.device.type != "cpu" or temperature.item() > 0:
+            return temperature.reshape(())
+    elif not isinstance(temperature, int | float) and isinstance(temperature, Real):
+        temperature = float(temperature)  # NumPy's
     if not (isinstance(temperature, int | float) and 0 < temperature < math.inf):
-        raise ValueError(f"temperature: expected a positive number, found {temperature!r}")
+        raise ValueError(f"{name}: expected a positive number, found {temperature!r}")
+    return temperature
 
 
 def check_topk(topk, bank_size):

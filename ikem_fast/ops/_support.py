@@ -1,5 +1,6 @@
 """Who computes a call: one answer to whether a fused implementation can, in one wording."""
 
+import functools
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -9,6 +10,7 @@ from ikem_fast.ops._autograd import transform_at_work
 
 Implementation = Literal["auto", "fused", "reference"]
 IMPLEMENTATIONS: tuple[str, ...] = get_args(Implementation)
+OLDEST_GPU = (8, 0)  # compute capability
 
 
 @dataclass(frozen=True)
@@ -48,3 +50,21 @@ def takes_fused(impl: str, support: Support) -> bool:
             f"impl='fused' is not possible here, 'auto' and 'reference' are: {support.problem}"
         )
     return impl != "reference" and bool(support)
+
+
+@functools.cache
+def support_on_gpu(device: torch.device) -> Support:
+    """Say whether a GPU is one that the Triton kernels are made for (torch calls AMD's "cuda", too).
+
+    They want NVIDIA's matrix instructions with bfloat16 and asynchronous copies, which there are from compute
+    capability 8.0 on, and the shared memory of such a card.
+    """
+    if torch.version.hip:
+        return Support(
+            f"the kernels are made for NVIDIA GPUs, and this torch is built for ROCm {torch.version.hip}"
+        )
+    found = torch.cuda.get_device_capability(device)
+    if found < OLDEST_GPU:
+        wanted, has = (".".join(map(str, numbers)) for numbers in (OLDEST_GPU, found))
+        return Support(f"the kernels want compute capability {wanted} or newer, and {device} has {has}")
+    return YES

@@ -1,12 +1,20 @@
-"""Checkpoints: everything a run needs to go on, or another run needs to build the model again."""
+"""Checkpoints: everything a run needs to go on, or another run needs to build the model again.
+
+The file is what `torch.save` writes, a zip archive, with a comment at its end: the SHA-256 of all bytes
+before. `torch.load` reads it as it is; `load_checkpoint` reads nothing that does not have the digest that it
+had when it was written.
+"""
 
 import contextlib
+import hashlib
+import hmac
 import pickle
+import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import nn
@@ -15,10 +23,15 @@ from ikem_fast.errors import InputError, printable
 from ikem_fast.files import replacing
 from ikem_fast.nn.config import ModelConfig
 from ikem_fast.settings import check
+from ikem_fast.skeleton import Layout, stored_layout
 
 FORMAT = "ikem-fast checkpoint"
-VERSION = 1
+VERSION = 2
+VERSIONS = (1, VERSION)  # that are read; 1 had no digest
 NAME = "checkpoint.pt"
+SEAL = b"ikem-fast sha256 "
+SEAL_SIZE = len(SEAL) + 2 * hashlib.sha256().digest_size
+MAX_PICKLE = 1 << 26  # bytes of what is not tensors: settings, names, shapes
 KINDS = ("pretrain", "distill")
 PARTS = {
     "version": int,
@@ -44,6 +57,7 @@ def save_checkpoint(
     seconds: float,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
+    unfinished: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a checkpoint, whole or not at all: what was at `path` stays until it is on disk.
 
@@ -52,11 +66,13 @@ def save_checkpoint(
         kind: "pretrain" or "distill".
         config: the run's settings, a dataclass.
         model_config: `ModelConfig` of the pretraining model, or of the teacher.
-        dataset: what the model was trained on: "name", "layout", "classes", and what else tells it apart.
+        dataset: what the model was trained on: "name", "layout", "skeleton" (its
+            tables), "classes", and what else tells it apart.
         epoch: epochs completed.
         step: steps done.
         seconds: time used for training.
         model, optimizer: whose states are kept.
+        unfinished: what else a run gathers between two lines of its log, in plain containers and tensors.
 
     Raises OSError where the folder cannot be written to or the disk is full.
     """
@@ -72,9 +88,12 @@ def save_checkpoint(
         "seconds": seconds,
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
+        "unfinished": dict(unfinished or {}),
     }
     with replacing(path) as beside:
-        torch.save(state, beside)
+        with beside.open("wb") as file:  # by itself torch says little of a full disk
+            torch.save(state, file)
+        _seal(beside)
 
 
 def load_checkpoint(path: Path, kinds: tuple[str, ...] = KINDS) -> dict[str, Any]:
@@ -85,10 +104,11 @@ def load_checkpoint(path: Path, kinds: tuple[str, ...] = KINDS) -> dict[str, Any
         kinds: which kinds of run it may be of.
 
     Returns:
-        What `save_checkpoint` was given, by name; every part is there, but that version 1 did not know "step"
-        and "seconds".
+        What `save_checkpoint` was given, by name; every part is there, but that version 1 did not know
+        "step", "seconds" and "unfinished".
 
-    Raises InputError if there is none, if the file is damaged or something else, or of another kind.
+    Raises InputError if there is none, if one bit of the file is not what was written, if it is something
+    else, or of another kind.
 
     Example:
         load_checkpoint("runs/teacher")["epoch"]
@@ -98,7 +118,12 @@ def load_checkpoint(path: Path, kinds: tuple[str, ...] = KINDS) -> dict[str, Any
         path = path / NAME
     if not path.is_file():
         raise InputError(f"{path}: expected a checkpoint, found no such file")
-    state = _read(path)
+    try:
+        state = _read(path)
+    except InputError as error:
+        before = [other for other in earlier(path.parent) if other != path]
+        hint = f"; the one before it is {before[0]}, --resume auto goes on from it" if before else ""
+        raise InputError(f"{error}{hint}") from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise InputError(
             f"{path}: expected a checkpoint of ikem-fast, found another file; weights of the published code "
@@ -108,26 +133,76 @@ def load_checkpoint(path: Path, kinds: tuple[str, ...] = KINDS) -> dict[str, Any
         if not isinstance(state.get(name), kind):
             found = f"one of type {type(state[name]).__name__}" if name in state else "none"
             raise InputError(f"{path}: expected a checkpoint with {name!r} in it, found {found}")
-    if state["version"] != VERSION:
-        raise InputError(f"{path}: expected checkpoint version {VERSION}, found {state['version']}")
+    if state["version"] not in VERSIONS:
+        known = " or ".join(map(str, VERSIONS))
+        raise InputError(f"{path}: expected checkpoint version {known}, found {state['version']}")
     if state["kind"] not in kinds:
-        raise InputError(f"{path}: expected a checkpoint of {' or '.join(kinds)}, found {state['kind']}")
-    if not isinstance(state["dataset"].get("layout"), str) or not all(
-        isinstance(value, torch.Tensor) for value in state["model"].values()
-    ):
+        raise InputError(
+            f"{path}: expected a checkpoint of {' or '.join(kinds)}, found {printable(state['kind'])}"
+        )
+    tensors = state["model"].values()
+    if not isinstance(state["dataset"].get("layout"), str) or not all(map(_is_whole, tensors)):
         raise InputError(f"{path}: expected the name of a joint layout and tensors, found something else")
     return state
 
 
+def earlier(folder: Path) -> list[Path]:
+    """List a run's checkpoints before the newest, which it keeps by their steps, latest first."""
+    found = [path for path in folder.glob("checkpoint-*.pt") if re.fullmatch(r"checkpoint-\d{8,}", path.stem)]
+    return sorted(found, key=step_of, reverse=True)
+
+
+def step_of(path: Path) -> int:
+    """Read the step out of the name of an earlier checkpoint."""
+    return int(path.stem.partition("-")[2])
+
+
+def _is_whole(value):
+    """Whether a value is a tensor no larger than the bytes it has: an expanded one takes memory at will."""
+    if not isinstance(value, torch.Tensor) or value.layout != torch.strided:
+        return False
+    return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+
+
+def _seal(path):
+    """Append the digest of a file to it, as the comment of the archive that it is."""
+    with path.open("r+b") as file:
+        file.seek(-2, 2)  # the length of the comment ends an archive that has none
+        file.write(SEAL_SIZE.to_bytes(2, "little"))
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest().encode()
+        file.seek(0, 2)
+        file.write(SEAL + digest)
+
+
+def _is_sealed(file: BinaryIO) -> bool:
+    """Whether a file has the digest that its end says; False too where its end says none."""
+    size = file.seek(0, 2)
+    file.seek(max(size - SEAL_SIZE, 0))
+    end = file.read()
+    if not end.startswith(SEAL):
+        return False
+    digest, left = hashlib.sha256(), size - SEAL_SIZE
+    file.seek(0)
+    while left and (part := file.read(min(left, 1 << 20))):
+        digest.update(part)
+        left -= len(part)
+    if not hmac.compare_digest(end, SEAL + digest.hexdigest().encode()):
+        raise InputError(
+            f"{file.name}: expected a checkpoint, found it damaged: its bytes are not those that were written"
+        )
+    return True
+
+
 def _read(path):
-    """What the file holds; torch checks neither that its bytes are those that were written, nor says clearly
-    what is wrong, and its advice (to allow code in the file) is not passed on."""
+    """What the file holds; torch checks neither that its bytes are those that were
+    written, nor says clearly what is wrong, and its advice (to allow code in the file) is not passed on."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        if damaged is not None:
-            raise InputError(f"{path}: expected a checkpoint, found it damaged in {damaged!r}")
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:  # opened once: what is checked is what is read
+            sealed = _is_sealed(file)
+            _check_archive(file, sealed)
+            file.seek(0)
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         reason = "it holds more than tensors and plain settings"
     except InputError:
@@ -137,6 +212,27 @@ def _read(path):
     except Exception as error:  # a crafted file makes torch raise nearly anything
         reason = type(error).__name__
     raise InputError(f"{path}: expected a checkpoint, found a damaged or foreign file ({reason})")
+
+
+def _check_archive(file, sealed):
+    """Raise InputError where an archive is not what `torch.save` writes: members as they are, and whole."""
+    file.seek(0)
+    with zipfile.ZipFile(file) as archive:
+        if archive.comment and not sealed:  # of version 1, or saved by other means, it has none
+            raise InputError(f"{file.name}: expected a checkpoint, found it damaged: its digest is gone")
+        for member in archive.infolist():
+            if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
+                raise InputError(
+                    f"{file.name}: expected a checkpoint, found a compressed {printable(member.filename)!r}"
+                )
+            if member.filename.endswith("data.pkl") and member.file_size > MAX_PICKLE:
+                raise InputError(
+                    f"{file.name}: expected at most {MAX_PICKLE} bytes of settings in a checkpoint, found "
+                    f"{member.file_size}"
+                )
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise InputError(f"{file.name}: expected a checkpoint, found it damaged in {printable(damaged)!r}")
 
 
 def stored_model_config(state: Mapping[str, Any], path: Path) -> ModelConfig:
@@ -154,6 +250,18 @@ def stored_model_config(state: Mapping[str, Any], path: Path) -> ModelConfig:
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     return config
+
+
+def trained_layout(state: Mapping[str, Any], path: Path) -> Layout:
+    """Return the joint layout of the clips that a checkpoint's model was trained on.
+
+    Args:
+        state: of `load_checkpoint`.
+        path: where it is from, for messages.
+
+    Raises InputError where its tables are none, or its name, which is all that an old one has, is not known.
+    """
+    return stored_layout(state["dataset"], str(path))
 
 
 def stored_bodies(state: Mapping[str, Any], path: Path) -> int:

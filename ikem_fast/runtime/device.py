@@ -4,6 +4,8 @@ import torch
 
 from ikem_fast.errors import InputError
 
+UNFIT = {"meta": "it computes no values", "mps": "it has no float64, which probes compute in; take cpu"}
+
 
 def choose_device(name: str, local_rank: int = 0) -> torch.device:
     """Choose the torch device of a `device` setting, a GPU of its own for each process of a machine.
@@ -29,8 +31,8 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device: {name!r} cannot be used: {str(error).splitlines()[0]}") from None
-    if device.type == "meta":
-        raise InputError(f"device: {name!r} cannot be used: it computes no values")
+    if device.type in UNFIT:
+        raise InputError(f"device: {name!r} cannot be used: {UNFIT[device.type]}")
     if device.type == "cuda":
         torch.cuda.set_device(device)
     return device

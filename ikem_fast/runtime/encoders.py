@@ -9,7 +9,7 @@ from torch import nn
 
 from ikem_fast.errors import InputError
 from ikem_fast.nn.build import build_distiller, build_ikem
-from ikem_fast.runtime.checkpoint import fitting, stored_bodies, stored_model_config
+from ikem_fast.runtime.checkpoint import fitting, stored_bodies, stored_model_config, trained_layout
 from ikem_fast.settings import Allowed
 from ikem_fast.skeleton import MODALITIES
 
@@ -32,7 +32,7 @@ def stored_encoders(
     Example:
         stored_encoders(load_checkpoint("runs/teacher"), Path("runs/teacher"))["joint"]
     """
-    layout = state["dataset"]["layout"]
+    layout = trained_layout(state, checkpoint)
     model_config = stored_model_config(state, checkpoint)
     bodies = stored_bodies(state, checkpoint)
     if untrained_seed is not None:

@@ -6,29 +6,35 @@ that all of them must have in the same order (the keys of a memory bank), and th
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
-from ikem_fast.errors import InputError
+from ikem_fast.errors import InputError, printable
 from ikem_fast.runtime.device import choose_device
+from ikem_fast.runtime.pulse import Pulse, is_about_others
 from ikem_fast.runtime.shares import Share, divide
 
 Result = TypeVar("Result")
 
+PATIENCE = 300.0  # seconds that a process waits for a word from another
+
 
 @contextlib.contextmanager
-def joined(device: str) -> "Iterator[Processes]":
+def joined(device: str, patience: float = PATIENCE) -> "Iterator[Processes]":
     """Join this run's `Processes`: those that torchrun started, or this one alone.
 
     Args:
         device: a `device` setting; "auto" and "cuda" give each process of a machine a GPU of its own.
+        patience: seconds after which one that does not answer ends the others.
 
-    Raises InputError for a device that cannot be used.
+    Raises InputError for a device that cannot be used; and, out of the block, where another process died or
+    does not answer, with its number.
 
     Example:
         with joined("auto") as processes:
@@ -40,12 +46,21 @@ def joined(device: str) -> "Iterator[Processes]":
     if size == 1:
         yield Processes(0, 1, chosen)
         return
+    timeout = timedelta(seconds=patience)
     if chosen.type == "cuda":
-        dist.init_process_group("nccl", device_id=chosen)
+        dist.init_process_group("nccl", device_id=chosen, timeout=timeout)
+        host = dist.new_group(backend="gloo", timeout=timeout)
     else:
-        dist.init_process_group("gloo")
+        dist.init_process_group("gloo", timeout=timeout)
+        host = dist.group.WORLD
+    pulse = Pulse(dist.distributed_c10d._get_default_store(), rank, size, patience)
     try:
-        yield Processes(rank, size, chosen)
+        with pulse:
+            yield Processes(rank, size, chosen, host, pulse)
+    except RuntimeError as error:
+        if not is_about_others(error):
+            raise
+        raise InputError(pulse.diagnosis()) from error
     finally:
         dist.destroy_process_group()
 
@@ -56,11 +71,15 @@ class Processes:
 
     rank, size: this one is `rank` of `size`.
     device: that this one computes on.
+    host: the group that they talk in without waiting for a device.
+    pulse: tells who died, when one did.
     """
 
     rank: int
     size: int
     device: torch.device
+    host: Any = None
+    pulse: Pulse | None = None
 
     @property
     def first(self) -> bool:
@@ -89,6 +108,38 @@ class Processes:
             raise error
         finally:  # an error that its own frame refers to would keep every frame above alive, with the model
             del outcome, error
+
+    def most(self, number: int, step: int) -> int:
+        """Return the largest of the processes' numbers, ahead of step `step`; no device is waited for.
+
+        Raises InputError where the launcher of the processes is gone.
+        """
+        if self.size == 1:
+            return number
+        if self.pulse is not None:
+            self.pulse.follow(step)
+        largest = torch.tensor(number)
+        dist.all_reduce(largest, dist.ReduceOp.MAX, group=self.host)
+        return int(largest)
+
+    def require_same(self, what: Mapping[str, Any]) -> None:
+        """Raise InputError, in all, where one does not see what the first sees, such as another dataset.
+
+        Args:
+            what: name → a plain value.
+        """
+        if self.size == 1:
+            return
+        every: list[Any] = [None] * self.size
+        dist.all_gather_object(every, dict(what), group=self.host)
+        for rank, other in enumerate(every):
+            for name, value in every[0].items():
+                if other.get(name) != value:
+                    raise InputError(
+                        f"process {rank}: expected what process 0 has, {name} {printable(repr(value), 100)}, "
+                        f"found {printable(repr(other.get(name)), 100)}; start all with the same settings "
+                        "and data"
+                    )
 
     def equalize(self, model: nn.Module) -> None:
         """Give every process the first one's parameters and buffers."""

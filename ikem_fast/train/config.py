@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from ikem_fast.augment.named import completed, named
 from ikem_fast.errors import InputError
 from ikem_fast.nn.config import ModelConfig
+from ikem_fast.runtime.loggers import LOGGERS
 from ikem_fast.settings import setting
 from ikem_fast.skeleton import MODALITIES
 
@@ -23,6 +24,7 @@ FORMER = {
     "shear_amplitude": "augmentations: [{name: shear, amplitude: 0.5}, …]",
     "temporal_crop": "augmentations: [{name: crop}, …]",
 }
+FORMER_TOO = {"checkpoint_every": "checkpoint_minutes: 0.5, in minutes and within epochs too"}
 
 
 @dataclass(kw_only=True)
@@ -33,7 +35,7 @@ class TrainConfig:
 
     Args:
         data: Folder of a prepared dataset.
-        out: Folder for the checkpoint, the metrics and the TensorBoard scalars.
+        out: Folder for the checkpoint, the metrics and TensorBoard's events.
         epochs: How many times training goes through the clips; the published number where neither this nor
             max_steps nor max_minutes is given, 300 in pretraining and 150 in distillation.
         max_steps: After how many steps training ends.
@@ -67,14 +69,26 @@ class TrainConfig:
         device: Where to compute: cpu, cuda, cuda:1, …; auto takes a GPU where there is one. Under torchrun,
             auto and cuda give each process of a machine its own.
         seed: What weights, order, augmentation and dropout are drawn from.
-        checkpoint_every: The least number of seconds between two checkpoints, which are written at ends of
-            epochs; the last is always written.
-        resume: Whether to go on from the checkpoint in `out`, if there is one. Then the budget may change
-            where no schedule depends on it, and where it computes; what would change the numbers may not.
+        loggers: What takes figures beside metrics.jsonl: tensorboard, wandb and mlflow, the last two by
+            extras of these names.
+        checkpoint_minutes: After how many minutes of training the next checkpoint is written, wherever in an
+            epoch it is; the last is always written.
+        checkpoint_steps: The same in steps; whichever comes first.
+        keep_last: How many checkpoints are kept, with the newest.
+        keep_every: Of how many steps each the first checkpoint is kept for good.
+        keep_best: Whether a checkpoint is written after each epoch with the lowest loss of its phase so far,
+            and the last of these kept as checkpoint-best.pt.
+        nonfinite: What becomes of a step whose gradient is not finite. No weight is changed by it, and
+            nonfinite.jsonl names its clips; stop ends the run, skip goes on without it, up to ten in a row,
+            for a copy of the model's buffers in each step.
+        patience: How many seconds a process waits for another that does not answer before the run ends.
+        resume: Whether to go on from the checkpoint in `out`, if there is one; with auto, from the newest
+            that is whole. Then the budget may change where no schedule depends on it, and where it computes;
+            what would change the numbers may not.
     """
 
     published_epochs: ClassVar[int] = 300
-    former: ClassVar[dict[str, str]] = FORMER
+    former: ClassVar[dict[str, str]] = FORMER | FORMER_TOO
 
     data: Path
     out: Path
@@ -100,8 +114,15 @@ class TrainConfig:
     cuda_graph: bool = False
     device: str = "auto"
     seed: int = setting(0, least=0, most=MAX_SEED)
-    checkpoint_every: float = setting(30.0, least=0)
-    resume: bool = False
+    loggers: tuple[str, ...] = setting(("tensorboard",), choices=tuple(LOGGERS), empty=True)
+    checkpoint_minutes: float = setting(5.0, above=0)
+    checkpoint_steps: int | None = setting(None, least=1)
+    keep_last: int = setting(2, least=1)
+    keep_every: int | None = setting(None, least=1)
+    keep_best: bool = False
+    nonfinite: Literal["stop", "skip"] = "stop"
+    patience: float = setting(300.0, above=0)
+    resume: bool | Literal["auto"] = False
 
     def __post_init__(self) -> None:
         """Write augmentations out, so that what is stored says what was done; `check` finds what is wrong."""

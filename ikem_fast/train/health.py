@@ -1,8 +1,9 @@
 """What says early that nothing is learned: similarities, rank, nearest neighbors, the loss against chance."""
 
 import math
-import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from ikem_fast.train.budget import Progress
 from ikem_fast.train.task import Task
 
 ROWS = 256  # recent features that are kept of each modality
-EVERY = 10.0  # seconds between two looks: one costs less than a tenth of a second on a core
+EVERY = 100  # steps between two looks, which cost less than a tenth of a second each on a core
 PATIENCE = 1 / 3  # share of the budget after which a modality is to have learned something
 AT_CHANCE = 0.98  # of the loss at chance, or of the highest of a phase: a loss above it has not fallen
 COLLAPSED = 2.0  # effective rank below which features say next to nothing
@@ -85,7 +86,29 @@ class Health:
 
     def due(self, progress: Progress) -> bool:
         """Tell whether it is time for a look."""
-        return progress.over or time.monotonic() - self.looked >= EVERY
+        return progress.over or progress.steps - self.looked >= EVERY
+
+    def state(self) -> dict[str, Any]:
+        """Gather what a run that is gone on with needs for the same figures, in plain containers."""
+        return {
+            "rows": None if self.rows is None else self.rows.clone(),
+            "places": self.places.tolist(),
+            "written": self.written,
+            "looked": None if self.looked == -math.inf else self.looked,
+            "highest": [[*key, value] for key, value in self.highest.items()],
+            "since": dict(self.since),
+            "warned": [list(key) for key in sorted(self.warned)],
+        }
+
+    def load(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Go on from what `state` gathered."""
+        self.rows = None if state["rows"] is None else state["rows"].to(device)
+        self.places = np.array(state["places"])
+        self.written = state["written"]
+        self.looked = -math.inf if state["looked"] is None else state["looked"]
+        self.highest = {(phase, name): value for phase, name, value in state["highest"]}
+        self.since = dict(state["since"])
+        self.warned = {(name, phase, reason) for name, phase, reason in state["warned"]}
 
     def follow(self, progress: Progress, phase: str, losses: dict[str, float]) -> None:
         """Take note of the losses of a stretch of steps."""
@@ -99,7 +122,7 @@ class Health:
         seen = self.task.seen
         if seen is None or self.rows is None:
             return None
-        self.looked = time.monotonic()
+        self.looked = progress.steps
         kept = min(self.written, ROWS)
         rows, places = self.rows[:, :kept], self.places[:kept]
         queries = F.normalize(seen.queries.float(), dim=-1)

@@ -1,12 +1,14 @@
-"""What a training run tells: a live line on the terminal, metrics.jsonl and TensorBoard scalars."""
+"""What a training run tells: a live line on the terminal, metrics.jsonl, and what its loggers take."""
 
 import json
 import time
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from ikem_fast.files import write_text
 from ikem_fast.progress import progress_bar
+from ikem_fast.runtime.loggers import Loggers
 from ikem_fast.train.budget import Progress
 from ikem_fast.train.health import Report
 
@@ -18,23 +20,27 @@ class TrainingLog:
     """Collects the figures of each stretch of steps; use as a context manager.
 
     Args:
-        out: folder for metrics.jsonl and TensorBoard's event file.
+        out: folder for metrics.jsonl.
         title: in front of the progress bar.
         steps_an_epoch: batches of an epoch.
         done: steps done before. What metrics.jsonl holds of later ones (an interrupted run's) is dropped, and
-            so are lines that are cut or damaged.
+            so are lines that are cut or damaged. The file of a run that is not gone on with is kept beside,
+            as metrics-1.jsonl and so on.
         total: steps of the run; None where minutes alone end it.
+        loggers: what takes the figures, too.
     """
 
-    def __init__(self, out: Path, title: str, steps_an_epoch: int, done: int, total: int | None) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
+    def __init__(
+        self, out: Path, title: str, steps_an_epoch: int, done: int, total: int | None, loggers: Loggers
+    ) -> None:
         self.title = title
         self.total = total
         self.path = out / METRICS
+        if not done:
+            _set_aside(self.path)
         kept = _lines_until(done, self.path, steps_an_epoch)
         write_text(self.path, "".join(f"{line}\n" for line in kept))
-        self.tensorboard = SummaryWriter(str(out), purge_step=done + 1)
+        self.loggers = loggers
         self.progress = progress_bar()
         self.task = self.progress.add_task(title, total=total, completed=done, status="")
         self.clips = 0
@@ -47,7 +53,7 @@ class TrainingLog:
 
     def __exit__(self, *exception):
         self.progress.stop()
-        self.tensorboard.close()
+        self.loggers.close()
 
     def start(self, progress: Progress) -> None:
         """Begin to count clips and time of a stretch, at its first step."""
@@ -68,6 +74,7 @@ class TrainingLog:
         learning_rate: float,
         losses: dict[str, float],
         health: Report | None = None,
+        gradient_norm: float | None = None,
     ) -> None:
         """Write and show the figures of a stretch of steps within one epoch and phase.
 
@@ -76,6 +83,7 @@ class TrainingLog:
             phase, learning_rate: of its last step.
             losses: name → mean over its clips.
             health: a look at its end, if there was one.
+            gradient_norm: mean over its clips of the norms of the steps' gradients.
         """
         seconds = time.perf_counter() - self.started
         speed = self.clips / seconds
@@ -89,28 +97,24 @@ class TrainingLog:
             "clips_per_second": round(speed, 2),
             "seconds": round(seconds, 3),
         }
+        if gradient_norm is not None:
+            record["gradient_norm"] = gradient_norm
         if health is not None:
             record["health"] = health.figures
         if health is not None and health.warnings:
             record["warnings"] = list(health.warnings)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
-        for name, loss in losses.items():
-            self._scalar(f"loss/{name}", loss, progress)
-        self._scalar("loss/sum", record["loss"], progress)
-        self._scalar("lr", learning_rate, progress)
-        self._scalar("clips_per_second", speed, progress)
+        scalars = {f"loss/{name}": loss for name, loss in losses.items()}
+        scalars |= {"loss/sum": record["loss"], "lr": learning_rate, "clips_per_second": speed}
+        scalars |= {} if gradient_norm is None else {"gradient_norm": gradient_norm}
         for name, figures in (health.figures if health is not None else {}).items():
-            for figure, value in figures.items():
-                if value is not None:
-                    self._scalar(f"{figure}/{name}", value, progress)
+            scalars |= {f"{figure}/{name}": value for figure, value in figures.items() if value is not None}
+        self.loggers.scalars(scalars, progress.steps)
         self.health = health.summary() if health is not None else self.health
         self._tell(progress, f"{phase}  loss {record['loss']:.3f} {self.health}  {speed:.0f} clips/s")
         for warning in record.get("warnings", ()):
             self.progress.console.print(f"warning: {warning}", style="red", highlight=False, soft_wrap=True)
-
-    def _scalar(self, name, value, progress):
-        self.tensorboard.add_scalar(name, value, progress.steps)
 
     def _tell(self, progress, status):
         self.progress.update(self.task, status=status)
@@ -121,6 +125,13 @@ class TrainingLog:
             self.progress.console.print(
                 f"{self.title}, epoch {self.epoch}, {done}  {status}", highlight=False, soft_wrap=True
             )
+
+
+def _set_aside(path):
+    """Give a file with something in it the next free name, for what begins is another run."""
+    if path.is_file() and path.stat().st_size:
+        number = next(n for n in count(1) if not path.with_stem(f"{path.stem}-{n}").exists())
+        path.rename(path.with_stem(f"{path.stem}-{number}"))
 
 
 def _lines_until(done, path, steps_an_epoch):
@@ -156,5 +167,5 @@ class Silence:
     def step(self, clips):
         pass
 
-    def end(self, progress, phase, learning_rate, losses, health=None):
+    def end(self, progress, phase, learning_rate, losses, health=None, gradient_norm=None):
         pass

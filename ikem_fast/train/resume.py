@@ -1,7 +1,9 @@
 """Going on from a checkpoint: what may have changed since, and what would make it another run."""
 
 import hashlib
-from dataclasses import MISSING, asdict, fields
+import sys
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,9 @@ from ikem_fast.augment.named import completed
 from ikem_fast.data import Dataset, Split
 from ikem_fast.errors import InputError
 from ikem_fast.nn.config import ModelConfig
-from ikem_fast.runtime.checkpoint import fitting, load_checkpoint, plain
+from ikem_fast.runtime.checkpoint import NAME, earlier, fitting, load_checkpoint, plain
 from ikem_fast.runtime.processes import Processes
+from ikem_fast.runtime.rotation import newest_whole
 from ikem_fast.train.config import FORMER, TrainConfig
 from ikem_fast.train.optimizer import load_optimizer
 from ikem_fast.train.step import Step
@@ -20,46 +23,83 @@ from ikem_fast.train.task import Task
 
 # Where things lie, how far to go, what computes; everything else makes other numbers. Whether `data` and
 # `teacher` are the same is seen from what is in them.
-MAY_CHANGE = ("data", "out", "teacher", "device", "compile", "cuda_graph", "checkpoint_every", "resume")
+MAY_CHANGE = (
+    "data", "out", "teacher", "device", "compile", "cuda_graph", "resume", "checkpoint_minutes",
+    "checkpoint_steps", "keep_last", "keep_every", "keep_best", "nonfinite", "patience",
+    "loggers",
+)  # fmt: skip
 BUDGET = ("epochs", "max_steps", "max_minutes")  # may change too, where no schedule depends on them
 SAMPLED_CLIPS = 64
 
 
+@dataclass(frozen=True)
+class Standing:
+    """Where a run goes on from.
+
+    steps, seconds: done and used so far.
+    newest: the step of `checkpoint.pt`, 0 where it is not there or damaged.
+    unfinished: what was gathered between two lines of the log, see `save_checkpoint`.
+    """
+
+    steps: int = 0
+    seconds: float = 0.0
+    newest: int = 0
+    unfinished: Mapping[str, Any] = field(default_factory=dict)
+
+
 def go_on(
-    path: Path,
     task: Task,
     config: TrainConfig,
     dataset: Dataset,
     step: Step,
     steps_an_epoch: int,
     processes: Processes,
-) -> tuple[int, float]:
-    """Load the checkpoint at `path` if the run is to go on from it. Returns the steps and seconds done.
+) -> Standing:
+    """Load the checkpoint in `out` if the run is to go on from it. Returns where it then stands.
 
-    Raises InputError where there is one and the run is not to go on, or where it is another run's: of other
-    settings, another dataset, another teacher, each named with both values.
+    Raises InputError where there is one and the run is not to go on, where it is damaged, or where it is
+    another run's: of other settings, another dataset, another teacher, each named with both values.
     """
+    out = Path(config.out)
 
     def read():
-        if not path.exists():
-            return None
-        if not config.resume:
-            raise InputError(
-                f"{path.parent}: expected no run there, found a checkpoint; go on with --resume true"
-            )
-        state = load_checkpoint(path, kinds=(task.kind,))
-        _refuse_changes(path, state, config, dataset)
-        task.check_resumed(state, path)
-        return state
+        found = _found(out, config.resume, task.kind)
+        if found is not None:
+            path, state, wrong = found
+            _refuse_changes(path, state, config, dataset)
+            task.check_resumed(state, path)
+            for problem in wrong:
+                sys.stderr.write(f"warning: {problem}; going on from {path}\n")
+        return found
 
-    state = processes.of_first(read)
-    if state is None:
-        return 0, 0.0
+    found = processes.of_first(read)
+    if found is None:
+        return Standing()
+    path, state, _ = found
     with fitting(path):
         task.model.load_state_dict(state["model"])
         load_optimizer(step.optimizer, state["optimizer"])
         # Version 1 counted whole epochs alone.
-        return int(state.get("step", state["epoch"] * steps_an_epoch)), float(state.get("seconds", 0.0))
+        steps = int(state.get("step", state["epoch"] * steps_an_epoch))
+        newest = steps if path.name == NAME else 0
+        return Standing(steps, float(state.get("seconds", 0.0)), newest, state.get("unfinished", {}))
+
+
+def _found(out, resume, kind):
+    """The checkpoint to go on from, see `newest_whole`; None where there is none."""
+    path, before = out / NAME, earlier(out)
+    if resume == "auto":
+        return newest_whole(out, (kind,))
+    if not path.exists() and not before:
+        return None
+    if not resume:
+        raise InputError(f"{out}: expected no run there, found a checkpoint; go on with --resume true")
+    if not path.exists():
+        raise InputError(
+            f"{path}: expected a checkpoint, found none, but {before[0]}; go on from that one with "
+            "--resume auto"
+        )
+    return path, load_checkpoint(path, kinds=(kind,)), []
 
 
 def described(dataset: Dataset) -> dict[str, Any]:
@@ -68,6 +108,7 @@ def described(dataset: Dataset) -> dict[str, Any]:
     return {
         "name": dataset.name,
         "layout": dataset.layout,
+        "skeleton": dataset.skeleton.tables(),
         "classes": list(dataset.classes),
         "clips": len(train),
         "shape": list(train.clips.shape[1:]),

@@ -16,16 +16,19 @@ from ikem_fast.errors import InputError
 from ikem_fast.runtime.processes import Processes
 from ikem_fast.tracing import span
 from ikem_fast.train.config import TrainConfig
+from ikem_fast.train.guard import Undo, gradient_norm
 from ikem_fast.train.optimizer import make_optimizer
 from ikem_fast.train.task import Batch, Seen, Task
 
 COMPILE_MODES = {"on": "default", "max": "max-autotune-no-cudagraphs"}
-Output = tuple[torch.Tensor, Seen | None]  # losses, and what the step saw
+Output = tuple[torch.Tensor, Seen | None, torch.Tensor]  # losses, what the step saw, the gradient's norm
 WARM_UP = 3  # eager steps ahead of a capture: they create gradients, momenta, workspaces
 
 
 class Step:
     """Trains a task's model a batch at a time. Nothing in it waits for the device.
+
+    A gradient that is not finite changes no parameter; `norm` says which was one.
 
     Use it as a context manager: when the block ends, however it does, the captured graph and the compiled
     code are let go (a graph must not outlive the process group that it talks through).
@@ -40,6 +43,7 @@ class Step:
     Example:
         with Step(task, config, processes) as step:
             losses = step(batch, clips_of_all, "contrast")
+            step.norm  # of the gradient: float32 () on the device
     """
 
     def __init__(self, task: Task, config: TrainConfig, processes: Processes) -> None:
@@ -54,6 +58,8 @@ class Step:
         self.batch_size = config.batch_size
         self.parameters = [p for p in task.model.parameters() if p.requires_grad]
         self.optimizer = make_optimizer(config, self.parameters, processes.device)
+        self.undo = Undo(task.model) if config.nonfinite == "skip" else None
+        self.norm: torch.Tensor | None = None
         self.rate: float | None = None
         self.compiled = _encoders(task.model) if config.compile != "off" else []
         for encoder in self.compiled:
@@ -62,12 +68,16 @@ class Step:
         self.captured = None, None  # the present phase, and its graph: none goes back to an earlier one
 
     def __enter__(self) -> "Step":
+        self.cudnn_benchmark = torch.backends.cudnn.benchmark
+        # Every step has the same shapes: which of cuDNN's kernels is fastest is worth finding out once.
+        torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.captured = None, None
+        torch.backends.cudnn.benchmark = self.cudnn_benchmark
         for encoder in self.compiled:  # compile() makes a module refer to itself, and has no opposite
             encoder._compiled_call_impl = None
         self.compiled = []
@@ -94,7 +104,8 @@ class Step:
         Returns:
             (L,) this process's part of the batch's mean losses: their sum over the processes is the mean.
         """
-        losses, self.task.seen = self._taken(batch, clips, phase)
+        losses, self.task.seen, norm = self._taken(batch, clips, phase)
+        self.norm = norm.clone()  # a replayed step writes to the same place again
         return losses
 
     def _taken(self, batch, clips, phase):
@@ -108,7 +119,9 @@ class Step:
         return self.captured[1](partial(self._run, clips=clips, phase=phase), batch)
 
     def _run(self, batch, clips, phase):
-        """A step's losses, and what it saw."""
+        """A step's losses, what it saw, and the norm of its gradient."""
+        if self.undo is not None:
+            self.undo.keep()
         gather = partial(self.processes.gather, clips=clips)
         with torch.autocast(batch.frames.device.type, torch.bfloat16, enabled=self.amp):
             losses = self.task.losses(batch, phase, gather)
@@ -118,8 +131,13 @@ class Step:
             losses.sum().backward()
         with span("optimiser"):
             self.processes.add_gradients(self.parameters)
+            norm = gradient_norm(self.parameters)
+            if self.optimizer.defaults["fused"]:  # the others take no such word
+                self.optimizer.found_inf = (~norm.isfinite()).float()
             self.optimizer.step()
-        return losses.detach(), self.task.seen
+            if self.undo is not None:
+                self.undo.back(~norm.isfinite())
+        return losses.detach(), self.task.seen, norm
 
 
 class _Captured:
@@ -158,6 +176,7 @@ class _Captured:
         for tensor in batch.tensors():
             tensor.record_stream(side)
         output[0].record_stream(present)
+        output[2].record_stream(present)
         return output
 
 

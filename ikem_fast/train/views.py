@@ -7,7 +7,6 @@ from ikem_fast.augment import Recipe, Shape, named
 from ikem_fast.augment.recipes import cut
 from ikem_fast.data import Dataset
 from ikem_fast.runtime.processes import Processes
-from ikem_fast.skeleton import get_layout
 from ikem_fast.train.budget import Progress
 from ikem_fast.train.config import TrainConfig
 from ikem_fast.train.task import View
@@ -34,7 +33,7 @@ class Views:
         self.config = config
         self.processes = processes
         self.source = torch.Generator(processes.device)
-        shape = Shape(dataset.num_frames, dataset.num_bodies, get_layout(dataset.layout))
+        shape = Shape(dataset.num_frames, dataset.num_bodies, dataset.skeleton)
         lists = {"augmentations": config.augmentations}
         lists["key_augmentations"] = (
             config.augmentations if config.key_augmentations is None else config.key_augmentations

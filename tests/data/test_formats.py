@@ -10,7 +10,10 @@ import pytest
 from scipy.io import savemat
 
 from ikem_fast.data import FORMATS, Dataset
+from ikem_fast.data.formats import find_format
 from ikem_fast.errors import InputError
+from tests.data import foreign
+from tests.data.foreign import Raw, write_agcn, write_crossclr, write_ctrgcn, write_pyskl
 
 FRAMES = np.random.default_rng(0).normal(size=(7, 20, 3)).astype(np.float32)
 
@@ -33,7 +36,96 @@ def npz(folder):
     np.savez(folder / "clips.npz", x=FRAMES, len=np.array([7]), y=np.array([0]))
 
 
-MAKERS = {"ntu": ntu, "nw-ucla": nw_ucla, "utd-mhad": utd_mhad, "npz": npz}
+def clips(joints):
+    """A training clip and a test clip, both of FRAMES."""
+    raw = np.zeros((3, 7, joints, 2), np.float32)
+    raw[:, :, :20, 0] = FRAMES.transpose(2, 0, 1)
+    return [Raw("one", 0, "train", raw), Raw("two", 0, "test", raw)]
+
+
+def crossclr(folder):
+    write_crossclr(folder, clips(25), lambda raw: (raw, 7), counts=False)
+
+
+def agcn(folder):
+    write_agcn(folder, clips(25), counts=False)
+
+
+def ctrgcn(folder):
+    write_ctrgcn(folder / "NTU60_CS.npz", clips(25))
+
+
+def pyskl(folder):
+    write_pyskl(folder / "ntu60_3danno.pkl", clips(25))
+
+
+def raw(joints, bodies=1):
+    clip = np.zeros((3, 7, joints, bodies), np.float32)
+    clip[:, :, : min(joints, 20), 0] = FRAMES.transpose(2, 0, 1)[:, :, :joints]
+    return clip
+
+
+def sbu(folder):
+    foreign.write_sbu(folder / "s01s02" / "01" / "001", raw(15, 2))
+
+
+def msr_action3d(folder):
+    foreign.write_msr(folder / "a01_s01_e01_skeleton3D.txt", raw(20))
+
+
+def pku_mmd(folder):
+    foreign.write_pku(folder, {"0002-L": [(1, raw(25, 2))], "0003-L": [(2, raw(25, 2))]}, ["0002-L"])
+
+
+def uav_human(folder):
+    foreign.write_uav(folder / "P000S00G10B10H10UC022000LC021000A000R0_08241716.txt", raw(17))
+
+
+def smarthome(folder):
+    foreign.write_smarthome(folder / "Cook.Cut_p03_r00_v02_c01_pose3d.json", raw(13))
+
+
+def openpose(folder):
+    foreign.write_openpose(folder / "walk", "one_", np.abs(raw(18)))
+
+
+def arrays(folder):
+    (folder / "walk").mkdir()
+    np.save(folder / "walk" / "one.npy", FRAMES)
+
+
+def mediapipe(folder):
+    foreign.write_mediapipe(folder / "walk" / "one.json", raw(33))
+
+
+def coco(folder):
+    foreign.write_coco(folder / "walk" / "one.json", np.abs(raw(17)))
+
+
+def bvh(folder):
+    foreign.write_bvh(folder / "walk" / "one.bvh", np.ones((7, 15)))
+
+
+def c3d(folder):
+    ezc3d = pytest.importorskip("ezc3d")
+    made = ezc3d.c3d()
+    made["parameters"]["POINT"]["LABELS"]["value"] = ("A", "B")
+    made["data"]["points"] = np.ones((4, 2, 7))
+    made["parameters"]["POINT"]["RATE"]["value"] = [50]
+    made.write(str(folder / "one.c3d"))
+
+
+MAKERS = {
+    "ntu": ntu, "nw-ucla": nw_ucla, "utd-mhad": utd_mhad, "npz": npz, "crossclr": crossclr, "agcn": agcn,
+    "ctrgcn": ctrgcn, "pyskl": pyskl, "sbu": sbu, "msr-action3d": msr_action3d, "pku-mmd": pku_mmd,
+    "uav-human": uav_human, "smarthome": smarthome, "openpose": openpose, "arrays": arrays,
+    "mediapipe": mediapipe, "coco": coco, "bvh": bvh, "c3d": c3d,
+}  # fmt: skip
+ONE_FILE = {
+    "ntu", "nw-ucla", "utd-mhad", "npz", "ctrgcn", "pyskl", "msr-action3d", "uav-human", "smarthome",
+    "mediapipe", "coco", "bvh", "c3d",
+}  # fmt: skip
+FOLDERS = {"crossclr", "agcn", "openpose"}  # that are read as a whole
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -47,6 +139,7 @@ def test_options_can_be_made_of_it(name):
     assert all(f"\n        {parameter}: " in chosen.prepare.__doc__ for parameter in parameters)
     assert chosen.name == name and chosen.summary.endswith(".")
     assert chosen.example.startswith(f"ikem-fast prepare {name} --")
+    assert name == "synthetic" or "source" in parameters, "the one name of where clips come from"
 
 
 def test_each_knows_its_own_files(tmp_path):
@@ -55,16 +148,29 @@ def test_each_knows_its_own_files(tmp_path):
         folder = tmp_path / name
         folder.mkdir()
         make(folder)
-        (path,) = folder.iterdir()
-        assert [other for other in FORMATS if FORMATS[other].detect(path)] == [name]
-        (clip,) = FORMATS[name].read(path)
-        assert clip.dtype == np.float32 and clip.shape[:2] == (3, 7)
-        if name != "ntu":
-            np.testing.assert_array_equal(clip[..., 0], FRAMES.transpose(2, 0, 1))
-        path.write_bytes(path.read_bytes()[:100])
-        with pytest.raises(InputError, match=f"{path.name}: .*expected"):
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        path = files[0] if name in ONE_FILE else folder
+        seen = [other for other in FORMATS if FORMATS[other].detect(path)]
+        assert name in seen and set(seen) <= {name, "arrays"}, "which any file of numbers may be"
+        found, why = find_format(path)
+        assert found.name == name and why
+        path = path if name in ONE_FILE or name in FOLDERS else files[0]
+        clip = next(FORMATS[name].read(path))
+        assert (clip.dtype == np.float32 and clip.shape[:2] == (3, 7)) or name == "pku-mmd"
+        if name in ("utd-mhad", "nw-ucla", "npz", "crossclr", "agcn", "pyskl", "msr-action3d", "arrays"):
+            np.testing.assert_array_equal(clip[:, :, :20, 0], FRAMES.transpose(2, 0, 1))
+        for file in files:
+            file.write_bytes(file.read_bytes()[:100])
+        with pytest.raises(
+            InputError, match=r"\.(skeleton|c3d|bvh|json|mat|npz|npy|pkl|txt|walk).*: .*expected|walk"
+        ):
             list(FORMATS[name].read(path))
-    assert not any(chosen.detect(tmp_path / "nowhere") for chosen in FORMATS.values())
+    with pytest.raises(InputError, match=r"nowhere: expected a file or a folder"):
+        find_format(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"expected clips of one of ntu, .*found none of them"):
+        find_format(Path(__file__))
+    with pytest.raises(InputError, match=r"found ntu \(.*nw-ucla \("):
+        find_format(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def test_minutes_end_a_run_and_those_used_are_kept(tmp_path, monkeypatch):
     """By a clock that goes on by a second whenever it is looked at."""
     clock = SimpleNamespace(monotonic=partial(next, itertools.count(0.0)))
     monkeypatch.setattr("ikem_fast.train.budget.time", clock)
-    config = settings(tmp_path, max_minutes=10 / 60, schedule="cosine", checkpoint_every=0)
+    config = settings(tmp_path, max_minutes=10 / 60, schedule="cosine", checkpoint_steps=2)
     pretrain(config)
     state = load_checkpoint(tmp_path)
     assert state["seconds"] >= 10 and 6 <= state["step"] <= 9
@@ -120,7 +120,7 @@ def test_a_run_gone_on_with_in_the_middle_of_an_epoch_gives_the_same_bits(optimi
 
 def test_an_interrupted_run_on_shares_of_its_budget_gives_the_same_bits(tmp_path, monkeypatch):
     config = settings(
-        tmp_path / "whole", max_steps=7, schedule="cosine", warmup=0.3, exchange_from=0.5, checkpoint_every=0
+        tmp_path / "whole", max_steps=7, schedule="cosine", warmup=0.3, exchange_from=0.5, checkpoint_steps=2
     )
     pretrain(config)
     parts = replace(config, out=tmp_path / "parts", resume=True)
@@ -146,11 +146,13 @@ def test_a_budget_that_schedules_depend_on_does_not_change(changes, tmp_path):
 
 def test_checkpoints_are_seldom_and_last(tmp_path, monkeypatch):
     kept = []
-    monkeypatch.setattr(loop_module, "save_checkpoint", lambda path, **parts: kept.append(parts["step"]))
+    monkeypatch.setattr(
+        "ikem_fast.train.keeper.save_checkpoint", lambda path, **parts: kept.append(parts["step"])
+    )
     pretrain(settings(tmp_path / "seldom", max_steps=7))
     assert kept == [7]
     kept.clear()
-    pretrain(settings(tmp_path / "often", max_steps=7, checkpoint_every=0))
+    pretrain(settings(tmp_path / "often", max_steps=7, checkpoint_steps=2))
     assert kept == [2, 4, 6, 7]
 
 

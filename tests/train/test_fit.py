@@ -204,7 +204,7 @@ def test_checkpoints_and_metrics_are_written_whole_or_not_at_all(tiny_dataset, t
     before = {path.name: path.read_bytes() for path in tmp_path.glob("*.*") if "tfevents" not in path.name}
 
     def full(state, file):
-        file.write_bytes(b"half of it")
+        file.write(b"half of it")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("ikem_fast.runtime.checkpoint.torch.save", full)

@@ -80,7 +80,7 @@ def test_a_run_stopped_within_an_epoch_goes_on_from_the_one_before(settings, tea
 
     monkeypatch.setattr(loop_module, "Views", Stopping)
     with pytest.raises(KeyboardInterrupt):
-        pretrain(replace(settings, out=out, checkpoint_every=0))
+        pretrain(replace(settings, out=out, checkpoint_steps=1))
     monkeypatch.undo()
     assert load_checkpoint(out)["epoch"] == 1
     pretrain(replace(settings, out=out, resume=True))

@@ -3,8 +3,8 @@
 To add one: a file beside this one that makes a `Format`, a line in the table of `formats`, a test.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
@@ -14,7 +14,7 @@ from ikem_fast.data.dataset import Dataset
 from ikem_fast.data.pipeline import PlannedClip, prepare_files
 from ikem_fast.data.preprocess import Skipped
 from ikem_fast.data.sources import SourceFile, find_files
-from ikem_fast.errors import InputError
+from ikem_fast.errors import InputError, printable
 
 Damaged = Literal["leave-out", "interpolate"]  # what becomes of a clip with coordinates such as NaN
 
@@ -27,16 +27,20 @@ class Format:
     summary, example: of that command, for its help.
     prepare: prepares a dataset; its parameters (the folder `out` first), their annotations and its docstring
         are the command's options.
-    detect: says whether a file, a folder or an archive holds clips of this format, by their names.
+    detect: says by what a file, a folder or an archive is seen to hold clips of this format, or "".
     read: yields the raw clips (3, F, V, M) of one file, or raises InputError; None where there are no files.
+    write: writes a prepared dataset's clips to a folder in this form, and returns the files.
+    former: names that options of `prepare` had → what they are called now.
     """
 
     name: str
     summary: str
     example: str
     prepare: Callable[..., Dataset]
-    detect: Callable[[Path], bool]
+    detect: Callable[[Path], str]
     read: Callable[[Path], Iterator[np.ndarray]] | None = None
+    write: Callable[[Dataset, Path], list[Path]] | None = None
+    former: Mapping[str, str] = field(default_factory=dict)
 
 
 class ClipName(Protocol):
@@ -62,6 +66,7 @@ class ClipFiles(NamedTuple):
     parse_name: the `ClipName` of a file's stem, or None if it is not one.
     parse_clip: from a file's bytes to a raw clip; raises ValueError.
     limit: bytes above which a file is left out.
+    bodies: of a clip.
     """
 
     suffix: str
@@ -70,13 +75,11 @@ class ClipFiles(NamedTuple):
     parse_name: Callable[[str], ClipName | None]
     parse_clip: Callable[[bytes], np.ndarray]
     limit: int
+    bodies: int = 1
 
-    def detect(self, path: Path) -> bool:
-        """Say whether a file, or any below a folder, is named like one of these."""
-        try:
-            return any(self.parse_name(file.stem) for file in find_files(path, self.suffix))
-        except InputError:
-            return False
+    def detect(self, path: Path) -> str:
+        """Say which files there, the path itself or below it, are named like these."""
+        return named_like(path, self.suffix, self.parse_name)
 
     def read(self, path: Path) -> Iterator[np.ndarray]:
         """Yield the raw clip of a file. Raises InputError naming it if it is not one."""
@@ -95,16 +98,17 @@ class ClipFiles(NamedTuple):
     def prepare(
         self,
         out: Path,
-        skeletons: Path,
+        source: Path,
         workers: int | None,
         damaged: Damaged,
         *,
         name: str,
         classes: tuple[str, ...],
+        wanted: Callable[[str], bool] = lambda stem: True,
     ) -> Dataset:
-        """Prepare a dataset of the files below `skeletons`."""
+        """Prepare a dataset of the files at `source`; of those whose names are `wanted`."""
         return prepare_files(
-            find_files(skeletons, self.suffix),
+            [file for file in find_files(source, self.suffix) if wanted(file.stem)],
             self.plan,
             self.parse_clip,
             limit=self.limit,
@@ -113,10 +117,19 @@ class ClipFiles(NamedTuple):
             name=name,
             layout=self.layout,
             classes=classes,
-            num_bodies=1,
+            num_bodies=self.bodies,
             prepared={"from": name, **prepared_with(damaged)},
             repair=damaged == "interpolate",
         )
+
+
+def named_like(path: Path, suffix: str, parse_name: Callable[[str], object]) -> str:
+    """Say how many files at a path are named as a format's are, and what one is called; "" if none is."""
+    try:
+        names = [file.name for file in find_files(path, suffix) if parse_name(file.stem)]
+    except InputError:
+        return ""
+    return f"{len(names)} files such as {printable(names[0])}" if names else ""
 
 
 def prepared_with(damaged: Damaged) -> dict[str, str]:

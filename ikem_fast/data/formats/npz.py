@@ -9,25 +9,23 @@ Read as a stream, a clip at a time: memory does not grow with the file, and what
 believed before it has been read.
 """
 
-import re
-import struct
+import contextlib
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, NamedTuple
 
 import numpy as np
 
 from ikem_fast.data.dataset import MAX_CLASSES, Dataset
 from ikem_fast.data.formats.base import Damaged, Format, prepared_with
+from ikem_fast.data.formats.npy import BROKEN, read_exactly, read_header
 from ikem_fast.data.pipeline import PlannedClip, prepare_clips, to_clips
+from ikem_fast.data.splits import Choosable
 from ikem_fast.errors import InputError, printable
-from ikem_fast.skeleton import get_layout
+from ikem_fast.skeleton import find_layout
 
 MAX_CLIP_BYTES = 1 << 26
 MAX_COLUMN_BYTES = 1 << 28  # of all columns together
-_BROKEN = (ValueError, KeyError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 class PackedClips:
@@ -49,7 +47,7 @@ class PackedClips:
                 self._read_description(archive)
         except InputError:
             raise
-        except _BROKEN as error:
+        except BROKEN as error:
             raise InputError(
                 f"{self.path}: expected an .npz with x, len and y, found: {printable(error)}"
             ) from None
@@ -74,7 +72,7 @@ class PackedClips:
             if column is not None and column.shape == self.lengths.shape
         }
         with archive.open("x.npy") as stream:
-            shape, fortran_order, dtype = _read_header(stream, "x")
+            shape, fortran_order, dtype = read_header(stream, "x")
         in_order = len(shape) in (3, 4) and shape[2] == 3 and min(shape[1:]) > 0 and not fortran_order
         if not in_order or dtype is None or dtype.kind != "f":
             raise InputError(
@@ -93,7 +91,7 @@ class PackedClips:
     def _read_column(self, archive, entry):
         """The array of an entry with one number or string a clip; None if it is something else."""
         with archive.open(f"{entry}.npy") as stream:
-            shape, _, dtype = _read_header(stream, entry)
+            shape, _, dtype = read_header(stream, entry)
             if len(shape) != 1 or dtype is None or dtype.kind not in "iuUS":
                 return None
             size = shape[0] * dtype.itemsize
@@ -103,7 +101,7 @@ class PackedClips:
                     f"{self.path}: expected columns of at most {MAX_COLUMN_BYTES} bytes, found "
                     f"{printable(entry)!r} of {shape[0]} values in {size}"
                 )
-            return np.frombuffer(_read_exactly(stream, size), dtype)
+            return np.frombuffer(read_exactly(stream, size), dtype)
 
     def _as_integers(self, entry, column, most):
         if column is None or column.dtype.kind not in "iu":
@@ -123,70 +121,26 @@ class PackedClips:
         frame_bytes = int(np.prod(frame_shape)) * self._dtype.itemsize
         try:
             with zipfile.ZipFile(self.path) as archive, archive.open("x.npy") as stream:
-                _read_header(stream, "x")
+                read_header(stream, "x")
                 for index, length in enumerate(self.lengths.tolist()):
                     if length * frame_bytes > MAX_CLIP_BYTES:
                         raise InputError(
                             f"{self.path}: expected clips of at most {MAX_CLIP_BYTES} bytes, "
                             f"found clip {index} of {length} frames"
                         )
-                    content = _read_exactly(stream, length * frame_bytes)
+                    content = read_exactly(stream, length * frame_bytes)
                     if index >= start:
                         clip = np.frombuffer(content, self._dtype).reshape(length, *frame_shape)
                         yield clip.transpose(2, 0, 1, 3).astype(np.float32)
         except InputError:
             raise
-        except _BROKEN as error:
+        except BROKEN as error:
             raise InputError(f"{self.path}: expected a whole 'x', found: {printable(error)}") from None
-
-
-class _Header(NamedTuple):
-    """dtype: None where it is not a plain one."""
-
-    shape: tuple[int, ...]
-    fortran_order: bool
-    dtype: np.dtype | None
-
-
-_MAGIC = b"\x93NUMPY"
-_MAX_HEADER_BYTES = 1 << 14
-_DESCR = re.compile(r"'descr': *(?:'([<>=|]?[a-zA-Z]\d{0,9})'|\[)")
-_ORDER = re.compile(r"'fortran_order': *(True|False)")
-_SHAPE = re.compile(r"'shape': *\(((?:\d{1,18}, *)*(?:\d{1,18})?)\)")
-
-
-def _read_header(stream: IO[bytes], entry: str) -> _Header:
-    """Read the header of an .npy file. It is a Python literal, of which this reads the three values alone.
-
-    NumPy hands it to Python's parser, which may raise anything, or run out of memory, on what is no literal.
-    """
-    start = stream.read(len(_MAGIC) + 2)
-    form = "<H" if start[-2:-1] == b"\x01" else "<I"  # how the version writes the header's length
-    (size,) = struct.unpack(form, _read_exactly(stream, struct.calcsize(form)))
-    if start[:-2] != _MAGIC or size > _MAX_HEADER_BYTES:
-        raise ValueError(f"no NumPy array in {printable(entry)!r}")
-    text = _read_exactly(stream, size).decode("latin-1")
-    descr, order, shape = (pattern.search(text) for pattern in (_DESCR, _ORDER, _SHAPE))
-    if not (descr and order and shape):
-        raise ValueError(f"no header of a NumPy array in {printable(entry)!r}: '{printable(text, 60)}'")
-    try:
-        dtype = np.dtype(descr[1]) if descr[1] else None
-    except TypeError:
-        dtype = None
-    sizes = tuple(int(size) for size in shape[1].split(",") if size.strip())
-    return _Header(sizes, order[1] == "True", dtype)
-
-
-def _read_exactly(stream, size):
-    content = stream.read(size)
-    if len(content) != size:
-        raise EOFError(f"{size} bytes expected, {len(content)} left")
-    return content
 
 
 def prepare_npz(
     out: Path,
-    file: Path,
+    source: Path,
     layout: str,
     train: str | None = None,
     name: str | None = None,
@@ -197,44 +151,44 @@ def prepare_npz(
 
     Args:
         out: folder to write.
-        file: the .npz: x (frames, joints, 3[, bodies]), len and y, and an attribute of the clips to split by.
-        layout: name of the joint layout, such as utd-mhad, kinect-v1 or ntu-rgb+d.
-        train: the attribute and its values that make a clip a training clip, such as subject=1,3,5,7; the
-            rest are test clips, if `test` does not say which.
+        source: the .npz: x (frames, joints, 3[, bodies]), len and y, and attributes of clips to split by.
+        layout: the joint layout: a name, such as utd-mhad, kinect-v1 or ntu-rgb+d, or a YAML file.
+        train: which are training clips: an attribute and its values, such as subject=1,3,5,7, list=FILE,
+            ratio=0.8 or fold=1/5; the rest are test clips, if `test` does not say which.
         test: the same for test clips, such as view=3; the rest are training clips, if `train` does not say
             which. With both, what is neither is left out.
         name: name of the dataset; the file's, if not given.
         damaged: what becomes of a clip with coordinates such as NaN: left out, or interpolated over time.
     """
-    packed = PackedClips(file)
-    joints = _known_layout(layout).num_joints
+    packed = PackedClips(source)
+    skeleton = find_layout(layout)
+    joints = skeleton.num_joints
     if packed.num_joints != joints:
         raise InputError(
             f"{packed.path}: expected {joints} joints for layout {layout}, found {packed.num_joints}"
         )
-    splits = _parse_splits(train, test, packed)
     subjects = _subjects(packed)
     name = printable(name or packed.path.stem)
     digits = len(str(len(packed.labels)))
+    names = [f"{name}-{index:0{digits}d}" for index in range(len(packed.labels))]
+    splits = _choosable(packed, names).splits(train, test)
     kept = [index for index, split in enumerate(splits) if split]
     plan = [
-        PlannedClip(
-            f"{name}-{index:0{digits}d}", splits[index], int(packed.labels[index]), subject=subjects[index]
-        )
+        PlannedClip(names[index], splits[index], int(packed.labels[index]), subject=subjects[index])
         for index in kept
     ]
 
     def results(start):
         first = kept[start] if start < len(kept) else len(splits)
         raws = zip(packed.clips(first), splits[first:], strict=True)
-        return to_clips((raw for raw, split in raws if split), layout, repair=damaged == "interpolate")
+        return to_clips((raw for raw, split in raws if split), skeleton, repair=damaged == "interpolate")
 
     return prepare_clips(
         plan,
         results,
         out=out,
         name=name,
-        layout=layout,
+        layout=skeleton,
         classes=[str(label) for label in range(int(packed.labels.max(initial=0)) + 1)],
         num_bodies=packed.num_bodies,
         prepared={
@@ -248,13 +202,6 @@ def prepare_npz(
     )
 
 
-def _known_layout(layout):
-    try:
-        return get_layout(layout)
-    except ValueError as error:
-        raise InputError(str(error)) from None
-
-
 def _subjects(packed):
     """Who was recorded in each clip: texts, or None for each where that is not known."""
     column = packed.attributes.get("subject")
@@ -264,51 +211,20 @@ def _subjects(packed):
         return [None] * len(packed.labels)
 
 
-def _parse_splits(train, test, packed):
-    """The split of each clip, "" where it is in none."""
-    if train is None and test is None:
-        raise InputError("train: expected attribute=value,value,…, found neither train nor test")
-    is_train = None if train is None else _chosen("train", train, packed)
-    is_test = ~is_train if test is None else _chosen("test", test, packed)
-    is_train = ~is_test if is_train is None else is_train
-    both = int((is_train & is_test).sum())
-    if both:
-        raise InputError(
-            f"test: expected no clip in train={train!r} and test={test!r}, found {both} of "
-            f"{packed.path} in both"
-        )
-    return ["train" if one else "test" if other else "" for one, other in zip(is_train, is_test, strict=True)]
+def _choosable(packed, names):
+    """What the clips can be split by: attributes whose bytes are texts."""
+    attributes = {}
+    for name, column in packed.attributes.items():
+        with contextlib.suppress(ValueError):
+            attributes[name] = column.astype(str)
+    return Choosable(names, packed.labels, attributes, str(packed.path))
 
 
-def _chosen(option, text, packed):
-    """(N,) bool from "attribute=value,value,…"."""
-    attribute, _, values = text.partition("=")
-    wanted = [value.strip() for value in values.split(",")]
-    if attribute not in packed.attributes or wanted == [""]:
-        raise InputError(
-            f"{option}: expected attribute=value,value,… with an attribute among "
-            f"{', '.join(map(printable, packed.attributes)) or '(there is none)'}, found {text!r}"
-        )
+def _detect(path: Path) -> str:
     try:
-        column = packed.attributes[attribute].astype(str)
-        missing = sorted(set(wanted) - set(column.tolist()))
-    except ValueError as error:  # bytes that are no text
-        raise InputError(
-            f"{option}: expected text or numbers in {attribute!r} of {packed.path}, found: {printable(error)}"
-        ) from None
-    if missing:
-        raise InputError(
-            f"{option}: expected values of {attribute!r} that are in {packed.path} "
-            f"({', '.join(map(printable, np.unique(column)[:50]))}), found {', '.join(missing)}"
-        )
-    return np.isin(column, wanted)
-
-
-def _detect(path: Path) -> bool:
-    try:
-        return Path(path).suffix == ".npz" and PackedClips(path).num_joints > 0
+        return f"x, len and y of {len(PackedClips(path).labels)} clips in it"
     except InputError:
-        return False
+        return ""
 
 
 def _read(path: Path) -> Iterator[np.ndarray]:
@@ -318,8 +234,9 @@ def _read(path: Path) -> Iterator[np.ndarray]:
 NPZ = Format(
     name="npz",
     summary="Prepare clips packed into one .npz file.",
-    example="ikem-fast prepare npz --file utd.npz --layout utd-mhad --train subject=1,3,5,7 --out data/utd",
+    example="ikem-fast prepare npz --source utd.npz --layout utd-mhad --train subject=1,3,5,7 --out data/utd",
     prepare=prepare_npz,
     detect=_detect,
     read=_read,
+    former={"file": "source"},
 )

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from ikem_fast.data.dataset import Dataset
-from ikem_fast.data.formats.base import Format
+from ikem_fast.data.formats.base import Format, named_like
 from ikem_fast.data.pipeline import PlannedClip, prepare_files
 from ikem_fast.data.preprocess import Skipped
 from ikem_fast.data.report import IN_SKIP_LIST
@@ -124,7 +124,7 @@ ACTIONS = (
 
 def prepare_ntu(
     out: Path,
-    skeletons: Path,
+    source: Path,
     protocol: ProtocolName,
     skip_list: Path | None = None,
     bodies: BodyChoice = "motion",
@@ -134,7 +134,7 @@ def prepare_ntu(
 
     Args:
         out: folder to write; an interrupted run started again goes on where it was.
-        skeletons: folder with the files or with .zip archives of them (searched to its depths), or one .zip.
+        source: folder with the files or with .zip archives of them (searched to its depths), or one .zip.
         protocol: which actions, and which clips are for training.
         skip_list: file with the names of clips to leave out, one a line: the official lists of samples with
             missing or incomplete skeletons.
@@ -144,11 +144,9 @@ def prepare_ntu(
     """
     rules = PROTOCOLS[protocol]
     skipped = read_skip_list(skip_list) if skip_list else set()
-    files = [file for file in find_files(skeletons, SUFFIX) if rules.has(parse_name(file.stem))]
+    files = [file for file in find_files(source, SUFFIX) if rules.has(parse_name(file.stem))]
     if not files:
-        raise InputError(
-            f"{skeletons}: expected files of actions A001 … A{rules.num_actions:03d}, found none"
-        )
+        raise InputError(f"{source}: expected files of actions A001 … A{rules.num_actions:03d}, found none")
 
     def plan(file):
         name = parse_name(file.stem)
@@ -182,11 +180,8 @@ def _parse_clip(content, bodies):
     return parse_skeleton(content).clip(bodies)
 
 
-def _detect(path):
-    try:
-        return any(parse_name(file.stem) for file in find_files(path, SUFFIX))
-    except InputError:
-        return False
+def _detect(path: Path) -> str:
+    return named_like(path, SUFFIX, parse_name)
 
 
 def _read(path: Path) -> Iterator[np.ndarray]:
@@ -196,8 +191,9 @@ def _read(path: Path) -> Iterator[np.ndarray]:
 NTU = Format(
     name="ntu",
     summary="Prepare NTU RGB+D (120) from .skeleton files.",
-    example="ikem-fast prepare ntu --skeletons raw/ --protocol ntu60-xsub --out data/ntu60",
+    example="ikem-fast prepare ntu --source raw/ --protocol ntu60-xsub --out data/ntu60",
     prepare=prepare_ntu,
     detect=_detect,
     read=_read,
+    former={"skeletons": "source"},
 )

@@ -92,24 +92,25 @@ FILES = ClipFiles(
 
 
 def prepare_nw_ucla(
-    out: Path, skeletons: Path, workers: int | None = None, damaged: Damaged = "leave-out"
+    out: Path, source: Path, workers: int | None = None, damaged: Damaged = "leave-out"
 ) -> Dataset:
     """Prepare NW-UCLA, cross-view, from one .json a clip (a01_s01_e00_v01.json …).
 
     Args:
         out: folder to write; an interrupted run started again goes on where it was.
-        skeletons: folder with the files or with a .zip of them (searched to its depths), or the .zip.
+        source: folder with the files or with a .zip of them (searched to its depths), or the .zip.
         workers: processes that read files; as many as there are cores, if not given.
         damaged: what becomes of a clip with coordinates such as NaN: left out, or interpolated over time.
     """
-    return FILES.prepare(out, skeletons, workers, damaged, name="nw-ucla", classes=tuple(ACTIONS.values()))
+    return FILES.prepare(out, source, workers, damaged, name="nw-ucla", classes=tuple(ACTIONS.values()))
 
 
 NW_UCLA = Format(
     name="nw-ucla",
     summary="Prepare NW-UCLA from one .json a clip.",
-    example="ikem-fast prepare nw-ucla --skeletons all_sqe --out data/nw_ucla",
+    example="ikem-fast prepare nw-ucla --source all_sqe --out data/nw_ucla",
     prepare=prepare_nw_ucla,
     detect=FILES.detect,
     read=FILES.read,
+    former={"skeletons": "source"},
 )

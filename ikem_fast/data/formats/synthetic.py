@@ -52,5 +52,5 @@ SYNTHETIC = Format(
     summary="Prepare simulated people; no download.",
     example="ikem-fast prepare synthetic --out data/synthetic",
     prepare=prepare_synthetic,
-    detect=lambda path: False,
+    detect=lambda path: "",
 )

@@ -74,24 +74,25 @@ FILES = ClipFiles(
 
 
 def prepare_utd_mhad(
-    out: Path, skeletons: Path, workers: int | None = None, damaged: Damaged = "leave-out"
+    out: Path, source: Path, workers: int | None = None, damaged: Damaged = "leave-out"
 ) -> Dataset:
     """Prepare UTD-MHAD, cross-subject, from its skeleton files (a1_s1_t1_skeleton.mat …).
 
     Args:
         out: folder to write; an interrupted run started again goes on where it was.
-        skeletons: folder with the files or with a .zip of them (searched to its depths), or the .zip.
+        source: folder with the files or with a .zip of them (searched to its depths), or the .zip.
         workers: processes that read files; as many as there are cores, if not given.
         damaged: what becomes of a clip with coordinates such as NaN: left out, or interpolated over time.
     """
-    return FILES.prepare(out, skeletons, workers, damaged, name="utd-mhad", classes=ACTIONS)
+    return FILES.prepare(out, source, workers, damaged, name="utd-mhad", classes=ACTIONS)
 
 
 UTD_MHAD = Format(
     name="utd-mhad",
     summary="Prepare UTD-MHAD from its .mat files.",
-    example="ikem-fast prepare utd-mhad --skeletons Skeleton.zip --out data/utd_mhad",
+    example="ikem-fast prepare utd-mhad --source Skeleton.zip --out data/utd_mhad",
     prepare=prepare_utd_mhad,
     detect=FILES.detect,
     read=FILES.read,
+    former={"skeletons": "source"},
 )

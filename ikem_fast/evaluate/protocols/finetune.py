@@ -98,10 +98,10 @@ def trained_scores(
     encoders = load_encoders(config.checkpoint, dataset, untrained_seed=untrained_seed)
     train = dataset["train"] if where is None else dataset["train"].take(where)
     model = train_classifier(
-        encoders, train, dataset.layout, len(dataset.classes), config,
+        encoders, train, dataset.skeleton, len(dataset.classes), config,
         seed=config.seed if seed is None else seed, device=device, amp=config.amp,
     )  # fmt: skip
-    scores = classify(model, dataset["test"], dataset.layout, device=device)
+    scores = classify(model, dataset["test"], dataset.skeleton, device=device)
     return {name: scores[:, columns].mean(1) for name, columns in features.sets.items()}
 
 

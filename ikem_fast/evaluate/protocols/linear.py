@@ -13,7 +13,6 @@ from ikem_fast.evaluate.judge import Judged, baselines, judge, write
 from ikem_fast.evaluate.probes.base import Fitted
 from ikem_fast.evaluate.probes.calibration import fit_temperature
 from ikem_fast.evaluate.probes.choice import linear_probe, probe_name
-from ikem_fast.evaluate.render.picture import draw
 from ikem_fast.evaluate.results import Results, write_arrays
 from ikem_fast.nn.config import ModelConfig
 from ikem_fast.nn.recognizer import LinearHead, Recognizer
@@ -21,7 +20,6 @@ from ikem_fast.runtime.allocator import freed_memory_kept
 from ikem_fast.runtime.bundle import FOLDER, Description, write_bundle
 from ikem_fast.runtime.device import choose_device
 from ikem_fast.settings import check
-from ikem_fast.skeleton import get_layout
 
 NAME = "linear"
 PLACES = ("data", "out", "checkpoint", "teacher", "device", "resume")  # settings that say nothing elsewhere
@@ -68,9 +66,9 @@ def linear_results(config: LinearConfig, dataset: Dataset, title: str, name: str
     results = write(
         title, name, config, features, judged,
         source="untrained" if config.untrained else "pretrained", probe=probe, baselines=beside,
+        picture=True,
     )  # fmt: skip
     _write_heads(judged.fitted, out / f"{name}.npz")
-    draw(results, out / f"{name}.png")
     if features.encoders is not None and not config.untrained and config.features == "feature":
         recognizer = _recognizer(features.encoders, features, judged)
         write_bundle(out / FOLDER, recognizer, _description(features, results))
@@ -96,7 +94,7 @@ def _recognizer(encoders: nn.ModuleDict, features: FrozenFeatures, judged: Judge
             continue
         calibrated = 1.0 if one.left_out is None else fit_temperature(one.left_out, features.train.y)
         heads[name] = LinearHead(one.head.weight, one.head.bias, calibrated)
-    return Recognizer(encoders, get_layout(features.dataset.layout), heads)
+    return Recognizer(encoders, features.dataset.skeleton, heads)
 
 
 def _description(features: FrozenFeatures, results: Results) -> Description:
@@ -105,7 +103,7 @@ def _description(features: FrozenFeatures, results: Results) -> Description:
     figures = ("top1", "top5", "per_class", "chosen")
     return Description(
         dataset=dataset.name,
-        layout=get_layout(dataset.layout),
+        layout=dataset.skeleton,
         bodies=dataset.num_bodies,
         frames=dataset.num_frames,
         classes=dataset.classes,

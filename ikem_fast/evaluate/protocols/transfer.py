@@ -6,7 +6,7 @@ from ikem_fast.data import convert_dataset
 from ikem_fast.evaluate.features import open_splits
 from ikem_fast.evaluate.protocols.linear import LinearConfig, linear_results
 from ikem_fast.evaluate.results import Results
-from ikem_fast.runtime.checkpoint import load_checkpoint
+from ikem_fast.runtime.checkpoint import load_checkpoint, trained_layout
 from ikem_fast.settings import check
 
 NAME = "transfer"
@@ -20,8 +20,8 @@ class TransferConfig(LinearConfig):
 def evaluate_transfer(config: TransferConfig) -> Results:
     """Evaluate as `evaluate_linear` does, on clips brought into the layout that the encoders know.
 
-    A joint of that layout is taken from the one of the same name; one that is missing is where its parent is.
-    Raw coordinates, beside it, are those brought into that layout.
+    A joint of that layout is taken from the one of the same name; `skeleton.joint_weights` says where one is
+    that is missing. Raw coordinates, beside it, are those brought into that layout.
 
     Args:
         config: the settings; `data` is the other dataset.
@@ -35,7 +35,8 @@ def evaluate_transfer(config: TransferConfig) -> Results:
         evaluate_transfer(TransferConfig(data="data/nw_ucla", checkpoint="runs/utd", out="runs/utd/transfer"))
     """
     check(config)
-    trained_on = load_checkpoint(config.checkpoint)["dataset"]
+    state = load_checkpoint(config.checkpoint)
+    trained_on, layout = state["dataset"], trained_layout(state, config.checkpoint)
     bodies = (trained_on.get("shape") or [None])[-1]
-    dataset = convert_dataset(open_splits(config), trained_on["layout"], bodies)
+    dataset = convert_dataset(open_splits(config), layout, bodies)
     return linear_results(config, dataset, f"Transfer from {trained_on.get('name', 'another dataset')}", NAME)

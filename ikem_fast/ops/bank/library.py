@@ -12,7 +12,7 @@ import torch
 
 from ikem_fast.ops import _library
 from ikem_fast.ops._autograd import refusing_second_derivatives
-from ikem_fast.ops._support import YES, Support, support_under_transforms
+from ikem_fast.ops._support import YES, Support, support_on_gpu, support_under_transforms
 
 _LIBRARY = torch.library.Library("ikem_fast", "FRAGMENT")
 
@@ -46,6 +46,15 @@ def _fake_relations_backward(
     return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
+def _fake_softmax(x, queue, limits, with_mean):
+    above = x.new_empty(x.shape[:2] if limits is not None else (0,), dtype=torch.int64)
+    return *_fake_attention(x, x, queue, 1.0, False, with_mean), above
+
+
+def _fake_neighbor_divergence(student, teacher, student_queue, teacher_queue, topk, with_direction):
+    return _fake_attention(student, teacher, student_queue, 1.0, False, with_direction)
+
+
 def _fake_nearest(q, queue, topk):
     shape = (*q.shape[:2], topk)
     return q.new_empty(shape, dtype=torch.float32), q.new_empty(shape, dtype=torch.int64)
@@ -69,6 +78,20 @@ _relations_backward = _define(
     "relations_backward(Tensor grad, Tensor x, Tensor y, Tensor queue, Tensor partition, Tensor scores,"
     " Tensor mined, Tensor values, float temperature, bool wide, int topk, bool context) -> Tensor",
     _fake_relations_backward,
+)
+# Rows x as they are against the bank as it is: log Σ_r e^{x·Q_r} (P,N); if asked for the mean key, its
+# gradient in x; and where there are limits (P,N), how many x·Q_r are above them.
+_softmax = _define(
+    "softmax(Tensor x, Tensor queue, Tensor? limits, bool with_mean)"
+    " -> (Tensor partition, Tensor mean, Tensor above)",
+    _fake_softmax,
+)
+# KL divergence of the student's softmax from the teacher's over the teacher's topk rows of the banks: the
+# loss (P,N) and, if asked for, its gradient in the student.
+_neighbor_divergence = _define(
+    "neighbor_divergence(Tensor student, Tensor teacher, Tensor student_queue, Tensor teacher_queue,"
+    " int topk, bool with_direction) -> (Tensor loss, Tensor direction)",
+    _fake_neighbor_divergence,
 )
 _nearest = _define(
     "nearest(Tensor q, Tensor queue, int topk) -> (Tensor values, Tensor indices)", _fake_nearest
@@ -97,7 +120,8 @@ def support_for(features, *others, topk=1):
         return _library.support_on("cpu")
     if device not in ("cpu", "cuda"):
         return Support(f"there are no fused losses for device {queue.device}")
-    return triton.support_for(queue, topk) if TRITON else TRITON
+    able = support_on_gpu(queue.device) if TRITON and device == "cuda" else TRITON
+    return triton.support_for(queue, topk) if able else able
 
 
 def info_nce(q, k, queue, temperature):
@@ -124,6 +148,32 @@ def relational_distillation(student, teacher, queue, temperature, topk, context)
 def nearest_neighbors(q, queue, topk):
     """(P,N,D), (P,K,D) → values (P,N,topk), indices (P,N,topk) int64, most similar first."""
     return _nearest(q, queue, topk)
+
+
+def softmax(op, x, queue, limits=None):
+    """Rows x (P,N,D) as they are, bank (P,K,D) → log Σ_r e^{x·Q_r} (P,N), and #{r: x·Q_r > limit} or empty.
+
+    op: whose name an error has.
+    """
+    return _Softmax.apply(op, x, queue, limits, _learns(x))
+
+
+def softmax_mean(x, queue):
+    """Rows x (P,N,D) as they are → log Σ_r e^{x·Q_r} (P,N), Σ_r softmax_r(x·Q_r) Q_r (P,N,D); no gradient."""
+    return _softmax(x, queue, None, True)[:2]
+
+
+def neighbor_divergence(student, teacher, student_queue, teacher_queue, topk):
+    """Rows as they are (P,N,D), banks (P,K,D) → (P,N)."""
+    return _NeighborDivergence.apply(student, teacher, student_queue, teacher_queue, topk, _learns(student))
+
+
+def divergence_support(student, teacher, student_queue, teacher_queue):
+    """The `Support` of `neighbor_divergence`."""
+    if student.device.type != "cpu":
+        return Support(f"the divergence of neighbors is computed on a CPU alone, found {student.device}")
+    support = support_for(student, teacher, student_queue, teacher_queue)
+    return _library.support_on("cpu") if support else support
 
 
 def _learns(features):
@@ -161,3 +211,40 @@ class _Relations(torch.autograd.Function):
     @refusing_second_derivatives
     def backward(ctx, grad):
         return None, _relations_backward(grad, *ctx.saved_tensors, *ctx.options), *[None] * 6
+
+
+class _Softmax(torch.autograd.Function):
+    """Log-partitions (P,N) of rows x. The forward pass leaves the gradient."""
+
+    @staticmethod
+    def forward(ctx, op, x, queue, limits, with_mean):
+        partition, mean, above = _softmax(x, queue, limits, with_mean)
+        ctx.save_for_backward(x, mean)
+        ctx.mark_non_differentiable(above)
+        ctx.op = op
+        return partition, above
+
+    @staticmethod
+    @refusing_second_derivatives
+    def backward(ctx, grad, _):
+        x, mean = ctx.saved_tensors
+        return None, (grad.unsqueeze(-1) * mean).to(x.dtype), None, None, None
+
+
+class _NeighborDivergence(torch.autograd.Function):
+    """Divergences (P,N). The forward pass leaves the gradient."""
+
+    @staticmethod
+    def forward(ctx, student, teacher, student_queue, teacher_queue, topk, with_direction):
+        loss, direction = _neighbor_divergence(
+            student, teacher, student_queue, teacher_queue, topk, with_direction
+        )
+        ctx.save_for_backward(student, direction)
+        ctx.op = "neighbor_kl"
+        return loss
+
+    @staticmethod
+    @refusing_second_derivatives
+    def backward(ctx, grad):
+        student, direction = ctx.saved_tensors
+        return (grad.unsqueeze(-1) * direction).to(student.dtype), *[None] * 5

@@ -32,7 +32,8 @@ def derive_modalities(
 
     - joint: x
     - motion: m_t = s (x_{t+1} − x_t)
-    - bone: b_v = x_v − x_{parent(v)}; the root carries the unit normal of the torso
+    - bone: b_v = x_v − x_{parent(v)}; the root carries the unit normal of the torso, or 0 where the layout
+      has no torso
     - acceleration: s (m_{t+1} − m_t)
     - rotation_axis: r_v = b_v × b_{axis(v)}
     - angular_velocity: s (θ_{t+1} − θ_t) n(r)_t, θ the angle between b_v and b_{axis(v)} in radians
@@ -56,7 +57,8 @@ def derive_modalities(
         joint, motion = derive_modalities(clips, modalities=("joint", "motion"))
 
     Raises:
-        TypeError, ValueError: an argument has another type, shape, device or range; the message names it.
+        TypeError, ValueError: an argument has another type, shape, device or range, or the layout no torso,
+            which rotation_axis and angular_velocity need; the message names it.
         RuntimeError: impl="fused" and there is no native kernel for this device or dtype.
 
     Source: section 3.1 of arXiv 2309.12009.
@@ -71,6 +73,7 @@ def derive_modalities(
             f"found {tuple(x.shape)}"
         )
     check_modalities(modalities, MODALITIES)
+    body.check_modalities(modalities)
     check_choice("impl", impl, IMPLEMENTATIONS)
     clips = x.shape[0]
     if frames is not None:

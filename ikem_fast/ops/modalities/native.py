@@ -36,7 +36,7 @@ def derive_modalities(x, frames, modalities, layout, shear, crop_start, out_dtyp
         [MODALITIES.index(name) for name in modalities],
         layout.parents,
         layout.axis_parents,
-        layout.torso,
+        layout.plane,
         out_dtype,
     )
 
@@ -52,7 +52,7 @@ def _setup_context(ctx, inputs, output):
     ctx.layout = SimpleNamespace(
         parents=parents,
         axis_parents=axis_parents,
-        torso=torso,
+        plane=torso,
         root=next(v for v, parent in enumerate(parents) if v == parent),
         num_joints=len(parents),
     )

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 
 from ikem_fast import augment
 from ikem_fast.ops._precision import compute_dtype, outside_autocast
+from ikem_fast.tables import index_table
 
 
 @outside_autocast
@@ -18,19 +19,18 @@ def derive_modalities(x, frames, modalities, layout, shear, crop_start, out_dtyp
 
     T = x.shape[2]
     speed = (T / frames.to(x.dtype) if frames is not None else x.new_ones(x.shape[0])).view(-1, 1, 1, 1, 1)
-    joints_of = lambda table: torch.tensor(table, device=x.device)  # noqa: E731
-    axis = joints_of(layout.axis_parents)
+    parents, axis = (index_table(table, x.device) for table in (layout.parents, layout.axis_parents))
 
     def derivative(y):
         """Forward difference per original frame; the last frame, which has no successor, is 0."""
         return F.pad(y[:, :, 1:] - y[:, :, :-1], (0, 0, 0, 0, 0, 1)) * speed
 
     def bone():
-        a, b, c = layout.torso
+        a, b, c = layout.plane
         normal = _cross(x[..., a, :] - x[..., c, :], x[..., b, :] - x[..., c, :])
         # In float64, to the last bit: the children's rotation axes are crossed with it.
         normal = _unit(normal.double()).to(x.dtype)
-        bones = x - x[..., joints_of(layout.parents), :]
+        bones = x - x[..., parents, :]
         is_root = torch.arange(layout.num_joints, device=x.device) == layout.root
         return torch.where(is_root[:, None], normal.unsqueeze(-2), bones)
 
@@ -50,7 +50,7 @@ def derive_modalities(x, frames, modalities, layout, shear, crop_start, out_dtyp
 
     def acceleration():
         second = derivative(derivative(x))
-        second[:, :, max(T - 2, 0) :] = 0
+        second[:, :, max(T - 2, 0) :].zero_()
         return second
 
     derive = {

@@ -62,6 +62,8 @@ def preprocess_clips(
         )
     if not isinstance(frames, int) or frames < 1:
         raise ValueError(f"frames: expected an integer of at least 1, found {frames!r}")
+    if body.shoulders is None:
+        raise ValueError(f"layout: expected shoulders to turn clips by, found {body.name!r} without")
     check_choice("impl", impl, IMPLEMENTATIONS)
     check_per_clip("lengths", lengths, len(lengths), like=raw, low=0)
     if lengths.dtype != torch.int64:

@@ -14,9 +14,16 @@ from ikem_fast.errors import InputError
 from ikem_fast.nn import RelationalDistiller
 from ikem_fast.nn.build import build_distiller
 from ikem_fast.nn.config import ModelConfig
-from ikem_fast.runtime.checkpoint import fitting, load_checkpoint, stored_bodies, stored_model_config
+from ikem_fast.runtime.checkpoint import (
+    fitting,
+    load_checkpoint,
+    stored_bodies,
+    stored_model_config,
+    trained_layout,
+)
 from ikem_fast.runtime.processes import Processes, joined
 from ikem_fast.settings import check
+from ikem_fast.skeleton import different
 from ikem_fast.train.budget import Progress
 from ikem_fast.train.config import DistillConfig
 from ikem_fast.train.loop import fit
@@ -41,11 +48,11 @@ def distill(config: DistillConfig) -> Path:
     check(config)
     dataset = open_dataset(config.data)
     state = load_checkpoint(config.teacher, kinds=("pretrain",))
-    layout = state["dataset"]["layout"]
-    if layout != dataset.layout:
+    layout = trained_layout(state, config.teacher)
+    if layout != dataset.skeleton:
         raise InputError(
             f"{config.teacher}: expected a teacher for the layout of {config.data}, {dataset.layout!r}, "
-            f"found one for {layout!r}"
+            f"found one for {different(layout, dataset.skeleton)}"
         )
     model_config = stored_model_config(state, config.teacher)
     missing = [name for name in config.students if name not in model_config.modalities]
@@ -54,7 +61,7 @@ def distill(config: DistillConfig) -> Path:
             "initialize: expected students out of the teacher's modalities, "
             f"{', '.join(model_config.modalities)}, to start from, found {missing[0]!r}"
         )
-    with joined(config.device) as processes:
+    with joined(config.device, config.patience) as processes:
         torch.manual_seed(config.seed)
         with fitting(config.teacher):
             model = build_distiller(

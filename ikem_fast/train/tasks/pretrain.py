@@ -37,11 +37,11 @@ def pretrain(config: PretrainConfig) -> Path:
     """
     check(config)
     dataset = open_dataset(config.data)
-    with joined(config.device) as processes:
+    with joined(config.device, config.patience) as processes:
         torch.manual_seed(config.seed)
         config = replace(config, model=config.model.complete())
         bodies = dataset["train"].clips.shape[-1]
-        model = build_ikem(config.model, dataset.layout, bodies=bodies).to(processes.device)
+        model = build_ikem(config.model, dataset.skeleton, bodies=bodies).to(processes.device)
         task = Pretraining(
             model,
             config.model,

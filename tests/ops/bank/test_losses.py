@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ikem_fast import ops
+from ikem_fast.ops._support import support_on_gpu
 from tests import losses
 from tests.losses import LOSSES, RELATIONAL, call, doubled, each_loss, gradient
 
@@ -268,7 +269,7 @@ def test_gradient_of_a_sum_has_stride_zero(name, impl):
 BAD_CALLS = {
     "q of a wrong type": (ops.info_nce, {"q": [1.0]}, TypeError, "q: expected a tensor .*found list"),
     "integers": (ops.info_nce, {"k": torch.ones(3, 5, 8).int()}, TypeError, "k: expected a floating-point"),
-    "q without batch": (ops.info_nce, {"q": torch.ones(3, 8)}, ValueError, r"q: expected shape \(P, N, D\)"),
+    "q without batch": (ops.info_nce, {"q": torch.ones(8)}, ValueError, r"q: expected shape \(P, N, D\)"),
     "keys of another batch": (ops.info_nce, {"k": torch.ones(3, 4, 8)}, ValueError, "k: .*N=5.*found"),
     "bank of another width": (
         ops.info_nce,
@@ -322,3 +323,22 @@ def test_errors_name_the_argument(case):
 def test_fused_refuses_float64(name):
     with pytest.raises(RuntimeError, match=r"'reference' are: .*float64"):
         call(name, draw(), impl="fused")
+
+
+@pytest.mark.parametrize(
+    ("hip", "capability", "problem"),
+    [
+        (None, (9, 0), None),
+        (None, (8, 6), None),
+        (None, (7, 5), "compute capability 8.0 or newer, and cuda:0 has 7.5"),
+        ("6.4", (9, 4), "built for ROCm 6.4"),  # what an MI300 calls itself, which is no Hopper
+    ],
+)
+def test_gpus_that_the_kernels_are_not_made_for_are_named(hip, capability, problem, monkeypatch):
+    monkeypatch.setattr(torch.version, "hip", hip)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    support_on_gpu.cache_clear()
+    support = support_on_gpu(torch.device("cuda", 0))
+    support_on_gpu.cache_clear()
+    assert bool(support) == (problem is None)
+    assert problem is None or problem in support.problem

@@ -1,9 +1,9 @@
 """The operators of the bank as Triton kernels, for CUDA tensors (and CPU tensors under the interpreter).
 
-The similarities of features and bank stay on chip. `attention` holds the kernels of `info_nce` and
-`implicit_exchange`, `relations` and `relations_backward` those of `cross_modal_contrast` and
-`relational_distillation`, `neighbors` those that find nearest keys; `tiles` what they share, `launch` how
-they are launched.
+The similarities of features and bank stay on chip. `attention` holds the kernels of `info_nce`,
+`implicit_exchange` and `ops.contrast`, `relations` and `relations_backward` those of
+`cross_modal_contrast` and `relational_distillation`, `neighbors` those that find nearest keys; `tiles` what
+they share, `launch` how they are launched.
 """
 
 from ikem_fast.ops._support import YES, Support
@@ -20,6 +20,7 @@ def register(library):
     """
     launchers = {
         "attention": attention.attention,
+        "softmax": attention.softmax,
         "relations": relations.relations,
         "relations_backward": relations_backward.relations_backward,
         "nearest": neighbors.nearest,

@@ -225,3 +225,41 @@ def _attention(x, y, queue, temperature, wide, with_direction, choice):
             MAX_SPLITS=MAX_SPLITS, WITH_DIRECTION=with_direction,
         )  # fmt: skip
     return loss, direction
+
+
+def softmax(x, queue, limits, with_mean):
+    """Rows x (P,N,D) as they are: partition (P,N); mean key (P,N,D) and counts above limits (P,N), or empty.
+
+    One kernel; its splits of the bank are put together by torch, and counts are of similarities made again.
+    """
+    D = queue.shape[-1]
+    outputs = 1 if with_mean else 0
+    choices = candidates("attention", operand_dtype(x), D, capability(x.device), outputs=outputs)
+    x, queue = x.contiguous(), readable(queue)
+    run = functools.partial(_softmax, x, queue, with_mean)
+    partition, mean = tuning.launch("attention", choices, x, queue, run, ("softmax", with_mean))
+    above = x.new_zeros(x.shape[:2] if limits is not None else (0,), dtype=torch.int64)
+    for keys in queue.split(8192, 1) if limits is not None else ():
+        above += (x.float() @ keys.float().mT > limits.unsqueeze(-1)).sum(-1)
+    return partition, mean, above
+
+
+def _softmax(x, queue, with_mean, choice):
+    P, K, D = queue.shape
+    rows = x.shape[1]
+    row_blocks = triton.cdiv(rows, choice.rows)
+    splits, keys_per_split = split_bank(K, choice, row_blocks * P, x.device)
+    maximum, total = x.new_empty((2, splits, P, rows), dtype=torch.float32)
+    output = x.new_empty((splits, P, rows, D) if with_mean else 0, dtype=torch.float32)
+    scaled = torch.nn.functional.pad(x.float() * LOG2E, (0, block(D) - D)).to(choice.operand)
+    with on_device(x):
+        attention_kernel[(row_blocks, splits, P)](
+            scaled, queue, maximum, total, output, rows, K, keys_per_split, queue.stride(0), queue.stride(1),
+            D=D, CHUNKS=1, OUTPUT_CHUNKS=choice.output_chunks, RESIDENT=choice.resident, **choice.tile(D),
+        )  # fmt: skip
+    most = maximum.amax(0)
+    weight = torch.exp2(maximum - most)
+    whole = (weight * total).sum(0)
+    partition = (most + whole.log2()) / LOG2E
+    mean = (weight.unsqueeze(-1) * output).sum(0) / whole.unsqueeze(-1) if with_mean else output
+    return partition, mean

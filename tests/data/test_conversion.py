@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ikem_fast.data import convert_clips, convert_dataset
+from ikem_fast.data import convert, convert_clips, convert_dataset
 from ikem_fast.errors import InputError
 from ikem_fast.skeleton import Layout, get_layout, register_layout
 
@@ -55,3 +55,47 @@ def test_a_dataset_is_converted_whole(tiny_dataset):
     for name, split in other.splits.items():
         assert split.clips.shape == (len(dataset[name]), 3, 50, 20, 1)
         assert split.labels.tolist() == dataset[name].labels.tolist()
+
+
+def named(layout, clip):
+    return {joint: clip[..., v, :] for v, joint in enumerate(get_layout(layout).joints)}
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "rules"),
+    [
+        ("kinect-v1", "ntu-rgb+d", {"base of spine": "hip centre", "spine": "shoulder centre",
+                                    "neck": "shoulder centre", "left thumb": "left hand"}),
+        ("ntu-rgb+d", "coco", {"nose": "head", "left ear": "head", "left hip": "left hip"}),
+        ("smpl", "h36m", {"spine": "middle spine", "thorax": "upper spine", "left wrist": "left wrist"}),
+        ("coco", "h36m", {"pelvis": ("left hip", "right hip"), "neck": ("left shoulder", "right shoulder"),
+                          "left knee": "left knee"}),
+        ("coco", "ntu-rgb+d", {"base of spine": ("left hip", "right hip"), "left hand": "left wrist",
+                               "left hand tip": "left wrist", "head": "nose"}),
+        ("openpose-25", "kinect-v1", {"hip centre": "pelvis", "left foot": "left big toe"}),
+        ("mediapipe-33", "smpl", {"left hand": "left index", "left foot": "left big toe"}),
+    ],
+)  # fmt: skip
+def test_rules(source, target, rules):
+    clips = np.random.default_rng(0).normal(size=(2, 3, 4, get_layout(source).num_joints, 2))
+    before, after = named(source, clips), named(target, convert(clips, source, target))
+    for joint, origin in rules.items():
+        one, other = (origin, origin) if isinstance(origin, str) else origin
+        np.testing.assert_allclose(after[joint], (before[one] + before[other]) / 2, err_msg=joint)
+
+
+def test_the_spine_is_between_hips_and_shoulders():
+    clips = np.random.default_rng(0).normal(size=(3, 4, 17, 1)).astype(np.float32)
+    clips[..., 0] = np.where(np.arange(4)[:, None] < 2, clips[..., 0], 0)  # a body that leaves
+    converted = convert(clips, "coco", "h36m")
+    corners = [get_layout("coco").joints.index(f"{side} {part}")
+               for part in ("hip", "shoulder") for side in ("left", "right")]  # fmt: skip
+    assert converted.dtype == np.float32 and converted.shape == (3, 4, 17, 1) and not converted[:, 2:].any()
+    np.testing.assert_allclose(converted[:, :, 7], clips[:, :, corners].mean(2), atol=1e-6)
+
+
+def test_the_same_layout_is_the_same_clip():
+    clips = np.random.default_rng(0).normal(size=(3, 4, 25, 1)).astype(np.float32)
+    np.testing.assert_array_equal(convert(clips, "ntu-rgb+d", "ntu-rgb+d-chain"), clips)
+    with pytest.raises(ValueError, match=r"expected \(…, V=17, M\) for layout 'coco', found \(3, 4, 25, 1\)"):
+        convert(clips, "coco", "h36m")

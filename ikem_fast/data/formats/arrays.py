@@ -1,0 +1,233 @@
+"""Plain arrays, a file a clip: .npy, .csv or .txt, in any order of joints that a layout names.
+
+    .npy          (frames, joints, C) or (frames, joints, C, bodies), or (frames, joints · C)
+    .csv, .txt    a line a frame with the numbers of all joints, or a line a joint, those of a frame together;
+                  a first line without numbers is passed over
+
+An .npz is a folder of .npy. C numbers are x y z, x y, x y z confidence or, where that is said, x y score.
+"""
+
+import csv
+import io
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+
+from ikem_fast.data.dataset import Dataset
+from ikem_fast.data.formats.base import Damaged, Format
+from ikem_fast.data.formats.npy import MAX_BLOCK_BYTES, NpyFile, read_header
+from ikem_fast.data.formats.own import Own, as_bodies, frame_counts, read_rows
+from ikem_fast.data.formats.stream import known_layout
+from ikem_fast.data.formats.text import as_rows
+from ikem_fast.data.preprocess import MAX_COORDINATE, Clip, Skipped
+from ikem_fast.data.sources import SourceFile, find_files
+from ikem_fast.errors import InputError
+from ikem_fast.files import write_text
+from ikem_fast.settings import Allowed
+
+SUFFIXES = (".npy", ".csv", ".txt")
+LABELS = "labels.csv"
+Columns = Literal["xyz", "xyzc", "xy", "xyc"]
+_BY_COUNT: dict[int, Columns] = {2: "xy", 3: "xyz", 4: "xyzc"}
+
+
+@dataclass(frozen=True)
+class Counted(SourceFile):
+    """A clip that has been preprocessed already, of so many frames; its count is read ahead of its bytes."""
+
+    frames: int = 0
+
+    def read(self, limit: int) -> bytes:
+        """Read the count, a null, and the file's bytes."""
+        return b"%d\0" % self.frames + SourceFile(self.path, self.member).read(limit)
+
+
+def parse_clip(content: bytes, joints: int, columns: Columns | None = None) -> np.ndarray | Clip:
+    """Parse a file's bytes into a raw clip (3, F, V, M). Raises ValueError if they are none."""
+    count, null, _ = content[:20].partition(b"\0")
+    if null and count.isdigit():
+        points, _ = _points(content[len(count) + 1 :], joints, "xyz")
+        clip = np.ascontiguousarray(points.transpose(2, 0, 1, 3), dtype=np.float32)
+        if not (np.abs(clip) < MAX_COORDINATE).all():
+            raise ValueError(f"expected coordinates below {MAX_COORDINATE:g}, found NaN, infinity or more")
+        return Clip(clip, int(count))
+    points, found = _points(content, joints, columns)
+    wide = points.dtype.itemsize >= 8 and points.dtype.kind == "f"
+    return as_bodies(points.astype(np.float64 if wide else np.float32), found)
+
+
+def _points(content, joints, columns):
+    """(F, V, C, M) and what the C are."""
+    if content.startswith(b"\x93NUMPY"):
+        points = _npy(content)
+    else:
+        lines = content.split(b"\n", 1)
+        points = as_rows(lines[1] if len(lines) == 2 and not _is_numbers(lines[0]) else content)
+    if points.ndim == 2 and points.shape[1] in _BY_COUNT and len(points) % joints == 0:
+        points = points.reshape(-1, joints, points.shape[1])
+    elif points.ndim == 2 and points.shape[1] % joints == 0:
+        points = points.reshape(len(points), joints, -1)
+    points = points[..., None] if points.ndim == 3 else points
+    given = points.shape[2] if points.ndim == 4 else 0
+    if points.ndim != 4 or points.shape[1] != joints or given != len(columns or _BY_COUNT.get(given, "")):
+        expected = f"frames of {joints} joints of {columns or 'xy, xyz or xyzc'}"
+        raise ValueError(f"expected {expected}, found shape {points.shape}")
+    return points, columns or _BY_COUNT[given]
+
+
+def _is_numbers(line):
+    try:
+        return bool(as_rows(line).size) or not line.strip()
+    except ValueError:
+        return False
+
+
+def _npy(content):
+    stream = io.BytesIO(content)
+    try:
+        header = read_header(stream, "the file")
+    except (EOFError, struct.error) as error:
+        raise ValueError(f"expected a NumPy array, found: {error}") from None
+    if header.dtype is None or header.dtype.kind not in "fiu":
+        raise ValueError(f"expected numbers, found {header.dtype or 'another type'}")
+    values = np.frombuffer(content, header.dtype, offset=stream.tell())
+    return values.reshape(header.shape, order="F" if header.fortran_order else "C")
+
+
+def prepare_arrays(
+    out: Path,
+    source: Path,
+    layout: str,
+    labels: Path | None = None,
+    columns: Columns | None = None,
+    bodies: Annotated[int, Allowed(least=1, most=64)] | None = None,
+    workers: int | None = None,
+    damaged: Damaged = "leave-out",
+) -> Dataset:
+    """Prepare plain arrays of one's own: a .npy, .csv or .txt a clip, in the order of a layout's joints.
+
+    Args:
+        out: folder to write; an interrupted run started again goes on where it was.
+        source: folder with the files (searched to its depths), a .zip of them, or an .npz of arrays.
+        layout: the joint layout: a name, or a YAML file of one's own.
+        labels: list with a line a clip: its file's name, its label, who was recorded; if not given,
+            labels.csv of the source, or the folders that clips are in.
+        columns: what the numbers of a joint are; xy, xyz or xyzc by how many there are, if not given.
+        bodies: how many bodies a clip has; those of the first file, if not given.
+        workers: processes that read files; as many as there are cores, if not given.
+        damaged: what becomes of a clip with coordinates such as NaN: left out, or interpolated over time.
+    """
+    source = Path(source)
+    beside = source / LABELS
+    labels = labels or (beside if beside.is_file() else None)
+    skip = labels.resolve() if labels else None
+    files = [file for file in find_files(source, SUFFIXES) if file.member or file.path.resolve() != skip]
+    if not files:
+        raise InputError(f"{source}: expected {', '.join(SUFFIXES)} files there, found a list alone")
+    joints = known_layout(layout).num_joints
+    counts = frame_counts(files, source, read_rows(labels)) if labels else {}
+    files = [Counted(f.path, f.member, counts[f]) if f in counts else f for f in files]
+    parse = partial(parse_clip, joints=joints, columns=columns)
+    first = _first(files, parse)
+    num_frames = first.shape[1] if len(counts) == len(files) else None
+    own = Own(files, parse, MAX_BLOCK_BYTES, layout, bodies or first.shape[3], num_frames)
+    return own.prepare(out, source, labels, workers, damaged, {"from": "arrays", "columns": columns})
+
+
+def _first(files, parse):
+    """Coordinates of the first file that is a clip."""
+    for file in files:
+        try:
+            clip = parse(file.read(MAX_BLOCK_BYTES))
+        except ValueError as error:
+            problem = problem_of(file, error)
+            continue
+        return clip.coordinates if isinstance(clip, Clip) else clip
+    raise problem
+
+
+def problem_of(file: SourceFile, error: Exception) -> InputError:
+    """Name the file in what is wrong with it."""
+    return InputError(f"{file}: {Skipped.of(error).reason}")
+
+
+def write_arrays(dataset: Dataset, out: Path) -> list[Path]:
+    """Write a dataset as a .npy (frames, joints, 3, bodies) a clip, with a list of what is known of them.
+
+    Reading gives the same clips to the bit, with their names, labels, classes, subjects and frame counts.
+
+    Returns the files.
+    """
+    written = []
+    table = io.StringIO()
+    rows = csv.writer(table, lineterminator="\n")
+    rows.writerow(["name", "label", "subject", "split", "class", "frames"])
+    for name, split in dataset.splits.items():
+        subjects = [""] * len(split) if split.subjects is None else split.subjects.tolist()
+        (out / name).mkdir(parents=True, exist_ok=True)
+        for index, subject in enumerate(subjects):
+            path = out / name / f"{_file_name(str(split.names[index]))}.npy"
+            np.save(path, np.ascontiguousarray(split.clips[index].transpose(1, 2, 0, 3)), allow_pickle=False)
+            label = int(split.labels[index])
+            key = f"{name}/{path.stem}"
+            rows.writerow([key, label, subject, name, dataset.classes[label], int(split.frames[index])])
+            written.append(path)
+    write_text(out / LABELS, table.getvalue())
+    return [*written, out / LABELS]
+
+
+def _file_name(name):
+    """A clip's name as that of a file."""
+    return "".join("_" if c in '/\\:*?"<>|' else c for c in name)
+
+
+def _detect(path: Path) -> str:
+    try:
+        files = find_files(path, SUFFIXES)
+    except InputError:
+        return ""
+    arrays = [file for file in files if file.name.endswith(".npy")]
+    try:
+        is_clip = bool(arrays) and len(NpyFile(arrays[0]).shape) in (2, 3, 4)
+    except InputError:
+        is_clip = False
+    texts = [file for file in files if file.name.endswith((".csv", ".txt")) and _is_table(file)]
+    shown = [*texts, *(arrays if is_clip else [])]
+    return f"{len(shown)} files of numbers such as {shown[0].name}" if shown else ""
+
+
+def _is_table(file):
+    try:
+        with file.open() as stream:
+            rows = as_rows(b"\n".join(stream.read(1 << 14).split(b"\n")[1:-1]))
+    except (ValueError, OSError):
+        return False
+    return rows.size > 0
+
+
+def _read(path: Path) -> Iterator[np.ndarray]:
+    """The array of a file, as it is where it has joints of its own; a table needs a layout to be read by."""
+    try:
+        points = _npy(SourceFile(Path(path)).read(MAX_BLOCK_BYTES))
+        if points.ndim not in (3, 4) or points.shape[2] not in _BY_COUNT:
+            raise ValueError(f"expected (frames, joints, 2 to 4[, bodies]), found shape {points.shape}")
+    except (ValueError, EOFError) as error:
+        raise problem_of(SourceFile(Path(path)), error) from None
+    points = points[..., None] if points.ndim == 3 else points
+    yield as_bodies(points, _BY_COUNT[points.shape[2]])
+
+
+ARRAYS = Format(
+    name="arrays",
+    summary="Prepare plain arrays of your own: .npy, .npz, .csv or .txt, a clip each.",
+    example="ikem-fast prepare arrays --source clips --layout chair.yaml --labels list.csv --out data/own",
+    prepare=prepare_arrays,
+    detect=_detect,
+    read=_read,
+    write=write_arrays,
+)

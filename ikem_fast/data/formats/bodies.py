@@ -1,0 +1,81 @@
+"""Who is who: people found frame by frame, without names, as tracks of bodies."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+MAX_TRACKS = 64  # of a clip; further ones are people seen in passing
+
+
+def link_bodies(frames: Sequence[np.ndarray], bodies: int) -> np.ndarray:
+    """Make a raw clip of people found in each frame: those who are seen longest, where there are more.
+
+    A person goes on the track whose last place is nearest (the mean over joints), the nearest pair first, if
+    that is nearer than two of the person's sizes; otherwise on a new one. Joints at zero are missing.
+
+    Args:
+        frames: of each the people found, (P, V, 3), P from 0 on.
+        bodies: M of the result.
+
+    Returns:
+        (3, F, V, M) of the frames' dtype, zero where a body is not seen.
+
+    Example:
+        link_bodies([np.ones((1, 17, 3)), np.ones((2, 17, 3))], bodies=2).shape  # (3, 2, 17, 2)
+    """
+    joints = next((people.shape[1] for people in frames if len(people)), 0)
+    tracks: list[dict[int, np.ndarray]] = []
+    last: list[np.ndarray] = []
+    for number, people in enumerate(frames):
+        free = set(range(len(tracks)))
+        taken = {}
+        pairs = sorted(
+            (_distance(last[track], person), track, place)
+            for place, person in enumerate(people)
+            for track in free
+        )
+        for distance, track, place in pairs:
+            if track in free and place not in taken and distance < 2 * _size(people[place]):
+                taken[place] = track
+                free.discard(track)
+        for place, person in enumerate(people):
+            if place not in taken and len(tracks) < MAX_TRACKS and person.any():
+                taken[place] = len(tracks)
+                tracks.append({})
+                last.append(person)
+            if place in taken:
+                tracks[taken[place]][number] = last[taken[place]] = person
+    dtype = frames[0].dtype if len(frames) else np.dtype("f4")
+    return longest_tracks(tracks, (len(frames), joints), bodies, dtype)
+
+
+def longest_tracks(
+    tracks: Iterable[Mapping[int, np.ndarray]], shape: tuple[int, int], bodies: int, dtype: np.dtype
+) -> np.ndarray:
+    """Make a raw clip of the tracks that are longest, the longest first.
+
+    Args:
+        tracks: of each body {frame: its joints (V, 3)}.
+        shape: F and V.
+        bodies: M of the result.
+        dtype: of the result.
+
+    Returns:
+        (3, F, V, M), zero where a body is not seen.
+    """
+    clip = np.zeros((*shape, 3, bodies), dtype)
+    for body, track in enumerate(sorted(tracks, key=len, reverse=True)[:bodies]):
+        for number, person in track.items():
+            clip[number, ..., body] = person
+    return np.ascontiguousarray(clip.transpose(2, 0, 1, 3))
+
+
+def _distance(one, other):
+    """Between two people, over the joints that both have; the third number of a place is a score or depth."""
+    both = one.any(axis=1) & other.any(axis=1)
+    return float(np.abs(one[both, :2] - other[both, :2]).max(axis=1).mean()) if both.any() else np.inf
+
+
+def _size(person):
+    there = person[person.any(axis=1), :2]
+    return float(np.ptp(there, axis=0).max()) if len(there) else 0.0

@@ -1,0 +1,125 @@
+"""The archives of CTR-GCN and its relatives (MAMP, MacDiff): NTU60_CS.npz, NTU120_CSet.npz and their like.
+
+    x_train, x_test   (N, 300, 150) float32: a row a frame, of it M bodies with V joints of x, y, z; zero
+                      behind the last frame, and where there is one body only
+    y_train, y_test   (N, K) one-hot, or (N,) labels
+
+Rows are read out of the archive one at a time. Chen et al., "Channel-wise Topology Refinement Graph
+Convolution for Skeleton-Based Action Recognition" (ICCV 2021).
+"""
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ikem_fast.data.dataset import Dataset
+from ikem_fast.data.formats.base import Damaged, Format
+from ikem_fast.data.formats.npy import BROKEN, NpyFile
+from ikem_fast.data.formats.stream import (
+    ClipStream,
+    as_raw,
+    known_layout,
+    last_frame,
+    number_classes,
+    one_hot,
+)
+from ikem_fast.data.pipeline import PlannedClip
+from ikem_fast.data.preprocess import Skipped
+from ikem_fast.data.sources import SourceFile
+from ikem_fast.errors import InputError, printable
+
+SPLITS = ("train", "test")
+
+
+def find_clips(source: Path, layout: str = "ntu-rgb+d") -> ClipStream:
+    """Find the clips of an archive. Raises InputError."""
+    source, skeleton = Path(source), known_layout(layout)
+    joints = skeleton.num_joints
+    arrays = {split: _array(source, f"x_{split}") for split in SPLITS}
+    columns = {array.shape[-1] for array in arrays.values()}
+    bodies, rest = divmod(columns.pop(), 3 * joints)
+    if columns or rest or not bodies:
+        known_layout(layout, arrays["train"].shape[-1] // 3 // 2, f"{source}: two bodies a row")
+        raise InputError(
+            f"{source}: expected rows of bodies with {joints} joints of x, y, z (layout {layout}), found "
+            f"{' and '.join(str(array.shape[-1]) for array in arrays.values())} numbers a row"
+        )
+    given: list[object] = []
+    for split, array in arrays.items():
+        labels = _array(source, f"y_{split}", 1, 2)
+        if labels.shape[0] != array.shape[0]:
+            raise InputError(
+                f"{labels.file}: expected labels of {array.shape[0]} clips, found {labels.shape[0]}"
+            )
+        given += one_hot(labels.load(), labels.file)
+    labels, classes = number_classes(given, source)
+    digits = len(str(max(array.shape[0] for array in arrays.values())))
+    places = [(split, index) for split in SPLITS for index in range(arrays[split].shape[0])]
+    plan = [
+        PlannedClip(f"{split}-{index:0{digits}d}", split, label)
+        for (split, index), label in zip(places, labels, strict=True)
+    ]
+
+    def read(start: int) -> Iterator[np.ndarray | Skipped]:
+        for array in arrays.values():
+            first, start = min(start, array.shape[0]), max(start - array.shape[0], 0)
+            for row in array.rows(first):
+                raw = as_raw(row.reshape(-1, bodies, joints, 3).transpose(3, 0, 2, 1))
+                frames = last_frame(raw)
+                yield raw[:, :frames] if frames else Skipped("expected a body, found none in any frame")
+
+    return ClipStream(plan, read, [SourceFile(source)], skeleton, classes, bodies)
+
+
+def _array(source, entry, *dimensions):
+    try:
+        array = NpyFile(SourceFile(source, f"{entry}.npy"))
+    except BROKEN as error:
+        raise InputError(
+            f"{source}: expected an .npz with x_train, y_train, x_test and y_test, found: {printable(error)}"
+        ) from None
+    if len(array.shape) not in (dimensions or (3,)) or array.dtype.kind not in "fiub":
+        expected = "(clips, classes) or (clips,)" if dimensions else "(clips, frames, columns)"
+        raise InputError(
+            f"{array.file}: expected numbers of shape {expected}, found {array.dtype} of shape {array.shape}"
+        )
+    return array
+
+
+def prepare_ctrgcn(
+    out: Path, source: Path, layout: str = "ntu-rgb+d", damaged: Damaged = "leave-out"
+) -> Dataset:
+    """Prepare an archive of CTR-GCN and its relatives (NTU60_CS.npz: x_train, y_train, x_test, y_test).
+
+    Args:
+        out: folder to write; an interrupted run started again goes on where it was.
+        source: the .npz.
+        layout: the joint layout of its rows: a name, or a YAML file.
+        damaged: what becomes of a clip with coordinates such as NaN: left out, or interpolated over time.
+    """
+    return find_clips(source, layout).prepare(out, Path(source).stem, {"from": "ctrgcn"}, damaged)
+
+
+def _detect(path: Path) -> str:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = {"x_train.npy", "y_train.npy", "x_test.npy", "y_test.npy"}
+            return "x_train, y_train, x_test, y_test in it" if names <= set(archive.namelist()) else ""
+    except BROKEN:
+        return ""
+
+
+def _read(path: Path) -> Iterator[np.ndarray]:
+    yield from find_clips(path).raws()
+
+
+CTRGCN = Format(
+    name="ctrgcn",
+    summary="Prepare an .npz of CTR-GCN, MAMP and their relatives.",
+    example="ikem-fast prepare ctrgcn --source NTU60_CS.npz --out data/ntu60",
+    prepare=prepare_ctrgcn,
+    detect=_detect,
+    read=_read,
+)

@@ -1,0 +1,144 @@
+"""MediaPipe's landmarks in JSON files: one file a clip, or a folder of files `NAME_000001.json`, one a frame.
+
+A clip is a list of frames, or {"frames": [...]}; a frame {"pose_world_landmarks": …} or pose_landmarks or
+landmarks, or these alone: 33 of {"x": …, "y": …, "z": …, "visibility": …}, or a list of such lists, a person
+each; null or [] where nobody was found. World landmarks, in meters, are taken where there are both.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+
+from ikem_fast.data.dataset import Dataset
+from ikem_fast.data.formats.arrays import problem_of
+from ikem_fast.data.formats.base import Damaged, Format
+from ikem_fast.data.formats.bodies import link_bodies
+from ikem_fast.data.formats.openpose import MAX_CLIP_BYTES, SUFFIX, find_clips
+from ikem_fast.data.formats.own import Own
+from ikem_fast.data.sources import SourceFile, find_files
+from ikem_fast.errors import InputError
+from ikem_fast.settings import Allowed
+
+JOINTS = 33
+KEYS = ("pose_world_landmarks", "pose_landmarks", "landmarks")
+_FRAME = re.compile(r"(?:(.*?)_?)?(\d+)")
+
+
+def find_landmarks(source: Path) -> list[SourceFile]:
+    """Find the clips below a folder: files of a clip each, or folders of frames. Raises InputError."""
+    files = find_files(source, SUFFIX)
+    if _is_frame(files[0]):
+        return list(find_clips(source, _FRAME))
+    return files
+
+
+def _is_frame(file):
+    """Whether a file holds one frame rather than a clip."""
+    try:
+        content = json.loads(file.read(MAX_CLIP_BYTES))
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and "frames" not in content
+
+
+def parse_clip(content: bytes, bodies: int) -> np.ndarray:
+    """Parse a clip, or its frames with nulls between them, into a raw clip (3, F, 33, M) float32.
+
+    Raises ValueError naming the frame that is none.
+    """
+    try:
+        parsed = [json.loads(part) for part in content.split(b"\0")]
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"expected JSON, found: {type(error).__name__}: {error}") from None
+    frames = parsed
+    if len(parsed) == 1:
+        frames = parsed[0]["frames"] if isinstance(parsed[0], dict) and "frames" in parsed[0] else parsed[0]
+        frames = [frames] if isinstance(frames, dict) else frames
+    if not isinstance(frames, list):
+        raise ValueError(f"expected a list of frames, found {type(frames).__name__}")
+    people = []
+    for number, frame in enumerate(frames):
+        try:
+            people.append(_people(frame))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            expected = f"{JOINTS} landmarks of x, y, z"
+            found = f"{type(error).__name__}: {error}"
+            raise ValueError(f"frame {number}: expected {expected}, found: {found}") from None
+    if not any(map(len, people)):
+        raise ValueError(f"expected people, found none in any of {len(frames)} frames")
+    return link_bodies(people, bodies)
+
+
+def _people(frame):
+    """(P, 33, 3) of a frame."""
+    if isinstance(frame, dict):
+        frame = next((frame[key] for key in KEYS if frame.get(key)), [])
+    frame = frame or []
+    if isinstance(frame, dict):  # as protocol buffers are written
+        frame = frame["landmark"]
+    persons = frame if frame and isinstance(frame[0], list) else [frame] if frame else []
+    poses = [[(mark["x"], mark["y"], mark["z"]) for mark in person] for person in persons]
+    return np.array(poses, np.float32).reshape(-1, JOINTS, 3)
+
+
+def prepare_mediapipe(
+    out: Path,
+    source: Path,
+    labels: Path | None = None,
+    persons: Annotated[int, Allowed(least=1, most=16)] = 1,
+    workers: int | None = None,
+    damaged: Damaged = "leave-out",
+) -> Dataset:
+    """Prepare JSON files of MediaPipe's landmarks, a file a clip or a folder of frames.
+
+    Args:
+        out: folder to write; an interrupted run started again goes on where it was.
+        source: folder (searched to its depths) or .zip with the files.
+        labels: list with a line a clip: its name, its label, who was recorded; if not given, the folders that
+            clips are in.
+        persons: how many people of a clip are taken, those who are seen longest.
+        workers: processes that read files; as many as there are cores, if not given.
+        damaged: what becomes of a clip with coordinates such as NaN: left out, or interpolated over time.
+    """
+    own = Own(
+        find_landmarks(source), partial(parse_clip, bodies=persons), MAX_CLIP_BYTES, "mediapipe-33", persons
+    )
+    return own.prepare(out, source, labels, workers, damaged, {"from": "mediapipe", "persons": persons})
+
+
+def seen_in(path: Path, mark: bytes) -> str:
+    """Say how many .json files there are at a path, where the first begins with something of the kind."""
+    try:
+        files = find_files(path, SUFFIX)
+        with files[0].open() as stream:
+            is_one = mark in stream.read(1 << 14)
+    except (InputError, OSError, ValueError):
+        return ""
+    return f"{len(files)} files with {mark.decode()} in them, such as {files[0].name}" if is_one else ""
+
+
+def _detect(path: Path) -> str:
+    return seen_in(path, b"landmark")
+
+
+def _read(path: Path) -> Iterator[np.ndarray]:
+    for clip in find_landmarks(path):
+        try:
+            yield parse_clip(clip.read(MAX_CLIP_BYTES), 1)
+        except ValueError as error:
+            raise problem_of(clip, error) from None
+
+
+MEDIAPIPE = Format(
+    name="mediapipe",
+    summary="Prepare MediaPipe's landmarks from JSON files.",
+    example="ikem-fast prepare mediapipe --source landmarks --labels list.csv --out data/own",
+    prepare=prepare_mediapipe,
+    detect=_detect,
+    read=_read,
+)

@@ -1,0 +1,185 @@
+"""Arrays in .npy files, and in members of archives, read a few rows at a time.
+
+Memory does not grow with the file, and what a header declares is held against what is there before any is
+asked for. Source: NumPy's "Format specification" (NEP 1), versions 1 to 3.
+"""
+
+import math
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import IO, NamedTuple
+
+import numpy as np
+
+from ikem_fast.data.sources import SourceFile
+from ikem_fast.errors import InputError, printable
+
+MAX_BLOCK_BYTES = 1 << 26  # of the rows that are read at a time, such as those of a clip
+MAX_LOADED_BYTES = 1 << 28  # of an array that is read whole, such as labels
+MAGIC = b"\x93NUMPY"
+BROKEN = (ValueError, KeyError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error)
+
+
+class Header(NamedTuple):
+    """dtype: None where it is not a plain one."""
+
+    shape: tuple[int, ...]
+    fortran_order: bool
+    dtype: np.dtype | None
+
+
+_MAX_HEADER_BYTES = 1 << 14
+_DESCR = re.compile(r"'descr': *(?:'([<>=|]?[a-zA-Z]\d{0,9})'|\[)")
+_ORDER = re.compile(r"'fortran_order': *(True|False)")
+_SHAPE = re.compile(r"'shape': *\(((?:\d{1,18}, *)*(?:\d{1,18})?)\)")
+
+
+def read_header(stream: IO[bytes], entry: str) -> Header:
+    """Read the header of an .npy file. It is a Python literal, of which this reads the three values alone.
+
+    NumPy hands it to Python's parser, which may raise anything, or run out of memory, on what is no literal.
+
+    Raises ValueError or EOFError where there is none.
+    """
+    start = stream.read(len(MAGIC) + 2)
+    form = "<H" if start[-2:-1] == b"\x01" else "<I"  # how the version writes the header's length
+    (size,) = struct.unpack(form, read_exactly(stream, struct.calcsize(form)))
+    if start[:-2] != MAGIC or size > _MAX_HEADER_BYTES:
+        raise ValueError(f"no NumPy array in {printable(entry)!r}")
+    text = read_exactly(stream, size).decode("latin-1")
+    descr, order, shape = (pattern.search(text) for pattern in (_DESCR, _ORDER, _SHAPE))
+    if not (descr and order and shape):
+        raise ValueError(f"no header of a NumPy array in {printable(entry)!r}: '{printable(text, 60)}'")
+    try:
+        dtype = np.dtype(descr[1]) if descr[1] else None
+    except TypeError:
+        dtype = None
+    sizes = tuple(int(size) for size in shape[1].split(",") if size.strip())
+    return Header(sizes, order[1] == "True", dtype)
+
+
+def read_exactly(stream: IO[bytes], size: int) -> bytes:
+    """Read so many bytes. Raises EOFError where there are fewer."""
+    content = stream.read(size)
+    if len(content) != size:
+        raise EOFError(f"{size} bytes expected, {len(content)} left")
+    return content
+
+
+class NpyFile:
+    """An array in a file, of which the header has been read.
+
+    shape, dtype: as the header has them; numbers or texts, in any byte order, C or Fortran order.
+
+    Raises InputError naming the file if it holds no such array, or not as many bytes as the header declares.
+    """
+
+    def __init__(self, file: SourceFile):
+        self.file = file
+        try:
+            with file.open() as stream:
+                header = read_header(stream, str(file))
+                self._start = stream.tell()
+        except BROKEN as error:
+            raise InputError(f"{file}: expected a NumPy array, found: {printable(error)}") from None
+        self.shape, self._fortran_order = header.shape, header.fortran_order and len(header.shape) > 1
+        if header.dtype is None or header.dtype.kind not in "fiubUS" or not self.shape:
+            raise InputError(
+                f"{file}: expected an array of numbers or texts, found {header.dtype or 'another type'} of "
+                f"shape {self.shape}" + ("; arrays of Python objects may run code" * (header.dtype == object))
+            )
+        self.dtype: np.dtype = header.dtype
+        declared = self._start + math.prod(self.shape) * self.dtype.itemsize
+        if declared > file.size:
+            raise InputError(
+                f"{file}: expected {declared} bytes, as declared for shape {self.shape} of {self.dtype}, "
+                f"found {file.size}"
+            )
+
+    def load(self) -> np.ndarray:
+        """Read the whole array. Raises InputError if it has more than MAX_LOADED_BYTES."""
+        size = math.prod(self.shape) * self.dtype.itemsize
+        if size > MAX_LOADED_BYTES:
+            raise InputError(f"{self.file}: expected at most {MAX_LOADED_BYTES} bytes, found {size}")
+        with self._opened() as stream:
+            array = np.frombuffer(read_exactly(stream, size), self.dtype)
+        return array.reshape(self.shape, order="F" if self._fortran_order else "C")
+
+    def blocks(self, sizes: Iterable[int], skip: int = 0) -> Iterator[np.ndarray]:
+        """Yield arrays of so many rows each, one after another.
+
+        sizes: rows of each; skip: rows ahead of the first of them.
+
+        Raises InputError for a block of more than MAX_BLOCK_BYTES, or where the file turns out to be broken.
+        """
+        if self._fortran_order:
+            yield from self._blocks_in_fortran_order(sizes, skip)
+            return
+        row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
+        with self._opened() as stream:
+            stream.seek(self._start + skip * row_bytes)
+            for size in sizes:
+                self._check_block(size, size * row_bytes)
+                content = read_exactly(stream, size * row_bytes)
+                yield np.frombuffer(content, self.dtype).reshape(size, *self.shape[1:])
+
+    def rows(self, start: int = 0) -> Iterator[np.ndarray]:
+        """Yield the rows from `start` on, such as a clip each; see `blocks`."""
+        yield from (block[0] for block in self.blocks((1 for _ in range(start, self.shape[0])), start))
+
+    def _check_block(self, rows, size):
+        if size > MAX_BLOCK_BYTES:
+            raise InputError(
+                f"{self.file}: expected clips of at most {MAX_BLOCK_BYTES} bytes, found one of {rows} "
+                f"{'row' if rows == 1 else 'rows'} of shape {self.shape[1:]}, {size} bytes"
+            )
+
+    def _blocks_in_fortran_order(self, sizes, skip):
+        """A row lies all over the file: many are fetched at a time, through a map of the file."""
+        if self.file.member:
+            whole = self.load()
+            for size in sizes:
+                self._check_block(size, whole[:size].nbytes)
+                yield whole[skip : skip + size]
+                skip += size
+            return
+        row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
+        first = last = skip
+        fetched = None
+        for size in sizes:
+            self._check_block(size, size * row_bytes)
+            if skip + size > last:
+                first, last = skip, skip + max(size, MAX_BLOCK_BYTES // max(row_bytes, 1))
+                mapped = np.memmap(self.file.path, self.dtype, "r", self._start, self.shape, order="F")
+                fetched = np.ascontiguousarray(mapped[first:last])
+            yield fetched[skip - first : skip - first + size]
+            skip += size
+
+    def _opened(self):
+        return _Reading(self)
+
+
+class _Reading:
+    """A file that is being read; what goes wrong meanwhile is told as an InputError naming it."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __enter__(self):
+        try:
+            self.stream = self.array.file.open()
+            self.stream.seek(self.array._start)
+        except BROKEN as error:
+            self._complain(error)
+        return self.stream
+
+    def __exit__(self, kind, error, trace):
+        self.stream.close()
+        if isinstance(error, BROKEN) and not isinstance(error, InputError):
+            self._complain(error)
+
+    def _complain(self, error):
+        raise InputError(f"{self.array.file}: expected a whole array, found: {printable(error)}") from None

@@ -1,0 +1,195 @@
+"""OpenPose's JSON files, one a frame: `NAME_000000000000_keypoints.json`, a folder of them or many.
+
+    {"people": [{"pose_keypoints_2d": [x, y, score, …]}, …]}: 18 joints (COCO) or 25 (BODY_25)
+
+`pose_keypoints_3d` [x, y, z, score, …] is taken where there is one. Joints that were not found are zero.
+People have no names: they are followed from frame to frame (`bodies`).
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Annotated
+
+import numpy as np
+
+from ikem_fast.data.dataset import Dataset
+from ikem_fast.data.formats.arrays import problem_of
+from ikem_fast.data.formats.base import Damaged, Format, named_like
+from ikem_fast.data.formats.bodies import link_bodies
+from ikem_fast.data.formats.own import Own
+from ikem_fast.data.formats.text import described
+from ikem_fast.data.sources import SourceFile, find_files
+from ikem_fast.errors import InputError
+from ikem_fast.settings import Allowed
+
+SUFFIX = ".json"
+LAYOUTS = {17: "coco", 18: "openpose", 25: "openpose-25"}
+MAX_FILE_BYTES = 1 << 20  # of a frame
+MAX_CLIP_BYTES = 1 << 28
+_NAME = re.compile(r"(?:(.*)_)?(\d+)_keypoints")
+
+
+@dataclass(frozen=True)
+class Frames(SourceFile):
+    """The frames of a clip, a file each; `name_of_clip` is what they have in common."""
+
+    frames: tuple[SourceFile, ...] = ()
+    name_of_clip: str = ""
+
+    @property
+    def stem(self) -> str:
+        """The clip's name."""
+        return self.name_of_clip
+
+    @property
+    def size(self) -> int:
+        """Bytes of all frames."""
+        return sum(frame.size for frame in self.frames)
+
+    def read(self, limit: int) -> bytes:
+        """Read all frames, with a null between each two. Raises ValueError where one cannot be read."""
+        if self.size > limit:
+            raise ValueError(f"expected at most {limit} bytes of frames, found {self.size}")
+        return b"\0".join(frame.read(MAX_FILE_BYTES) for frame in self.frames)
+
+
+def find_clips(source: Path, names: re.Pattern = _NAME) -> list[Frames]:
+    """Find the clips below a folder: the files of a folder with the same name ahead of their numbers.
+
+    Files without such a name, or with their folder's, make the folder a clip; its class is the folder above.
+
+    names: of files, with the clip's name and the frame's number as groups.
+
+    Raises InputError where there is none.
+    """
+    clips: dict[tuple[str, str], list[tuple[int, SourceFile]]] = {}
+    for file in find_files(source, SUFFIX):
+        match = names.fullmatch(file.stem)
+        if match:
+            clips.setdefault((file.folder, match[1] or ""), []).append((int(match[2]), file))
+    if not clips:
+        raise InputError(f"{source}: expected files such as clip_000000000000_keypoints.json, found none")
+    found = []
+    for (folder, name), frames in clips.items():
+        files = tuple(file for _, file in sorted(frames, key=lambda frame: frame[0]))
+        first, last = files[0], Path(folder).name
+        if name in ("", last) and Path(folder) != Path(source):
+            inside = str(PurePosixPath(first.member).parent) if first.member else None
+            found.append(Frames(first.path if inside else Path(folder), inside, files, last))
+        else:
+            found.append(Frames(first.path, first.member, files, name or last))
+    return sorted(found, key=lambda clip: (clip.stem, str(clip)))
+
+
+def parse_clip(content: bytes, joints: int, bodies: int) -> np.ndarray:
+    """Parse the frames of a clip, with nulls between them, into a raw clip (3, F, V, M) float32.
+
+    Raises ValueError naming the frame that is none, or of another number of joints.
+    """
+    frames = []
+    for number, frame in enumerate(content.split(b"\0")):
+        try:
+            frames.append(parse_frame(frame, joints))
+        except ValueError as error:
+            raise ValueError(f"frame {number}: {error}") from None
+    if not any(len(people) for people in frames):
+        raise ValueError(f"expected people, found none in any of {len(frames)} frames")
+    return link_bodies(frames, bodies)
+
+
+def parse_frame(content: bytes, joints: int | None) -> np.ndarray:
+    """Parse a frame into the people in it, (P, V, 3) float32: x, y and score, or x, y and z.
+
+    joints: how many each has to have; as many as there are, if None.
+    """
+    try:
+        people = json.loads(content)["people"]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ValueError(f"expected JSON with 'people', found: {type(error).__name__}: {error}") from None
+    described(lambda value: isinstance(value, list), people, "a list of 'people'")
+    poses = []
+    for person in people:
+        described(lambda value: isinstance(value, dict), person, "an object of each person")
+        flat, deep = person.get("pose_keypoints_2d"), person.get("pose_keypoints_3d")
+        values, size = (deep, 4) if deep else (flat, 3)
+        try:
+            pose = np.array(values, np.float32).reshape(-1, size)
+        except (ValueError, TypeError):
+            raise ValueError(
+                "expected 'pose_keypoints_2d' of x, y, score a joint, found something else"
+            ) from None
+        if joints is not None and len(pose) != joints:
+            raise ValueError(f"expected {joints} joints a person, found {len(pose)}")
+        there = pose[:, -1:] > 0
+        poses.append(np.where(there, pose[:, :3], 0))
+    return np.array(poses, np.float32).reshape(len(poses), joints or (len(poses[0]) if poses else 0), 3)
+
+
+def prepare_openpose(
+    out: Path,
+    source: Path,
+    labels: Path | None = None,
+    layout: str | None = None,
+    persons: Annotated[int, Allowed(least=1, most=16)] = 1,
+    workers: int | None = None,
+    damaged: Damaged = "leave-out",
+) -> Dataset:
+    """Prepare folders of OpenPose's JSON files, one a frame.
+
+    Args:
+        out: folder to write; an interrupted run started again goes on where it was.
+        source: folder (searched to its depths) or .zip with the files: a folder for each clip, or clips told
+            apart by what their files are called ahead of _000000000000_keypoints.json.
+        labels: list with a line a clip: its name, its label, who was recorded; if not given, the folders that
+            clips are in.
+        layout: the joint layout, a name or a YAML file; that of 18 or 25 joints, if not given.
+        persons: how many people of a clip are taken, those who are seen longest.
+        workers: processes that read files; as many as there are cores, if not given.
+        damaged: what becomes of a clip with coordinates such as NaN: left out, or interpolated over time.
+    """
+    clips = find_clips(source)
+    joints = _joints(clips)
+    if layout is None and joints not in LAYOUTS:
+        raise InputError(f"{source}: expected --layout for people of {joints} joints, found none")
+    parse = partial(parse_clip, joints=joints, bodies=persons)
+    own = Own(clips, parse, MAX_CLIP_BYTES, layout or LAYOUTS[joints], persons)
+    return own.prepare(out, source, labels, workers, damaged, {"from": "openpose", "persons": persons})
+
+
+def _joints(clips):
+    """Of the first person that there is."""
+    for clip in clips:
+        for frame in clip.frames:
+            try:
+                people = parse_frame(frame.read(MAX_FILE_BYTES), None)
+            except ValueError as error:
+                raise problem_of(frame, error) from None
+            if len(people):
+                return people.shape[1]
+    raise InputError(f"{clips[0]}: expected people in the frames of {len(clips)} clips, found none")
+
+
+def _detect(path: Path) -> str:
+    return named_like(path, SUFFIX, _NAME.fullmatch)
+
+
+def _read(path: Path) -> Iterator[np.ndarray]:
+    for clip in find_clips(path):
+        try:
+            yield parse_clip(clip.read(MAX_CLIP_BYTES), _joints([clip]), 1)
+        except ValueError as error:
+            raise problem_of(clip, error) from None
+
+
+OPENPOSE = Format(
+    name="openpose",
+    summary="Prepare folders of OpenPose's JSON files, one a frame.",
+    example="ikem-fast prepare openpose --source poses --labels list.csv --out data/own",
+    prepare=prepare_openpose,
+    detect=_detect,
+    read=_read,
+)

@@ -1,0 +1,130 @@
+"""Arrays of training and of test clips, each with a label file, as CrosSCLR's and AGCN's relatives have.
+
+train_position.npy   (N, C, T, V, M), of whatever number type and byte order
+train_label.pkl      (names, labels) or (names, labels, frame counts)
+val_position.npy, val_label.pkl
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ikem_fast.data.formats.npy import NpyFile
+from ikem_fast.data.formats.stream import (
+    ClipStream,
+    Labels,
+    classes_of,
+    number_classes,
+    read_labels,
+    subject_of,
+)
+from ikem_fast.data.pipeline import PlannedClip
+from ikem_fast.data.preprocess import NUM_FRAMES, Clip, Skipped
+from ikem_fast.data.sources import SourceFile, find_together
+from ikem_fast.errors import InputError
+from ikem_fast.skeleton import Layout
+
+SPLITS = {"train": "train", "val": "test", "test": "test"}  # part of a file's name → split
+
+
+class Part(NamedTuple):
+    """The clips of one split. array: (N, C, T, V, M). beside: other files of the same split, by name."""
+
+    split: str
+    array: NpyFile
+    labels: Labels
+    beside: dict[str, SourceFile]
+    files: list[SourceFile]
+
+
+def find_parts(source: Path, arrays: Sequence[str], beside: Sequence[str] = ()) -> list[Part]:
+    """Find the parts of a dataset.
+
+    arrays: names that an array may have behind `train_` and `val_`; beside: other files' that may be there.
+
+    Raises InputError where there are none, one has no labels, or is no array of clips.
+    """
+    found = find_together(
+        source, [f"{part}_{name}" for part in SPLITS for name in (*arrays, *beside, "label.pkl")]
+    )
+    parts = []
+    for part, split in SPLITS.items():
+        names = [f"{part}_{name}" for name in arrays if f"{part}_{name}" in found]
+        if not names:
+            continue
+        array = NpyFile(found[names[0]])
+        if len(array.shape) != 5 or array.shape[1] not in (2, 3) or array.dtype.kind not in "fiu":
+            raise InputError(
+                f"{array.file}: expected numbers of shape (clips, 2 or 3, frames, joints, bodies), found "
+                f"{array.dtype} of shape {array.shape}"
+            )
+        label = found.get(f"{part}_label.pkl")
+        if label is None:
+            raise InputError(f"{array.file}: expected {part}_label.pkl beside it, found none")
+        others = {name: found[f"{part}_{name}"] for name in beside if f"{part}_{name}" in found}
+        parts.append(
+            Part(
+                split,
+                array,
+                read_labels(label, array.shape[0]),
+                others,
+                [array.file, label, *others.values()],
+            )
+        )
+    if not parts:
+        raise InputError(f"{source}: expected train_{arrays[0]} or val_{arrays[0]}, found labels alone")
+    return parts
+
+
+def stream_of(
+    parts: Sequence[Part],
+    layout: Layout,
+    read: Callable[[Part, int, np.ndarray], np.ndarray | Clip | Skipped],
+    num_frames: int = NUM_FRAMES,
+    notes: tuple[str, ...] = (),
+) -> ClipStream:
+    """Make a stream of the clips of all parts.
+
+    read: given a part, a clip's number in it and its row of the array (C, T, V, M), makes the clip.
+
+    Raises InputError where parts disagree with the layout or with each other, or labels are wrong.
+    """
+    shape = parts[0].array.shape
+    for part in parts:
+        if part.array.shape[3:] != shape[3:] or shape[4] < 1:
+            raise InputError(
+                f"{part.array.file}: expected joints and bodies {shape[3:]}, as in the other array, found "
+                f"{part.array.shape[3:]}"
+            )
+    given = list(chain.from_iterable(part.labels.labels for part in parts))
+    labels, classes = number_classes(given, parts[0].files[1])
+    names, splits = [], []
+    for part in parts:
+        digits = len(str(part.array.shape[0]))
+        numbered = [f"{part.split}-{index:0{digits}d}" for index in range(part.array.shape[0])]
+        names += part.labels.names or numbered
+        splits += [part.split] * part.array.shape[0]
+    plan = [
+        PlannedClip(name, split, label, subject=subject_of(name))
+        for name, split, label in zip(names, splits, labels, strict=True)
+    ]
+
+    def clips(start: int) -> Iterator[np.ndarray | Clip | Skipped]:
+        for part in parts:
+            first, start = min(start, part.array.shape[0]), max(start - part.array.shape[0], 0)
+            for index, row in enumerate(part.array.rows(first), first):
+                yield read(part, index, row)
+
+    return ClipStream(
+        plan=plan,
+        read=clips,
+        files=[file for part in parts for file in part.files],
+        layout=layout,
+        classes=classes_of(names, labels, classes),
+        num_bodies=shape[4],
+        num_frames=num_frames,
+        notes=notes,
+    )

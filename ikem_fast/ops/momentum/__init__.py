@@ -1,0 +1,1 @@
+"""What momentum contrast does between steps: key encoders follow, the bank takes new keys."""

@@ -1,0 +1,1 @@
+"""Bones and motion as other codebases define them, whatever the layout of memory."""
