@@ -90,6 +90,13 @@ def all_commands() -> dict[str, Command]:
         ),
         *_predict(),
         Command(
+            "completion",
+            "Print a script that teaches a shell the commands and options.",
+            "ikem-fast completion bash",
+            _completion,
+            words="shell",
+        ),
+        Command(
             "report",
             "Write what a run did and what came of it as one page, which needs no network.",
             "ikem-fast report runs/seed0 runs/seed1 --out report.html",
@@ -102,13 +109,6 @@ def all_commands() -> dict[str, Command]:
             "ikem-fast view data/synthetic --index 3 --out clip.gif",
             view,
             words="clips",
-        ),
-        Command(
-            "completion",
-            "Print a script that teaches a shell the commands and options.",
-            "ikem-fast completion bash",
-            _completion,
-            words="shell",
         ),
         Command(
             "doctor",
@@ -141,7 +141,7 @@ def _prepare():
             _prepare_auto,
             **chosen,
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _prepare_auto(out: Path, source: Path) -> None:

@@ -22,18 +22,18 @@ def help_text(command: Any, actions: Iterable[Any]) -> str:
         command: a `cli.Command`.
         actions: of its parser, one an option.
     """
+    roots = (command.settings or command.run, *command.common)
     groups: dict[str, list[str]] = {NEEDED: []}
     needed = []
     for action in actions:
         name = action.option_strings[0].replace("_", "-")
-        root = _root(command, action.dest)
-        hint = Path if action.dest == "config" else _hint(root, action.dest)
+        hint = Path if action.dest == "config" else _hint(roots, action.dest)
         words = command.words == action.dest
         option = f"{action.dest.upper()}…" if words else f"{name} {_word(hint)}"
         required = action.required or (words and action.default in (None, inspect.Parameter.empty))
         if required:
             needed.append(option)
-        title = NEEDED if required else _title(root, action.dest)
+        title = NEEDED if required else _title(roots, action.dest)
         groups.setdefault(title, []).append(_row(option, _described(action, hint, required)))
     sections = [f"{title}:\n" + "\n".join(rows) for title, rows in groups.items() if rows]
     usage = textwrap.fill(
@@ -45,15 +45,10 @@ def help_text(command: Any, actions: Iterable[Any]) -> str:
 
 def choices_of(command: Any, actions: Iterable[Any]) -> Mapping[str, list[str]]:
     """Return the options of a command with what may stand behind each, where that is a list of names."""
-    hints = {action: _hint(_root(command, action.dest), action.dest) for action in actions}
-    return {action.option_strings[0].replace("_", "-"): _choices(hint) for action, hint in hints.items()}
-
-
-def _root(command, dest):
-    """What declares an option: the command's settings or parameters, or what it shares with others."""
-    own = command.settings or command.run
-    shared = (one for one in command.common if dest in get_type_hints(one))
-    return own if dest.split(".")[0] in get_type_hints(own) else next(shared, own)
+    roots = (command.settings or command.run, *command.common)
+    return {
+        action.option_strings[0].replace("_", "-"): _choices(_hint(roots, action.dest)) for action in actions
+    }
 
 
 def _row(option, text):
@@ -85,21 +80,23 @@ def _shown(value):
     return str(list(value)) if isinstance(value, tuple) else str(value)
 
 
-def _title(root, dest):
+def _title(roots, dest):
     """The group of an option: the settings that it is among, or the class that declares it."""
     if "." in dest:
         return dest.rpartition(".")[0]
-    if not isinstance(root, type):
-        return OTHER
-    owner = next((kind for kind in root.__mro__ if dest in inspect.get_annotations(kind)), None)
+    kinds = [kind for root in roots if isinstance(root, type) for kind in root.__mro__]
+    owner = next((kind for kind in kinds if dest in inspect.get_annotations(kind)), None)
+    if owner in roots[1:]:
+        return owner.__name__.lower()
     if owner is None or not (owner.__doc__ or "").startswith("Settings"):
         return OTHER
     return owner.__doc__.split(".")[0].removeprefix("Settings of ").removeprefix("Settings that ")
 
 
-def _hint(root, dest):
+def _hint(roots, dest):
     """The annotation of an option, with what a field or an annotation allows; None where it is not known."""
-    hint, kind = None, root
+    first = dest.partition(".")[0]
+    hint, kind = None, next((root for root in roots if first in get_type_hints(root)), None)
     for part in dest.split("."):
         hint = get_type_hints(kind, include_extras=True).get(part) if kind else None
         if is_dataclass(kind):

@@ -111,17 +111,17 @@ def _run(name, argv):
     command, argv = with_format(all_commands()[name], argv)
     only_told = command.settings is not None and command.name in DRY and _taken(argv, "--dry-run")
     options = parse(command, with_recipe(command, argv))
-    common = [take_common(command, one, options) for one in command.common]
     if only_told:
         dry_run(command, command.settings(**options))
         return 0
+    following = next_command(command.name, options)
+    common = [take_common(command, one, options) for one in command.common]
     with command.within(*common) if command.within else nullcontext():
         if command.settings:
             result = command.run(command.settings(**options))
         else:
             result = checked(command.run)(**options)
     status = result if isinstance(result, int) else 0
-    following = next_command(command.name, options)
     if status == 0 and following and not is_quiet() and sys.stderr.isatty():
         sys.stderr.write(f"next: {printable(following, MESSAGE)}\n")
     return status

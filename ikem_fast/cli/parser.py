@@ -35,17 +35,6 @@ def parse(command: Command, words: list[str]) -> dict[str, Any]:
     return {name: _expanded(name, value) for name, value in options.items() if name != "config"}
 
 
-def take_common(command: Command, kind: type, options: dict[str, Any]) -> Any:
-    """Make an object of the options that a command shares with others, and take these from the options.
-
-    Example:
-        take_common(all_commands()["prepare ntu"], Preprocessing, options)
-    """
-    own = signature(command.run).parameters
-    names = [entry.name for entry in fields(kind) if entry.name not in own]
-    return kind(**{name: options.pop(name) for name in names})
-
-
 def described(command: Command) -> dict[str, Any]:
     """Return the help of a command, and its options with the names that may stand behind each.
 
@@ -57,6 +46,17 @@ def described(command: Command) -> dict[str, Any]:
     hidden = {"help", "print_config", *groups}  # jsonargparse would read files of settings; --config does
     actions = [action for action in parser._actions if action.dest not in hidden]
     return {"help": help_text(command, actions), "options": choices_of(command, actions)}
+
+
+def take_common(command: Command, kind: type, options: dict[str, Any]) -> Any:
+    """Make an object of the options that a command shares with others, and take these from the options.
+
+    Example:
+        take_common(all_commands()["prepare ntu"], Preprocessing, options)
+    """
+    own = signature(command.run).parameters
+    names = [entry.name for entry in fields(kind) if entry.name not in own]
+    return kind(**{name: options.pop(name) for name in names})
 
 
 def _parser(command):

@@ -1,7 +1,7 @@
 """What a run left, opened: it answers for raw clips, is written as a folder, and goes to the hub and back."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from os import PathLike
 from pathlib import Path
@@ -10,17 +10,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from ikem_fast.data import convert_clips
-from ikem_fast.data.preprocess import Skipped, interpolate_damaged, preprocess_clips
+from ikem_fast.data.conversion import convert
+from ikem_fast.data.preparation import Preprocessing
+from ikem_fast.data.preprocess import RawClip, Skipped, interpolate_damaged, preprocess_clips
 from ikem_fast.errors import InputError, printable
 from ikem_fast.nn.config import ModelConfig
 from ikem_fast.nn.recognizer import Recognizer
 from ikem_fast.predict.sources import Named, Source, named_clips
 from ikem_fast.runtime.bundle import CONFIG, FOLDER, Description, read_bundle, write_bundle
-from ikem_fast.runtime.checkpoint import NAME, load_checkpoint, stored_bodies
+from ikem_fast.runtime.checkpoint import NAME, load_checkpoint, stored_bodies, trained_layout
 from ikem_fast.runtime.device import choose_device
 from ikem_fast.runtime.encoders import stored_encoders
-from ikem_fast.skeleton import Layout, get_layout
+from ikem_fast.skeleton import Layout, find_layout
 
 BATCH = 64  # clips at a time
 FRAMES = 50  # of a clip, where an old checkpoint does not say
@@ -77,6 +78,9 @@ class Bundle:
         self.recognizer = recognizer
         self.description = description
         self.folder = folder
+        self._preprocessing = replace(
+            Preprocessing.of(description.prepared), frames=description.frames, to_layout=None
+        )
         self._device = torch.device("cpu")
 
     @property
@@ -192,32 +196,43 @@ class Bundle:
 
     def layout(self, layout: str | Layout | None = None) -> Layout:
         """Find the layout of clips: this one, or the model's. Raises InputError for one that there is not."""
-        try:
-            return get_layout(layout or self.description.layout)
-        except ValueError as error:
-            raise InputError(str(error)) from None
+        return find_layout(layout or self.description.layout)
 
     def _answers(self, named, of, layout):
         repair = self.description.prepared.get("damaged") == "interpolate"
-        raws = [raw for _, raw in named if not isinstance(raw, Skipped)]
-        raws = [interpolate_damaged(raw) if repair and raw.ndim == 4 else raw for raw in raws]
-        done = iter(preprocess_clips(raws, frames=self.description.frames, layout=layout))
-        results = [raw if isinstance(raw, Skipped) else next(done) for _, raw in named]
+        raws = [self._raw(raw, layout, repair) for _, raw in named]
+        done = iter(
+            preprocess_clips(
+                [raw for raw in raws if not isinstance(raw, Skipped)],
+                layout=self.description.layout,
+                preprocessing=self._preprocessing,
+            )
+        )
+        results = [raw if isinstance(raw, Skipped) else next(done) for raw in raws]
         usable = [one for one in results if not isinstance(one, Skipped)]
-        found = iter(self._compute(usable, of, layout) if usable else ())
+        found = iter(self._compute(usable, of) if usable else ())
         for (name, _), result in zip(named, results, strict=True):
             if isinstance(result, Skipped):
                 yield Answer(name, reason=result.reason)
             else:
                 yield Answer(name, *next(found))
 
+    def _raw(self, raw, layout, repair):
+        """A raw clip of `layout` in the model's, or why there is none."""
+        known, clip = self.description.layout, raw.coordinates if isinstance(raw, RawClip) else raw
+        if isinstance(raw, Skipped) or (layout == known and not repair):
+            return raw
+        try:
+            clip = clip if layout == known else convert(clip, layout, known)
+        except ValueError as error:
+            return Skipped.of(error)
+        clip = interpolate_damaged(clip) if repair and clip.ndim == 4 else clip
+        return raw._replace(coordinates=clip) if isinstance(raw, RawClip) else clip
+
     @torch.no_grad()
-    def _compute(self, clips, of, layout):
+    def _compute(self, clips, of):
         """(probabilities or None, features) of each preprocessed clip."""
-        known = self.description.layout
         fitted = np.stack([_with_bodies(clip.coordinates, self.description.bodies) for clip in clips])
-        if layout != known:
-            fitted = convert_clips(fitted, layout, known)
         x = torch.from_numpy(np.ascontiguousarray(fitted, dtype=np.float32)).to(self._device)
         frames = torch.tensor([clip.frames for clip in clips]).to(self._device)
         if of is None:
@@ -317,7 +332,7 @@ def _of_checkpoint(path):
     for encoder in encoders.values():
         encoder.fc = torch.nn.Identity()
     dataset, shape = state["dataset"], state["dataset"].get("shape")
-    layout = get_layout(dataset["layout"])
+    layout = trained_layout(state, path)
     description = Description(
         dataset=str(dataset.get("name", "")),
         layout=layout,

@@ -82,7 +82,7 @@ def run_the_example(model, clip, bundle, folder):
 def test_a_program_of_torch_export_answers_as_the_bundle(tmp_path):
     bundle = bundle_of("tcn", modalities=("joint", "bone"))
     assert export(bundle, tmp_path / "model.pt2", "torch-export").difference <= TOLERANCE
-    program = torch.export.load(tmp_path / "model.pt2").module()
+    program = torch.export.load(tmp_path / "model.pt2").module(check_guards=False)
     clip = example_clips(bundle)[3]
     assert clip.shape[1] == 1
     probabilities = program(torch.from_numpy(clip[None]))[0].detach().numpy()
