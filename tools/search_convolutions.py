@@ -3,7 +3,8 @@
 Every case is a convolution that an encoder can meet: kernels over time of length 9 and 1, strides 1 and 2,
 few to many channels, in float32 and bfloat16. It runs forward and backward in one of the `ways`:
 
-- package: as ikem_fast.ops.encoder.convolution computes it, on activations with channels last
+- package: as ikem_fast.ops.encoder.convolution computes it, on activations with channels last; its own
+  kernels where channels are few
 - module: as the modules of STGCN do in plain torch, on contiguous activations
 - library: torch's convolution_backward with channels last. For 1×1 kernels the package never calls it; it
   is searched to know which versions and processors are affected, and does not count as a failure.
@@ -148,7 +149,7 @@ def verdict_of(case, repeats=3):
     torch.manual_seed(0)
     dtype = getattr(torch, case.dtype)
     out_frames = (case.frames - 1) // case.stride + 1
-    x = guarded(case.clips, case.frames, JOINTS, case.inputs, dtype=dtype)
+    x = guarded(case.clips, case.frames, JOINTS, case.inputs, dtype=dtype).abs_()  # as a ReLU leaves it
     grad = guarded(case.clips, out_frames, JOINTS, case.outputs, dtype=dtype)
     weight = guarded(case.outputs, case.inputs, case.length, 1, dtype=dtype)
     expected = exact(x.double(), weight.double(), grad.double(), case.stride)
@@ -192,6 +193,8 @@ def exact(x, weight, grad, stride):
 
 
 def package(x, weight, grad, stride):
+    import torch
+
     from ikem_fast.ops.encoder import convolution
 
     if weight.shape[2] == 1:
@@ -199,7 +202,12 @@ def package(x, weight, grad, stride):
         y = convolution.pointwise(x, flat, stride)
         grad_x, grad_weight = convolution.pointwise_backward(grad, x, flat, stride)
         return y, grad_x, grad_weight.view_as(weight)
-    return convolution.temporal(x, weight, stride), *convolution.temporal_backward(grad, x, weight, stride)
+    if len(weight) != x.shape[-1]:
+        y = convolution.temporal(x, weight, stride)
+        return y, *convolution.temporal_backward(grad, x, weight, stride)
+    same = torch.stack([torch.ones(x.shape[2:]), torch.zeros(x.shape[2:])])
+    y = convolution.normalized_temporal(x, same, weight.float(), stride)
+    return y, *convolution.normalized_temporal_backward(grad, x, same, weight.float(), stride)
 
 
 def library(x, weight, grad, stride):

@@ -38,11 +38,43 @@ struct Dropout {
 template <typename T>
 void graph_forward(const Graph& g, const T* x, T* out);
 
-// grad (frames, V, K, C) → grad_x (frames, V, C) and, added, grad_weight (edges,). Where `residual` is given,
-// residual · (output > 0) is added to grad_x: the gradient that went past the block.
+// grad (frames, V, K, C) → grad_x (frames, V, C) and, added, grad_weight (edges,). To grad_x is
+// added what went past the block, where it is given: residual, times (output > 0) where that is given too.
 template <typename T>
 void graph_backward(const Graph& g, const T* grad, const T* x, const T* residual, const T* output, T* grad_x,
                     double* grad_weight);
+
+// A graph convolution of few channels as one: matrix (C', K·C) times what `graph_forward` gathers, out
+// (frames, V, C').
+template <typename T>
+void graph_convolution(const Graph& g, int64_t outputs, const float* matrix, const T* x, T* out);
+
+// grad (frames, V, C') → grad_x (frames, V, C), grad_weight (edges,) and grad_matrix (C', K·C). `residual`
+// and `output` as above.
+template <typename T>
+void graph_convolution_backward(const Graph& g, int64_t outputs, const float* matrix, const T* grad,
+                                const T* x, const T* residual, const T* output, T* grad_x, float* grad_weight,
+                                float* grad_matrix);
+
+// A convolution of few channels over time, by a kernel of an odd length, with zeros beyond the ends, of
+// (clips, frames, V, C).
+struct TemporalConvolution {
+    int64_t clips, frames, joints, channels, taps, stride;
+
+    int64_t frames_out() const { return (frames - 1) / stride + 1; }
+    int64_t tracks() const { return clips * joints; }
+};
+
+// out (clips, frames', V, C) = the convolution of max(0, scale·y + shift), affine (2, V·C), by weight (C, C,
+// taps).
+template <typename T>
+void temporal_convolution(const TemporalConvolution& n, const float* weight, const T* y, const float* affine,
+                          T* out);
+
+// grad (clips, frames', V, C) → grad_x, in what is convolved, and grad_weight (C, C, taps).
+template <typename T>
+void temporal_convolution_backward(const TemporalConvolution& n, const float* weight, const T* grad,
+                                   const T* y, const float* affine, T* grad_x, float* grad_weight);
 
 // A batch normalization of activations y (frames, V, C) to which a bias was added on paper only.
 // `bias_joints` is V, or 1 for a bias that all joints share. Its statistics, which `normalization_statistics`

@@ -92,6 +92,12 @@ void graph_forward_op(const Tensor& x, const Tensor& first, const Tensor& source
     with_type(x, [&](auto t) { graph_forward(g, read<decltype(t)>(x), write<decltype(t)>(out)); });
 }
 
+void check_past(const std::optional<Tensor>& residual, const std::optional<Tensor>& output, const Tensor& x) {
+    STD_TORCH_CHECK(residual.has_value() || !output.has_value(), "residual: expected together with output");
+    if (residual) check_like(*residual, "residual", x);
+    if (output) check_like(*output, "output", x);
+}
+
 void graph_backward_op(const Tensor& grad, const Tensor& x, std::optional<Tensor> residual,
                        std::optional<Tensor> output, const Tensor& first, const Tensor& source,
                        const Tensor& weight, int64_t partitions, Tensor grad_x, Tensor grad_weight) {
@@ -99,12 +105,78 @@ void graph_backward_op(const Tensor& grad, const Tensor& x, std::optional<Tensor
     check(grad, "grad", x.scalar_type(), x.numel() * partitions);
     check_like(grad_x, "grad_x", x);
     check(grad_weight, "grad_weight", ScalarType::Double, g.edges);
-    STD_TORCH_CHECK(residual.has_value() == output.has_value(), "residual: expected together with output");
-    if (residual) check_like(*residual, "residual", x), check_like(*output, "output", x);
+    check_past(residual, output, x);
     with_type(x, [&](auto t) {
         using T = decltype(t);
         graph_backward(g, read<T>(grad), read<T>(x), read<T>(residual), read<T>(output), write<T>(grad_x),
                        write<double>(grad_weight));
+    });
+}
+
+void graph_convolution_op(const Tensor& x, const Tensor& first, const Tensor& source, const Tensor& weight,
+                          int64_t partitions, const Tensor& matrix, Tensor out) {
+    const Graph g = graph(x, first, source, weight, partitions);
+    const int64_t outputs = matrix.size(0);
+    check(matrix, "matrix", ScalarType::Float, outputs * partitions * g.channels);
+    check(out, "out", x.scalar_type(), g.frames * g.joints * outputs);
+    with_type(x, [&](auto t) {
+        using T = decltype(t);
+        graph_convolution(g, outputs, read<float>(matrix), read<T>(x), write<T>(out));
+    });
+}
+
+void graph_convolution_backward_op(const Tensor& grad, const Tensor& x, std::optional<Tensor> residual,
+                                   std::optional<Tensor> output, const Tensor& first, const Tensor& source,
+                                   const Tensor& weight, int64_t partitions, const Tensor& matrix,
+                                   Tensor grad_x, Tensor grad_weight, Tensor grad_matrix) {
+    const Graph g = graph(x, first, source, weight, partitions);
+    const int64_t outputs = matrix.size(0);
+    check(matrix, "matrix", ScalarType::Float, outputs * partitions * g.channels);
+    check(grad, "grad", x.scalar_type(), g.frames * g.joints * outputs);
+    check_like(grad_x, "grad_x", x);
+    check(grad_weight, "grad_weight", ScalarType::Float, g.edges);
+    check(grad_matrix, "grad_matrix", ScalarType::Float, matrix.numel());
+    check_past(residual, output, x);
+    with_type(x, [&](auto t) {
+        using T = decltype(t);
+        graph_convolution_backward(g, outputs, read<float>(matrix), read<T>(grad), read<T>(x),
+                                   read<T>(residual), read<T>(output), write<T>(grad_x),
+                                   write<float>(grad_weight), write<float>(grad_matrix));
+    });
+}
+
+// The convolution over time of activations y (B, T, V, C), which `affine` normalizes, by weight (C, C, L, 1).
+TemporalConvolution temporal(const Tensor& y, const Tensor& affine, const Tensor& weight, int64_t stride) {
+    STD_TORCH_CHECK(y.dim() == 4 && y.is_contiguous() && y.numel() > 0,
+                    "y: expected contiguous activations (B, T, V, C)");
+    const int64_t C = y.size(3), taps = weight.numel() / (C * C);
+    STD_TORCH_CHECK(taps % 2 == 1 && stride > 0, "weight: expected an odd number of taps, found ", taps);
+    check(weight, "weight", ScalarType::Float, taps * C * C);
+    check(affine, "affine", ScalarType::Float, 2 * y.size(2) * C);
+    return {y.size(0), y.size(1), y.size(2), C, taps, stride};
+}
+
+void temporal_convolution_op(const Tensor& y, const Tensor& affine, const Tensor& weight, int64_t stride,
+                             Tensor out) {
+    const TemporalConvolution n = temporal(y, affine, weight, stride);
+    check(out, "out", y.scalar_type(), n.tracks() * n.frames_out() * n.channels);
+    with_type(y, [&](auto t) {
+        using T = decltype(t);
+        temporal_convolution(n, read<float>(weight), read<T>(y), read<float>(affine), write<T>(out));
+    });
+}
+
+void temporal_convolution_backward_op(const Tensor& grad, const Tensor& y, const Tensor& affine,
+                                      const Tensor& weight, int64_t stride, Tensor grad_x,
+                                      Tensor grad_weight) {
+    const TemporalConvolution n = temporal(y, affine, weight, stride);
+    check(grad, "grad", y.scalar_type(), n.tracks() * n.frames_out() * n.channels);
+    check_like(grad_x, "grad_x", y);
+    check(grad_weight, "grad_weight", ScalarType::Float, weight.numel());
+    with_type(y, [&](auto t) {
+        using T = decltype(t);
+        temporal_convolution_backward(n, read<float>(weight), read<T>(grad), read<T>(y), read<float>(affine),
+                                      write<T>(grad_x), write<float>(grad_weight));
     });
 }
 
@@ -241,6 +313,17 @@ STABLE_TORCH_LIBRARY_FRAGMENT(ikem_fast, m) {
         "source, "
         "Tensor weight, int partitions, Tensor(a!) grad_x, Tensor(b!) grad_weight) -> ()");
     m.def(
+        "graph_convolution(Tensor x, Tensor first, Tensor source, Tensor weight, int partitions, "
+        "Tensor matrix, Tensor(a!) out) -> ()");
+    m.def(
+        "graph_convolution_backward(Tensor grad, Tensor x, Tensor? residual, Tensor? output, Tensor first, "
+        "Tensor source, Tensor weight, int partitions, Tensor matrix, Tensor(a!) grad_x, "
+        "Tensor(b!) grad_weight, Tensor(c!) grad_matrix) -> ()");
+    m.def("temporal_convolution(Tensor y, Tensor affine, Tensor weight, int stride, Tensor(a!) out) -> ()");
+    m.def(
+        "temporal_convolution_backward(Tensor grad, Tensor y, Tensor affine, Tensor weight, int stride, "
+        "Tensor(a!) grad_x, Tensor(b!) grad_weight) -> ()");
+    m.def(
         "normalization(Tensor y, Tensor bias, Tensor gamma, Tensor beta, Tensor(a!) running_mean, "
         "Tensor(b!) running_var, bool batch, float momentum, float eps, Tensor(c!) affine, "
         "Tensor(d!) statistics) -> ()");
@@ -262,6 +345,10 @@ STABLE_TORCH_LIBRARY_FRAGMENT(ikem_fast, m) {
 STABLE_TORCH_LIBRARY_IMPL(ikem_fast, CPU, m) {
     m.impl("graph_forward", TORCH_BOX(&ikem::graph_forward_op));
     m.impl("graph_backward", TORCH_BOX(&ikem::graph_backward_op));
+    m.impl("graph_convolution", TORCH_BOX(&ikem::graph_convolution_op));
+    m.impl("graph_convolution_backward", TORCH_BOX(&ikem::graph_convolution_backward_op));
+    m.impl("temporal_convolution", TORCH_BOX(&ikem::temporal_convolution_op));
+    m.impl("temporal_convolution_backward", TORCH_BOX(&ikem::temporal_convolution_backward_op));
     m.impl("normalization", TORCH_BOX(&ikem::normalization_op));
     m.impl("normalize_relu", TORCH_BOX(&ikem::normalize_relu_op));
     m.impl("normalize_relu_backward", TORCH_BOX(&ikem::normalize_relu_backward_op));

@@ -45,6 +45,10 @@ IKEM_MULTIVERSION void scatter_frames(const Graph& g, const T* grad, const T* x,
         if (residual == nullptr) {
 #pragma omp simd
             for (int64_t i = 0; i < size; ++i) sources[i] = 0.0f;
+        } else if (output == nullptr) {
+#pragma omp simd
+            for (int64_t i = 0; i < size; ++i) sources[i] = load(residual[i]);
+            residual += size;
         } else {
 #pragma omp simd
             for (int64_t i = 0; i < size; ++i) {
@@ -110,7 +114,7 @@ void graph_backward(const Graph& g, const T* grad, const T* x, const T* residual
                             const int64_t at = first * size;
                             scatter_frames<T, channels>(
                                 g, grad + at * g.partitions, x + at, residual ? residual + at : nullptr,
-                                residual ? output + at : nullptr, grad_x + at, frames, work.data(),
+                                output ? output + at : nullptr, grad_x + at, frames, work.data(),
                                 work.data() + size, work.data() + 2 * size, partial);
                         });
     });

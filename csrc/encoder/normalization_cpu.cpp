@@ -313,5 +313,6 @@ void block_output_backward(const T* grad, const T* output, const BranchBackward<
                                         const BranchBackward<T>*, Dropout);
 IKEM_INSTANTIATE(float)
 IKEM_INSTANTIATE(uint16_t)
+#undef IKEM_INSTANTIATE
 
 }  // namespace ikem

@@ -1,5 +1,7 @@
 """The convolutions of an encoder's block on activations (B,T,V,C), forward and backward.
 
+Those of few channels have kernels of their own (csrc/encoder/lanes.h), which read and write activations once
+and need no more; libraries are made for many channels. Wider ones are products and convolutions of theirs.
 A 1×1 convolution is a product of rows. oneDNN 3.12 (torch 2.13, 2.14) corrupts memory in the backward pass of
 some strided ones, so none is left to a library's convolution; see docs/reliability-of-libraries.md.
 """
@@ -7,6 +9,11 @@ some strided ones, so none is left to a library's convolution; see docs/reliabil
 import functools
 
 import torch
+
+# Up to so many channels the own kernels are about as fast as the libraries or faster: measured, see
+# docs/decisions.md. Of a graph convolution those that go in; up to twice as many may come out.
+NARROW_TEMPORAL, NARROW_GRAPH = 16, 32
+_ops = torch.ops.ikem_fast
 
 
 @functools.cache
@@ -70,6 +77,60 @@ def temporal_backward(grad, x, weight, stride=1):
         *_geometry(weight, stride), (True, True, False),
     )  # fmt: skip
     return grad_x.permute(0, 2, 3, 1).to(x.dtype).contiguous(), grad_weight.float()
+
+
+def normalized_temporal(y, affine, weight, stride=1):
+    """`temporal` of max(0, scale·y + shift), affine (2,V,C): these two for each column of y."""
+    B, T, V, C = y.shape
+    if C > NARROW_TEMPORAL:
+        return temporal(_normalized(y, affine), weight, stride)
+    out = y.new_empty((B, (T - 1) // stride + 1, V, C))
+    _ops.temporal_convolution(y, affine, weight, stride, out)
+    return out
+
+
+def normalized_temporal_backward(grad, y, affine, weight, stride=1):
+    """Gradients in what `normalized_temporal` convolves, of the shape of y, and in the weight."""
+    if y.shape[-1] > NARROW_TEMPORAL:
+        return temporal_backward(grad, _normalized(y, affine), weight, stride)
+    grad_x, grad_weight = torch.empty_like(y), torch.empty_like(weight)
+    _ops.temporal_convolution_backward(grad, y, affine, weight, stride, grad_x, grad_weight)
+    return grad_x, grad_weight
+
+
+def over_graph(x, edges, weight, matrix):
+    """A graph convolution: x (B,T,V,C), `Edges` with weights (E,), matrix (C',K·C) → (B,T,V,C')."""
+    if not _narrow_graph(x, matrix):
+        return pointwise(edges.gather(x, weight), matrix)
+    out = x.new_empty((*x.shape[:-1], len(matrix)))
+    _ops.graph_convolution(x, edges.first, edges.source, weight, edges.partitions, matrix, out)
+    return out
+
+
+def over_graph_backward(grad, x, edges, weight, matrix, past=None, output=None):
+    """Gradients in x, the edges' weights and the matrix; `grad` (B,T,V,C').
+
+    The one in x has `past` added, what went past the graph, where `output` > 0 if that is given.
+    """
+    if not _narrow_graph(x, matrix):
+        grad_gathered, grad_matrix = pointwise_backward(grad, edges.gather(x, weight), matrix)
+        return *edges.scatter(grad_gathered, x, weight, past, output), grad_matrix
+    grad_x, grad_weight, grad_matrix = map(torch.empty_like, (x, weight, matrix))
+    _ops.graph_convolution_backward(
+        grad, x, past, output, edges.first, edges.source, weight, edges.partitions, matrix,
+        grad_x, grad_weight, grad_matrix,
+    )  # fmt: skip
+    return grad_x, grad_weight, grad_matrix
+
+
+def _narrow_graph(x, matrix):
+    return x.shape[-1] <= NARROW_GRAPH and len(matrix) <= 2 * NARROW_GRAPH
+
+
+def _normalized(y, affine):
+    out = torch.empty_like(y)
+    _ops.normalize_relu(y, affine, out)
+    return out
 
 
 def _geometry(weight, stride):

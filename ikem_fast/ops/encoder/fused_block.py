@@ -13,7 +13,14 @@ import numpy as np
 import torch
 
 from ikem_fast.ops._autograd import refusing_second_derivatives
-from ikem_fast.ops.encoder.convolution import pointwise, pointwise_backward, temporal, temporal_backward
+from ikem_fast.ops.encoder.convolution import (
+    normalized_temporal,
+    normalized_temporal_backward,
+    over_graph,
+    over_graph_backward,
+    pointwise,
+    pointwise_backward,
+)
 
 _ops = torch.ops.ikem_fast
 
@@ -39,7 +46,10 @@ class Edges:
         return out
 
     def scatter(self, grad, x, weight, residual, output):
-        """The gradients of `gather` in x, with residual·(output > 0) added, and in the edges' weights."""
+        """The gradients of `gather` in x and in the edges' weights.
+
+        To the one in x is added `residual`, where `output` > 0 if that is given.
+        """
         grad_x, grad_weight = torch.empty_like(x), weight.new_zeros(weight.shape, dtype=torch.float64)
         _ops.graph_backward(
             grad, x, residual, output, self.first, self.source, weight, self.partitions, grad_x, grad_weight
@@ -99,9 +109,9 @@ class _Block(torch.autograd.Function):
     @staticmethod
     def forward(ctx, plan, x, A, W1, b1, W2, b2, gamma1, beta1, gamma2, beta2, *residual):
         graph = _Graph(plan.edges, A, W1, b1)
-        y1 = pointwise(plan.edges.gather(x, graph.weight), graph.matrix)
+        y1 = over_graph(x, plan.edges, graph.weight, graph.matrix)
         norm1 = _Normalization(plan.norms[0], y1, graph.bias, gamma1, beta1)
-        y2 = temporal(norm1.relu(y1), W2, plan.stride)
+        y2 = normalized_temporal(y1, norm1.affine, W2, plan.stride)
         norm2 = _Normalization(plan.norms[1], y2, b2, gamma2, beta2)
         yr, norm_r = (x, None) if plan.residual == "identity" else (None, None)
         if residual:
@@ -146,27 +156,24 @@ class _Block(torch.autograd.Function):
             main.gradients, past.gradients if past else [],
         )  # fmt: skip
         grad_y2, grad_b2, grad_gamma2, grad_beta2 = main.gradients
-        grad_past, grad_residual = None, ()
+        grad_past, grad_residual = ((grad, out) if plan.residual == "identity" else ()), ()
         if past:
             grad_yr, *grad_residual = past.gradients
-            grad_past, grad_Wr = pointwise_backward(grad_yr, x, residual[0].flatten(1), plan.stride)
+            *grad_past, grad_Wr = pointwise_backward(grad_yr, x, residual[0].flatten(1), plan.stride)
             grad_residual = (grad_Wr.view_as(residual[0]), *grad_residual)
 
-        grad_hidden, grad_W2 = temporal_backward(grad_y2, norm1.relu(y1), W2, plan.stride)
+        grad_hidden, grad_W2 = normalized_temporal_backward(grad_y2, y1, norm1.affine, W2, plan.stride)
         first = norm1.branch(y1, graph.bias, gamma1, beta1)
         grad_y1, *grad_norm1 = first.gradients
         _ops.normalize_relu_backward(
             grad_hidden, y1, norm1.affine, *first.tensors[1:], norm1.batch, grad_y1, *grad_norm1
         )
         grad_bias, grad_gamma1, grad_beta1 = grad_norm1
+        del grad_hidden
 
-        gathered = plan.edges.gather(x, graph.weight)
-        grad_gathered, grad_matrix = pointwise_backward(grad_y1, gathered, graph.matrix)
-        del gathered, grad_y1, grad_hidden
-        identity = (grad, out) if plan.residual == "identity" else (None, None)
-        grad_x, grad_weight = plan.edges.scatter(grad_gathered, x, graph.weight, *identity)
-        if grad_past is not None:
-            grad_x += grad_past
+        grad_x, grad_weight, grad_matrix = over_graph_backward(
+            grad_y1, x, plan.edges, graph.weight, graph.matrix, *grad_past
+        )
         grad_A, grad_W1, grad_b1 = graph.backward(grad_weight, grad_matrix, grad_bias, b1)
         return (
             None, grad_x, grad_A, grad_W1.view_as(W1), grad_b1, grad_W2, grad_b2,
@@ -223,11 +230,6 @@ class _Normalization:
             y, bias, gamma, beta, norm.running_mean, norm.running_var, self.batch, momentum, norm.eps,
             self.affine, self.statistics,
         )  # fmt: skip
-
-    def relu(self, y):
-        out = torch.empty_like(y)
-        _ops.normalize_relu(y, self.affine, out)
-        return out
 
     def branch(self, y, *parameters):
         gradients = [torch.empty_like(tensor) for tensor in (y, *parameters)]

@@ -6,6 +6,8 @@
 #include <memory>
 
 #include "encoder/graph_cpu.cpp"
+#include "encoder/narrow_graph_cpu.cpp"
+#include "encoder/narrow_temporal_cpu.cpp"
 #include "encoder/normalization_cpu.cpp"
 
 namespace {
@@ -70,26 +72,68 @@ struct Gradients {
     }
 };
 
+// A graph of V joints in three partitions, as the kernels take it.
+struct Joints {
+    static constexpr int64_t kPartitions = 3;
+    Buffer<int64_t> first, source;
+    Buffer<float> weight;
+
+    explicit Joints(int64_t V) : first(V * kPartitions + 1), source(2 * V), weight(random<float>(2 * V)) {
+        // Two edges into the first and last partition of each joint, at the ends of what there is.
+        for (int64_t wk = 0; wk <= V * kPartitions; ++wk) {
+            first.numbers[wk] = 2 * (wk / kPartitions) + (wk % kPartitions ? 1 : 0);
+        }
+        for (int64_t e = 0; e < 2 * V; ++e) source.numbers[e] = e % 2 ? V - 1 : 0;
+    }
+    Graph graph(int64_t frames, int64_t V, int64_t C) const {
+        return {frames, V, C, kPartitions, 2 * V, first.get(), source.get(), weight.get()};
+    }
+};
+
 template <typename T>
 void run_graph(int64_t frames, int64_t V, int64_t C, bool residual) {
-    constexpr int64_t kPartitions = 3;
-    Buffer<int64_t> first(V * kPartitions + 1), source(2 * V);
-    // Two edges into the first and last partition of each joint, at the ends of what there is.
-    for (int64_t wk = 0; wk <= V * kPartitions; ++wk) {
-        first.numbers[wk] = 2 * (wk / kPartitions) + (wk % kPartitions ? 1 : 0);
-    }
-    for (int64_t e = 0; e < 2 * V; ++e) source.numbers[e] = e % 2 ? V - 1 : 0;
-    const auto weight = random<float>(2 * V);
-    const Graph g{frames, V, C, kPartitions, 2 * V, first.get(), source.get(), weight.get()};
-    const auto x = random<T>(frames * V * C), grad = random<T>(frames * V * C * kPartitions);
+    const Joints joints(V);
+    const Graph g = joints.graph(frames, V, C);
+    const auto x = random<T>(frames * V * C), grad = random<T>(frames * V * C * Joints::kPartitions);
     const auto past = random<T>(frames * V * C), output = random<T>(frames * V * C);
-    Buffer<T> out(frames * V * C * kPartitions), grad_x(frames * V * C);
+    Buffer<T> out(frames * V * C * Joints::kPartitions), grad_x(frames * V * C);
     Buffer<double> grad_weight(2 * V);
     for (int64_t e = 0; e < 2 * V; ++e) grad_weight.set(e, 0);
     graph_forward(g, x.get(), out.get());
     graph_backward(g, grad.get(), x.get(), residual ? past.get() : nullptr, residual ? output.get() : nullptr,
                    grad_x.get(), grad_weight.get());
     expect_written(out, "graph_forward"), expect_written(grad_x, "graph_backward");
+    expect_written(grad_weight, "grad_weight");
+}
+
+template <typename T>
+void run_narrow_graph(int64_t frames, int64_t V, int64_t C, int64_t outputs, int past) {
+    const Joints joints(V);
+    const Graph g = joints.graph(frames, V, C);
+    const auto x = random<T>(frames * V * C), grad = random<T>(frames * V * outputs);
+    const auto residual = random<T>(frames * V * C), output = random<T>(frames * V * C);
+    const auto matrix = random<float>(outputs * Joints::kPartitions * C);
+    Buffer<T> out(grad.size), grad_x(x.size);
+    Buffer<float> grad_weight(2 * V), grad_matrix(matrix.size);
+    graph_convolution(g, outputs, matrix.get(), x.get(), out.get());
+    graph_convolution_backward(g, outputs, matrix.get(), grad.get(), x.get(), past ? residual.get() : nullptr,
+                               past == 2 ? output.get() : nullptr, grad_x.get(), grad_weight.get(),
+                               grad_matrix.get());
+    expect_written(out, "graph_convolution"), expect_written(grad_x, "graph_convolution_backward");
+    expect_written(grad_weight, "grad_weight"), expect_written(grad_matrix, "grad_matrix");
+}
+
+template <typename T>
+void run_narrow_temporal(int64_t clips, int64_t frames, int64_t V, int64_t C, int64_t taps, int64_t stride) {
+    const TemporalConvolution n{clips, frames, V, C, taps, stride};
+    const auto y = random<T>(clips * frames * V * C), grad = random<T>(clips * n.frames_out() * V * C);
+    const auto affine = random<float>(2 * V * C), weight = random<float>(C * C * taps);
+    Buffer<T> out(grad.size), grad_x(y.size);
+    Buffer<float> grad_weight(weight.size);
+    temporal_convolution(n, weight.get(), y.get(), affine.get(), out.get());
+    temporal_convolution_backward(n, weight.get(), grad.get(), y.get(), affine.get(), grad_x.get(),
+                                  grad_weight.get());
+    expect_written(out, "temporal_convolution"), expect_written(grad_x, "temporal_convolution_backward");
     expect_written(grad_weight, "grad_weight");
 }
 
@@ -154,6 +198,11 @@ void run() {
             }
         }
     }
+    // More frames, or joints' ways, than one block of sums; rows and columns that are left over.
+    for (const int past : {0, 1, 2}) run_narrow_graph<T>(past ? 17 : 129, 4, 3 + past, 6 - past, past);
+    run_narrow_temporal<T>(33, 4, 4, 3, 9, 1);
+    for (const int64_t stride : {1, 2, 11}) run_narrow_temporal<T>(3, 19, 6, 6, 5, stride);
+    run_narrow_temporal<T>(1, 1, 1, 1, 1, 1);
 }
 
 }  // namespace
