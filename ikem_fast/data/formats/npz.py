@@ -171,7 +171,7 @@ def prepare_npz(
     name = printable(name or packed.path.stem)
     digits = len(str(len(packed.labels)))
     names = [f"{name}-{index:0{digits}d}" for index in range(len(packed.labels))]
-    splits = _choosable(packed, names).splits(train, test)
+    splits = _choosable(packed, names, {"train": train, "test": test}).splits(train, test)
     kept = [index for index, split in enumerate(splits) if split]
     plan = [
         PlannedClip(names[index], splits[index], int(packed.labels[index]), subject=subjects[index])
@@ -211,12 +211,18 @@ def _subjects(packed):
         return [None] * len(packed.labels)
 
 
-def _choosable(packed, names):
-    """What the clips can be split by: attributes whose bytes are texts."""
+def _choosable(packed, names, rules):
+    """What the clips can be split by: attributes whose bytes are texts; rules name none of the others."""
     attributes = {}
     for name, column in packed.attributes.items():
         with contextlib.suppress(ValueError):
             attributes[name] = column.astype(str)
+    for option, rule in rules.items():
+        attribute = (rule or "").partition("=")[0]
+        if attribute in packed.attributes and attribute not in attributes:
+            raise InputError(
+                f"{option}: expected text or numbers in {attribute!r} of {packed.path}, found other bytes"
+            )
     return Choosable(names, packed.labels, attributes, str(packed.path))
 
 
