@@ -2,17 +2,31 @@
 
 import platform
 from importlib import import_module, metadata
+from pathlib import Path
 
+import numpy as np
 import torch
 
 import ikem_fast
-from ikem_fast.errors import printable
+from ikem_fast.data import open_dataset
+from ikem_fast.data.report import report
+from ikem_fast.errors import InputError, printable
 from ikem_fast.ops._support import YES, Support, support_on_gpu
 from ikem_fast.runtime.device import UNFIT
 
 
-def doctor() -> None:
-    """Print versions, devices, and for each fused part whether it is active or why not."""
+def doctor(data: Path | None = None, out: Path | None = None) -> None:
+    """Print versions, devices, and for each fused part whether it is active; or what a dataset looks like.
+
+    Args:
+        data: Folder of a prepared dataset, to say of it what its preparation said.
+        out: The picture to draw (PNG) of one of its clips for each class.
+    """
+    if data is not None:
+        _look_at(open_dataset(data), out)
+        return
+    if out is not None:
+        raise InputError(f"out: expected data, of which a picture can be drawn, found {out} alone")
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -23,6 +37,28 @@ def doctor() -> None:
         for row in rows:
             table.add_row(*map(Text, row))
         console.print(table)
+
+
+def _look_at(dataset, out):
+    """Report on a dataset, and draw the first clip of each class."""
+    report(dataset)
+    if out is None:
+        return
+    from ikem_fast.pictures.raster import write_strip
+    from ikem_fast.pictures.scene import body_panel
+
+    firsts = {}
+    for split in dataset.splits.values():
+        for place in np.unique(np.asarray(split.labels), return_index=True)[1]:
+            firsts.setdefault(int(split.labels[place]), split.clips[place])
+    panels = [
+        body_panel(np.array(clip), dataset.skeleton, title=printable(dataset.classes[label]), trails=False)
+        for label, clip in sorted(firsts.items())
+    ]
+    if not panels:
+        raise InputError(f"{dataset.folder}: expected clips to draw, found none")
+    write_strip(panels, out, title=dataset.name)
+    print(out)
 
 
 def _versions():
