@@ -9,7 +9,6 @@ Read as a stream, a clip at a time: memory does not grow with the file, and what
 believed before it has been read.
 """
 
-import contextlib
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -171,7 +170,7 @@ def prepare_npz(
     name = printable(name or packed.path.stem)
     digits = len(str(len(packed.labels)))
     names = [f"{name}-{index:0{digits}d}" for index in range(len(packed.labels))]
-    splits = _choosable(packed, names).splits(train, test)
+    splits = _choosable(packed, names, {"train": train, "test": test}).splits(train, test)
     kept = [index for index, split in enumerate(splits) if split]
     plan = [
         PlannedClip(names[index], splits[index], int(packed.labels[index]), subject=subjects[index])
@@ -211,12 +210,19 @@ def _subjects(packed):
         return [None] * len(packed.labels)
 
 
-def _choosable(packed, names):
+def _choosable(packed, names, rules):
     """What the clips can be split by: attributes whose bytes are texts."""
     attributes = {}
     for name, column in packed.attributes.items():
-        with contextlib.suppress(ValueError):
+        try:
             attributes[name] = column.astype(str)
+        except ValueError as error:
+            for option, rule in rules.items():
+                if (rule or "").partition("=")[0] == name:
+                    raise InputError(
+                        f"{option}: expected text or numbers in {printable(name)!r} of {packed.path}, found: "
+                        f"{printable(error)}"
+                    ) from None
     return Choosable(names, packed.labels, attributes, str(packed.path))
 
 
