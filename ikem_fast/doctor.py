@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from importlib import import_module, metadata
 from pathlib import Path
 
+import numpy as np
 import torch
 
 import ikem_fast
+from ikem_fast.data import open_dataset
+from ikem_fast.data.report import report
 from ikem_fast.errors import InputError, printable
 from ikem_fast.ops import _library
 from ikem_fast.ops._support import YES, Support, support_on_gpu
@@ -20,19 +23,24 @@ from ikem_fast.skeleton import MAX_COORDINATE
 INSTEAD = "plain torch in its place"
 
 
-def doctor(data: Path | None = None, model: Path | None = None, quick: bool = False) -> int:
+def doctor(
+    data: Path | None = None, model: Path | None = None, quick: bool = False, out: Path | None = None
+) -> int:
     """Say whether ikem-fast works here, and what to do where it does not; "ok" is said of what ran alone.
 
     Every kernel is run and held to the reference, which takes a minute at most.
 
     Args:
-        data: Folder of a prepared dataset to check, too.
+        data: Folder of a prepared dataset to check, too, and to say of it what its preparation said.
         model: Folder of a bundle, of an evaluation or of a run, or a checkpoint, to check, too.
         quick: Whether to leave out what takes time: the self-test, and the values of clips.
+        out: The picture to draw (PNG) of one of the dataset's clips for each class.
 
     Returns:
         Exit status: 0, or 1 where a kernel is wrong, or a dataset or model cannot be used.
     """
+    if out is not None and data is None:
+        raise InputError(f"out: expected data, of which a picture can be drawn, found {out} alone")
     outcomes = [] if quick else [one for device in _all_devices() for one in self_test(device)]
     checks = [*_data(data, quick), *_model(model)]
     _show("versions", _versions())
@@ -43,6 +51,8 @@ def doctor(data: Path | None = None, model: Path | None = None, quick: bool = Fa
     if checks:
         _show("checks", checks)
     _show("what to do", [(cause, advice) for cause, advice in _advice(outcomes)] or [("nothing", "")])
+    if data is not None and checks[0][1].startswith("ok"):
+        _look_at(open_dataset(data), out)
     wrong = [one for one in outcomes if one.error is not None and one.problem]
     return 1 if wrong or any(not said.startswith("ok") for _, said in checks) else 0
 
@@ -56,6 +66,28 @@ def _show(title, rows):
     for row in rows:
         table.add_row(*map(Text, row))
     Console().print(table)
+
+
+def _look_at(dataset, out):
+    """Report on a dataset, and draw the first clip of each class."""
+    report(dataset)
+    if out is None:
+        return
+    from ikem_fast.pictures.raster import write_strip
+    from ikem_fast.pictures.scene import body_panel
+
+    firsts = {}
+    for split in dataset.splits.values():
+        for place in np.unique(np.asarray(split.labels), return_index=True)[1]:
+            firsts.setdefault(int(split.labels[place]), split.clips[place])
+    panels = [
+        body_panel(np.array(clip), dataset.skeleton, title=printable(dataset.classes[label]), trails=False)
+        for label, clip in sorted(firsts.items())
+    ]
+    if not panels:
+        raise InputError(f"{dataset.folder}: expected clips to draw, found none")
+    write_strip(panels, out, title=dataset.name)
+    print(out)
 
 
 def _versions():
@@ -176,8 +208,6 @@ def _row(outcome: Outcome) -> tuple[str, str]:
 
 
 def _data(folder, quick) -> Iterator[tuple[str, str]]:
-    from ikem_fast.data import open_dataset
-
     if folder is None:
         return
     try:

@@ -23,7 +23,8 @@ def before(raw: np.ndarray, rate: float | None, layout: Layout, choice: Preproce
     if choice.up == "z":
         raw = np.stack((raw[0], raw[2], -raw[1]))
     elif choice.up == "y-down":  # an image's: x to the right, y down
-        raw = raw * np.array([1, -1, 1], raw.dtype)[:, None, None, None]
+        ahead = 1 if choice.planar else -1  # half a turn about x: what is left stays left
+        raw = raw * np.array([1, -1, ahead], raw.dtype)[:, None, None, None]
     if choice.frame_rate is not None:
         rate = choice.source_rate if rate is None else rate
         if rate is None:

@@ -105,8 +105,11 @@ def test_which_way_is_up():
     raw = raw_clip()
     z_up = np.stack((raw[0], -raw[2], raw[1]))
     np.testing.assert_array_equal(chosen(z_up, up="z"), chosen(raw))
-    down = raw * np.array([1, -1, 1], np.float32)[:, None, None, None]
+    down = raw * np.array([1, -1, -1], np.float32)[:, None, None, None]
     np.testing.assert_array_equal(chosen(down, up="y-down"), chosen(raw))
+    plane = {"planar": True, "align": "none"}
+    image = raw * np.array([1, -1, 1], np.float32)[:, None, None, None]
+    np.testing.assert_array_equal(chosen(image, up="y-down", **plane), chosen(raw, **plane))
 
 
 def test_which_bodies_and_how_many():

@@ -9,7 +9,6 @@ Read as a stream, a clip at a time: memory does not grow with the file, and what
 believed before it has been read.
 """
 
-import contextlib
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -212,17 +211,18 @@ def _subjects(packed):
 
 
 def _choosable(packed, names, rules):
-    """What the clips can be split by: attributes whose bytes are texts; rules name none of the others."""
+    """What the clips can be split by: attributes whose bytes are texts."""
     attributes = {}
     for name, column in packed.attributes.items():
-        with contextlib.suppress(ValueError):
+        try:
             attributes[name] = column.astype(str)
-    for option, rule in rules.items():
-        attribute = (rule or "").partition("=")[0]
-        if attribute in packed.attributes and attribute not in attributes:
-            raise InputError(
-                f"{option}: expected text or numbers in {attribute!r} of {packed.path}, found other bytes"
-            )
+        except ValueError as error:
+            for option, rule in rules.items():
+                if (rule or "").partition("=")[0] == name:
+                    raise InputError(
+                        f"{option}: expected text or numbers in {printable(name)!r} of {packed.path}, found: "
+                        f"{printable(error)}"
+                    ) from None
     return Choosable(names, packed.labels, attributes, str(packed.path))
 
 
