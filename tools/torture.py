@@ -245,7 +245,7 @@ def torture(name, tries, seconds, draw):
     deadline = time.monotonic() + seconds
     with tempfile.TemporaryDirectory() as folder:
         generator = tries(Path(folder), draw)
-        while time.monotonic() < deadline:
+        while not count or time.monotonic() < deadline:
             try:
                 next(generator)
             except Exception:  # whatever it is, it was not to be
