@@ -12,7 +12,8 @@ import torch
 from ikem_fast.ops._support import YES, Support
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-_OPS = ("derive_modalities", "preprocess_clips", "block_output")  # one of each file that registers ops
+# One of each file that registers ops.
+_OPS = ("derive_modalities", "preprocess_clips", "block_output", "streams")
 
 
 def _recorded(part):
