@@ -1,6 +1,7 @@
 # make demo   the whole way on simulated people, in minutes
 # make test   lint and every test
 # make setup  what both do first, once: a virtual environment in .venv with the tested versions
+# make torture   faults injected for real, at random, for 35 minutes
 # make lint, make format, make benchmark, make clean
 
 PYTHON ?= python3
@@ -9,13 +10,16 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CPP := $(wildcard csrc/*.h csrc/*/*.cpp csrc/*/*.h csrc/*/*.cu csrc/*/*.cuh)
 
-.PHONY: demo test setup lint format benchmark clean
+.PHONY: demo test torture setup lint format benchmark clean
 
 demo: $(READY)
 	$(BIN)/ikem-fast demo --out runs/demo
 
 test: lint
 	$(BIN)/python -m pytest -n auto --dist loadgroup --benchmark-disable
+
+torture: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python tools/torture.py
 
 setup: $(READY)
 

@@ -10,8 +10,9 @@ import torch
 from ikem_fast import ops
 from ikem_fast.augment import Recipe, Shape, named
 from ikem_fast.configs import read_section
-from ikem_fast.data import FORMATS, open_dataset, preprocess_clips
+from ikem_fast.data import open_dataset, preprocess_clips
 from ikem_fast.data.dataset import DESCRIPTION
+from ikem_fast.data.formats import find_format
 from ikem_fast.data.preprocess import Skipped
 from ikem_fast.errors import InputError, printable
 from ikem_fast.pictures import (
@@ -24,7 +25,7 @@ from ikem_fast.pictures import (
     write_strip,
 )
 from ikem_fast.settings import Allowed, checked
-from ikem_fast.skeleton import MODALITIES, get_layout, layout_names
+from ikem_fast.skeleton import Layout, find_layout, get_layout, layout_names
 
 # Format → layout of its joints; others are told apart by how many joints they have.
 LAYOUTS = {"ntu": "ntu-rgb+d", "utd-mhad": "utd-mhad", "nw-ucla": "kinect-v1"}
@@ -38,7 +39,7 @@ class _Shown(NamedTuple):
     title: str
     coordinates: np.ndarray
     frames: int
-    layout: str
+    layout: Layout
 
 
 @checked
@@ -61,7 +62,7 @@ def view(
             a strip of frames.
         index: Which clip of a file or of a split, from 0.
         split: Which split of a prepared folder.
-        layout: Joint layout of a raw file, where its format leaves that open.
+        layout: Joint layout of a raw file, a name or a YAML file, where its format leaves that open.
         augmented: Whether to show what augmentations do, each alone and all together, in place of modalities.
         augmentations: Which they are, as training takes them; those of the recipe for small datasets, if not
             given.
@@ -94,7 +95,7 @@ def view(
 def augmented_panels(shown: _Shown, entries: Any, seed: int) -> list[Panel]:
     """Make a panel of the clip, one for each augmentation alone, and one for each view by all of them."""
     _, frames, _, bodies = shown.coordinates.shape
-    shape = Shape(frames, bodies, get_layout(shown.layout))
+    shape = Shape(frames, bodies, shown.layout)
     recipes = [(entry["name"], [{**entry, "probability": 1.0}]) for entry in entries if _is_named(entry)]
     recipes = [(name.replace("_", " "), "alone", one) for name, one in recipes]
     recipes += [(f"view {number}", "all of them", list(entries)) for number in range(1, VIEWS + 1)]
@@ -119,8 +120,11 @@ def _tensor(shown):
 
 
 def _derived(shown):
-    derived = ops.derive_modalities(_tensor(shown), torch.tensor([shown.frames]), layout=shown.layout)
-    return dict(zip(MODALITIES, derived[:, 0].numpy(), strict=True))
+    modalities = shown.layout.modalities
+    derived = ops.derive_modalities(
+        _tensor(shown), torch.tensor([shown.frames]), modalities=modalities, layout=shown.layout
+    )
+    return dict(zip(modalities, derived[:, 0].numpy(), strict=True))
 
 
 def _of_dataset(folder, split, index):
@@ -129,23 +133,19 @@ def _of_dataset(folder, split, index):
     if index >= len(part):
         raise InputError(f"{folder}: expected an index below {len(part)} in {split}, found {index}")
     title = f"{dataset.classes[part.labels[index]]} · {part.names[index]}"
-    return _Shown(title, np.array(part.clips[index]), int(part.frames[index]), dataset.layout)
+    return _Shown(title, np.array(part.clips[index]), int(part.frames[index]), dataset.skeleton)
 
 
 def _of_file(path, index, layout):
     if not path.is_file():
         raise InputError(f"{path}: expected a file with a clip, or a prepared folder, found neither")
-    known = [format for format in FORMATS.values() if format.read is not None]
-    format = next((format for format in known if format.detect(path)), None)
-    if format is None:
-        names = ", ".join(format.name for format in known)
-        raise InputError(f"{path}: expected a file of one of the formats {names}, found another")
+    format, _ = find_format(path)
+    if format.read is None:
+        raise InputError(f"{path}: expected a file of clips, found what only ikem-fast prepare reads")
     raw = next(islice(format.read(path), index, None), None)
     if raw is None:
         raise InputError(f"{path}: expected more than {index} clips in it, found fewer; see --index")
-    layout = layout or LAYOUTS.get(format.name) or _layout_by_size(path, raw.shape[2])
-    if layout not in layout_names():
-        raise InputError(f"layout: expected one of {', '.join(layout_names())}, found {layout!r}")
+    layout = find_layout(layout or LAYOUTS.get(format.name) or _layout_by_size(path, raw.shape[2]))
     (clip,) = preprocess_clips([raw], layout=layout)
     if isinstance(clip, Skipped):
         raise InputError(f"{path}: {clip.reason}")

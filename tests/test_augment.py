@@ -260,7 +260,11 @@ PARAMETERS = {
         r"25, 2\), found \(4, 3, 12, 25, 1\)",
     ),
     "masked": (augment.mask_axes, torch.zeros(N, 4).bool(), r"\(4, 3\), found \(4, 4\)"),
-    "masked ": (augment.mask_joints, torch.zeros(N, T).bool(), r"\(4, 25\), found \(4, 12\)"),
+    "masked ": (
+        augment.mask_joints,
+        torch.zeros(N, T).bool(),
+        r"\(4, 25\) or \(4, 12, 25\), found \(4, 12\)",
+    ),
     "masked  ": (augment.mask_frames, torch.zeros(N, T), "torch.bool, found torch.float32"),
     "reversed_": (augment.reverse_time, flag[:1], r"\(4,\), found \(1,\)"),
     "sigma": (augment.blur, torch.zeros(N, 1), r"\(4,\), found \(4, 1\)"),
@@ -319,3 +323,51 @@ def test_a_cpu_generator_gives_a_gpu_the_same_views(step):
     x = torch.randn(8, 3, T, V, M)
     on_gpu = step(x.cuda(), generator()).cpu()
     torch.testing.assert_close(on_gpu, step(x, generator()), rtol=1e-5, atol=1e-5)
+
+
+def test_a_flip_may_keep_its_coordinates(x):
+    """As AimCLR flips: joints change places, and no sign."""
+    swap = list(get_layout("ntu-rgb+d").swap)
+    flipped = augment.flip(x, torch.tensor([True, False, True, False]), negate=False)
+    assert torch.equal(flipped[::2], x[::2][:, :, :, swap]) and torch.equal(flipped[1::2], x[1::2])
+
+
+def test_noise_may_fill_empty_bodies(x):
+    x[1, ..., 1] = 0
+    noise = torch.randn_like(x)
+    assert torch.equal(augment.add_noise(x, noise, empty=True), x + noise)
+
+
+def test_joints_may_be_masked_frame_by_frame(x):
+    masked = torch.rand(N, T, V) < 0.3
+    want = torch.where(masked[:, None, :, :, None], 0, x)
+    assert torch.equal(augment.mask_joints(x, masked), want)
+    out = augment.random_joint_mask(x, generator(), count=4, per_frame=True)
+    assert (out == 0).all((1, 4)).sum(2).unique().tolist() == [4]
+
+
+@pytest.mark.parametrize("frames", [5, 12, 31])
+def test_a_window_may_be_stretched_to_other_frames(x, frames):
+    """As torch resizes the window alone."""
+    start, length = torch.tensor([0, 2, 5, 3]), torch.tensor([12, 6, 7, 1])
+    out = augment.crop_resize(x, start, length, frames)
+    for n in range(N):
+        window = x[n, :, start[n] : start[n] + length[n]].permute(0, 2, 3, 1).flatten(1, 2)
+        want = torch.nn.functional.interpolate(window, frames, mode="linear", align_corners=False)
+        torch.testing.assert_close(out[n], want.view(3, V, M, frames).permute(0, 3, 1, 2))
+    assert augment.random_crop_resize(x, generator(), frames=frames).shape == (N, 3, frames, V, M)
+    with pytest.raises(ValueError, match="frames: expected at least 1, found 0"):
+        augment.crop_resize(x, start, length, 0)
+
+
+def test_a_blur_may_be_that_of_aimclr(x):
+    """Weights that are not normalized, and zeros beyond the ends."""
+    sigma = torch.tensor([0.1, 0.7, 1.3, 2.0])
+    out = augment.blur(x, sigma, normalize=False, ends="zero")
+    reach = augment.BLUR_TAPS // 2
+    for n in range(N):
+        kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma[n].item()) ** 2)
+        want = np.apply_along_axis(lambda row, k=kernel: np.convolve(row, k, "full")[reach:-reach], 1, x[n])
+        np.testing.assert_allclose(out[n], want, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="ends: expected 'mirrored' or 'zero', found 'wrapped'"):
+        augment.blur(x, sigma, ends="wrapped")

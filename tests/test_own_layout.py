@@ -29,7 +29,7 @@ def run(tmp_path):
     np.savez(tmp_path / "a.npz", x=x, len=np.full(12, 9), y=np.arange(12) % 2, subject=np.arange(12) // 4)
     (tmp_path / "chair.yaml").write_text(CHAIR)
     words = ["--layout", str(tmp_path / "chair.yaml"), "--test=subject=2", "--out", str(tmp_path / "data")]
-    assert main(["prepare", "npz", "--file", str(tmp_path / "a.npz"), *words]) == 0
+    assert main(["prepare", "npz", "--source", str(tmp_path / "a.npz"), *words]) == 0
     (tmp_path / "chair.yaml").unlink()
     assert main(["pretrain", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "run"), *TINY]) == 0
     return tmp_path

@@ -69,7 +69,7 @@ def test_a_strip_is_an_image(tmp_path):
         (["{raw}", "--index", "1"], "expected more than 1 clips"),
         (["{raw}", "--layout", "octopus"], "layout: expected one of"),
         (["{raw}", "--layout", "sbu"], "for layout sbu, found"),
-        (["{other}"], "expected a file of one of the formats"),
+        (["{other}"], "expected clips of one of"),
     ],
 )
 def test_what_cannot_be_shown_is_named(tiny_dataset, tmp_path, monkeypatch, capsys, words, message):

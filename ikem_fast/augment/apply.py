@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -64,7 +65,7 @@ def shear(x: Tensor, matrix: Tensor) -> Tensor:
 
 @on_clips
 def rotate(x: Tensor, angles: Tensor) -> Tensor:
-    """Turn each clip about the x axis, then y, then z, by angles (N,3) in radians."""
+    """Turn clips about the x axis, then y, then z, by angles (N,3) in radians; AimCLR turns by −angles."""
     _check("angles", angles, (len(x), 3))
     return shear(x, rotation_matrix(angles))
 
@@ -93,13 +94,14 @@ def scale(x: Tensor, factor: Tensor) -> Tensor:
 
 
 @on_clips
-def flip(x: Tensor, flipped: Tensor, layout: str | Layout = "ntu-rgb+d") -> Tensor:
+def flip(x: Tensor, flipped: Tensor, layout: str | Layout = "ntu-rgb+d", *, negate: bool = True) -> Tensor:
     """Mirror clips left to right: the first coordinate changes its sign, and paired joints their places.
 
     Args:
         x: (N,3,T,V,M).
         flipped: (N,) bool, which clips to mirror.
         layout: name of a joint layout, or a `skeleton.Layout`, that says which joints are pairs.
+        negate: with False coordinates keep their signs, and joints change places alone, as in AimCLR.
 
     Raises:
         ValueError: the layout has no left and right, or another number of joints.
@@ -111,28 +113,28 @@ def flip(x: Tensor, flipped: Tensor, layout: str | Layout = "ntu-rgb+d") -> Tens
         raise ValueError(f"x: expected {layout.num_joints} joints for {layout.name!r}, found {x.shape[3]}")
     _check("flipped", flipped, (len(x),), kind=torch.bool)
     mirrored = torch.cat([x[:, :, :, first:end] for first, end in _runs(layout.swap)], 3)
-    mirrored[:, 0].neg_()
+    if negate:
+        mirrored[:, 0].neg_()
     return choose(flipped, mirrored, x)
 
 
 @on_clips
-def add_noise(x: Tensor, noise: Tensor) -> Tensor:
-    """Add noise (N,3,T,V,M) to the bodies that are there; empty bodies (all 0) stay empty."""
+def add_noise(x: Tensor, noise: Tensor, *, empty: bool = False) -> Tensor:
+    """Add noise (N,3,T,V,M) to the bodies that are there; empty bodies (all 0) stay empty.
+
+    With empty=True they are filled with noise too, as in AimCLR.
+    """
     _check("noise", noise, x.shape)
-    N, _, _, V, M = x.shape
-    if not x.numel():
+    if empty or not x.numel():
         return x + noise
-    # Frames first, with the joints side by side: the reduction over V alone is slow.
-    largest = x.detach().flatten(3).flatten(1, 2).abs().amax(1).view(N, V, M).amax(1)
-    return torch.addcmul(x, noise, (largest != 0).to(noise.dtype).view(N, 1, 1, 1, M))
+    return torch.addcmul(x, noise, joints_there(x).any(3, keepdim=True).to(noise.dtype))
 
 
 def joints_there(x: Tensor) -> Tensor:
     """Tell which joints are there, of bodies that are: (N,1,1,V,M) bool, not 0 in every frame."""
     N, _, _, V, M = x.shape
-    largest = (
-        x.detach().flatten(3).flatten(1, 2).abs().amax(1)
-    )  # with frames first: a reduction over V is slow
+    # With frames first and the joints side by side: a reduction over V is slow.
+    largest = x.detach().flatten(3).flatten(1, 2).abs().amax(1)
     return (largest != 0).view(N, 1, 1, V, M)
 
 
@@ -145,10 +147,14 @@ def mask_axes(x: Tensor, masked: Tensor) -> Tensor:
 
 @on_clips
 def mask_joints(x: Tensor, masked: Tensor) -> Tensor:
-    """Multiply joints by 0 in every frame: masked (N,V) bool."""
-    N, _, _, V, M = x.shape
-    _check("masked", masked, (N, V), kind=torch.bool)
-    kept = _kept(masked, x)[:, :, None].expand(-1, -1, M).reshape(N, 1, 1, V * M)
+    """Multiply joints by 0: masked (N,V) bool, in every frame; or (N,T,V), frame by frame, as in HiCLR."""
+    N, _, T, V, M = x.shape
+    _check("masked", masked, (N, V), (N, T, V), kind=torch.bool)
+    kept = (
+        _kept(masked, x)[..., None]
+        .expand(*masked.shape, M)
+        .reshape(N, 1, T if masked.dim() == 3 else 1, V * M)
+    )
     return (x.flatten(3) * kept).view(x.shape)
 
 
@@ -229,23 +235,28 @@ def temporal_crop(x: Tensor, start: Tensor, padding: int) -> Tensor:
 
 
 @on_clips
-def crop_resize(x: Tensor, start: Tensor, length: Tensor) -> Tensor:
-    """Stretch a window of each clip to T frames by linear interpolation (half-pixel centers).
+def crop_resize(x: Tensor, start: Tensor, length: Tensor, frames: int | None = None) -> Tensor:
+    """Stretch a window of each clip by linear interpolation (half-pixel centers).
 
     Args:
         x: (N,3,T,V,M).
         start: (N,) first frame of the window, whole or not.
         length: (N,) frames in the window, ≥ 1. Where the window goes past an end of the clip, the frame at
             that end is held.
+        frames: how many there shall be, T where left out; CMD and its kin make 64 of 300.
 
     Returns:
-        (N,3,T,V,M).
+        (N,3,frames,V,M).
+
     """
     N, _, T, _, _ = x.shape
+    frames = T if frames is None else frames
+    if frames < 1 and T > 0:
+        raise ValueError(f"frames: expected at least 1, found {frames}")
     _check("start", start, (N,))
     _check("length", length, (N,))
     start, length = start.to(torch.float32)[:, None], length.to(torch.float32)[:, None]
-    center = (torch.arange(T, device=x.device) + 0.5) * length / T - 0.5
+    center = (torch.arange(frames, device=x.device) + 0.5) * length / frames - 0.5
     at = (start + torch.minimum(center.clamp(min=0), length - 1)).clamp(0, max(T - 1, 0))
     return _between_frames(x, at)
 
@@ -280,14 +291,34 @@ def reverse_time(x: Tensor, reversed_: Tensor) -> Tensor:
 
 
 @on_clips
-def blur(x: Tensor, sigma: Tensor) -> Tensor:
-    """Blur over time: Gaussian, 15 taps, standard deviation sigma (N,) in frames; the ends are mirrored."""
+def blur(
+    x: Tensor,
+    sigma: Tensor,
+    *,
+    normalize: bool = True,
+    ends: Literal["mirrored", "zero"] = "mirrored",
+) -> Tensor:
+    """Blur over time: Gaussian, 15 taps, standard deviation sigma (N,) in frames.
+
+    Args:
+        x: (N,3,T,V,M).
+        sigma: (N,).
+        normalize: weights add up to 1; with False the middle one is 1, as in AimCLR.
+        ends: what is beyond the ends of a clip: its mirror image, or zeros, as in AimCLR.
+    """
     T = x.shape[2]
     _check("sigma", sigma, (len(x),))
+    if ends not in ("mirrored", "zero"):
+        raise ValueError(f"ends: expected 'mirrored' or 'zero', found {ends!r}")
     tap = torch.arange(BLUR_TAPS, device=x.device) - BLUR_TAPS // 2
-    weight = torch.softmax(-0.5 * (tap / sigma[:, None].clamp(min=1e-3)) ** 2, 1)
-    frame = _mirrored(tap[:, None] + torch.arange(T, device=x.device), T)
-    reaches = torch.nn.functional.one_hot(frame, T).to(weight.dtype)  # (taps,T,T): tap k at t reads frame j
+    exponent = -0.5 * (tap / sigma[:, None].clamp(min=1e-3)) ** 2
+    weight = torch.softmax(exponent, 1) if normalize else exponent.exp()
+    frame = tap[:, None] + torch.arange(T, device=x.device)
+    inside = (frame >= 0) & (frame < T)
+    # (taps,T,T): tap k at t reads frame j
+    reaches = torch.nn.functional.one_hot(_mirrored(frame, T), T).to(weight.dtype)
+    if ends == "zero":
+        reaches = reaches * inside[:, :, None]
     return _mix_frames(x, torch.tensordot(weight, reaches, 1))
 
 
@@ -325,11 +356,11 @@ def _take_frames(x, frame):
 
 
 def _between_frames(x, at):
-    """Clips at times (N,T) in frames, 0 … T−1, by linear interpolation."""
+    """Clips at times (N,·) in frames, 0 … T−1, by linear interpolation."""
     N, _, T, _, _ = x.shape
     before = at.long()
     dtype = torch.promote_types(torch.float32, x.dtype)
-    weight = (at - before).to(dtype).view(N, 1, T, 1, 1)
+    weight = (at - before).to(dtype).view(N, 1, at.shape[1], 1, 1)
     frames = (_take_frames(x, frame).to(dtype) for frame in (before, (before + 1).clamp(max=max(T - 1, 0))))
     return torch.lerp(*frames, weight).to(x.dtype)
 

@@ -5,6 +5,7 @@ Such functions, the `random_*`, take clips and a generator, and options with a d
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -62,15 +63,18 @@ def random_scale(x: Tensor, generator: Generator = None, *, low: float = 0.8, hi
 
 
 @on_clips
-def random_flip(x: Tensor, generator: Generator = None, *, layout: str | Layout = "ntu-rgb+d") -> Tensor:
-    """Mirror left to right, or not, with even chances."""
-    return flip(x, _draw_bool(x, 0.5, generator), layout)
+def random_flip(
+    x: Tensor, generator: Generator = None, *, layout: str | Layout = "ntu-rgb+d", negate: bool = True
+) -> Tensor:
+    """Mirror left to right, or not, with even chances; negate as in `flip`."""
+    return flip(x, _draw_bool(x, 0.5, generator), layout, negate=negate)
 
 
 @on_clips
-def random_noise(x: Tensor, generator: Generator = None, *, std: float = 0.01) -> Tensor:
-    """Add Gaussian noise of standard deviation `std`, in the unit of the coordinates."""
-    return add_noise(x, draw_normal(x.shape, generator=generator, device=x.device).mul_(std).to(x.dtype))
+def random_noise(x: Tensor, generator: Generator = None, *, std: float = 0.01, empty: bool = False) -> Tensor:
+    """Add Gaussian noise of standard deviation `std`, in the coordinates' unit; empty as in `add_noise`."""
+    noise = draw_normal(x.shape, generator=generator, device=x.device).mul_(std).to(x.dtype)
+    return add_noise(x, noise, empty=empty)
 
 
 @on_clips
@@ -80,9 +84,14 @@ def random_axis_mask(x: Tensor, generator: Generator = None) -> Tensor:
 
 
 @on_clips
-def random_joint_mask(x: Tensor, generator: Generator = None, *, count: int = 5) -> Tensor:
-    """Mask `count` joints of each clip."""
-    return mask_joints(x, draw_chosen(len(x), x.shape[3], count, generator=generator, device=x.device))
+def random_joint_mask(
+    x: Tensor, generator: Generator = None, *, count: int = 5, per_frame: bool = False
+) -> Tensor:
+    """Mask `count` joints of each clip, or of each of its frames."""
+    N, _, T, V, _ = x.shape
+    rows = N * T if per_frame else N
+    masked = draw_chosen(rows, V, count, generator=generator, device=x.device)
+    return mask_joints(x, masked.view(N, T, V) if per_frame else masked)
 
 
 @on_clips
@@ -99,12 +108,14 @@ def random_temporal_crop(x: Tensor, generator: Generator = None) -> Tensor:
 
 
 @on_clips
-def random_crop_resize(x: Tensor, generator: Generator = None, *, shortest: float = 0.5) -> Tensor:
-    """Stretch a window of between `shortest` and all of the clip's frames, anywhere in it."""
+def random_crop_resize(
+    x: Tensor, generator: Generator = None, *, shortest: float = 0.5, frames: int | None = None
+) -> Tensor:
+    """Stretch a window of between `shortest` and all of the clip's frames, anywhere in it, to `frames`."""
     T = x.shape[2]
     uniform = draw_uniform((2, len(x)), 0, 1, generator=generator, device=x.device)
     length = (T * (shortest + (1 - shortest) * uniform[0])).clamp(1, T)
-    return crop_resize(x, (T - length) * uniform[1], length)
+    return crop_resize(x, (T - length) * uniform[1], length, frames)
 
 
 @on_clips
@@ -114,9 +125,21 @@ def random_time_reversal(x: Tensor, generator: Generator = None) -> Tensor:
 
 
 @on_clips
-def random_blur(x: Tensor, generator: Generator = None, *, low: float = 0.1, high: float = 2.0) -> Tensor:
-    """Blur over time with a standard deviation in [low, high) frames. Source: AimCLR."""
-    return blur(x, draw_uniform((len(x),), low, high, generator=generator, device=x.device))
+def random_blur(
+    x: Tensor,
+    generator: Generator = None,
+    *,
+    low: float = 0.1,
+    high: float = 2.0,
+    normalize: bool = True,
+    ends: Literal["mirrored", "zero"] = "mirrored",
+) -> Tensor:
+    """Blur over time with a standard deviation in [low, high) frames; the rest as in `blur`.
+
+    Source: AimCLR.
+    """
+    sigma = draw_uniform((len(x),), low, high, generator=generator, device=x.device)
+    return blur(x, sigma, normalize=normalize, ends=ends)
 
 
 @on_clips

@@ -141,7 +141,7 @@ def _prepare():
             _prepare_auto,
             **chosen,
         ),
-    ]
+    ]  # fmt: skip
 
 
 def _prepare_auto(out: Path, source: Path) -> None:

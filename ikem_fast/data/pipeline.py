@@ -53,7 +53,7 @@ def to_clips(
     num_frames: int = NUM_FRAMES,
     repair: bool = False,
 ) -> Generator[Clip | Skipped]:
-    """Preprocess a stream of raw clips as is chosen (`preparation`); a `Clip` or `Skipped` stays that.
+    """Preprocess a stream of raw clips as is chosen (`preparation`); `Clip` and `Skipped` stay what they are.
 
     num_frames: how many to resample to, where that is not chosen.
     repair: interpolate damaged coordinates first; see `interpolate_damaged`.
@@ -61,6 +61,11 @@ def to_clips(
     choice = in_force().preprocessing
     chunk, size = [], 0
     for raw in raws:
+        if isinstance(raw, Clip) and choice.chosen():
+            raise InputError(
+                f"{next(iter(choice.chosen()))}: expected raw clips to preprocess by choice, found some that "
+                "have been preprocessed already, which are kept as they are"
+            )
         chunk.append(_repaired(raw) if repair else raw)
         size += _bytes(raw)
         if len(chunk) == CHUNK or size > CHUNK_BYTES:

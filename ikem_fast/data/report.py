@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 
+from ikem_fast.data.checks import doubts_about, examples
 from ikem_fast.data.dataset import DESCRIPTION, Dataset
 from ikem_fast.data.preprocess import Skipped
 from ikem_fast.errors import InputError, printable
@@ -14,9 +15,6 @@ from ikem_fast.errors import InputError, printable
 IN_SKIP_LIST = Skipped("in the skip list")
 MOST_LEFT_OUT = 0.5  # of the clips: where more are unusable, preparing them is not a success
 LISTED = 20  # clips left out that are printed; the rest are in the description
-EXAMPLES = 3
-MEASURED = 200  # clips whose size is measured
-BODY_REACH = (0.05, 20.0)  # metres, from the root to the farthest joint: about 1, wherever the root is
 
 
 def left_out(dataset: Dataset) -> list[tuple[str, str]]:
@@ -58,7 +56,7 @@ def warnings_about(dataset: Dataset) -> list[str]:
     if unusable:
         warnings.append(
             f"{len(unusable)} of {len(unusable) + usable} clips were left out, such as "
-            + _examples([f"{printable(name)} ({printable(reason)})" for name, reason in unusable])
+            + examples([f"{printable(name)} ({printable(reason)})" for name, reason in unusable])
         )
     empty = [name for name, split in dataset.splits.items() if not len(split)]
     if empty:
@@ -67,34 +65,10 @@ def warnings_about(dataset: Dataset) -> list[str]:
     missing = [name for label, name in enumerate(dataset.classes) if label not in labels]
     if missing:
         warnings.append(
-            f"{len(missing)} of {len(dataset.classes)} classes have no clip: {_examples(missing)}; labels "
+            f"{len(missing)} of {len(dataset.classes)} classes have no clip: {examples(missing)}; labels "
             f"are kept as they are and count from 0, and those found are {_ranges(labels.tolist())}"
         )
-    reach = median_reach(dataset)
-    if not BODY_REACH[0] <= reach <= BODY_REACH[1]:
-        warnings.append(
-            f"the farthest joint lies {reach:.4g} from the root (median over clips), expected about 1, in "
-            "metres; coordinates in pixels or millimetres are kept as they are, but the noise of "
-            "augmentations and models trained in metres do not fit them"
-        )
-    return warnings
-
-
-def median_reach(dataset: Dataset) -> float:
-    """Measure how far joints lie from the root: the median, over clips spread evenly, of the largest."""
-    splits = [split for split in dataset.splits.values() if len(split)]
-    share = -(-MEASURED // max(len(splits), 1))
-    reaches = [
-        float(np.abs(split.clips[index]).max())
-        for split in splits
-        for index in np.unique(np.linspace(0, len(split) - 1, share).astype(int))
-    ]
-    return float(np.median(reaches)) if reaches else 1.0
-
-
-def _examples(items):
-    rest = len(items) - EXAMPLES
-    return ", ".join(items[:EXAMPLES]) + (f" and {rest} more" if rest > 0 else "")
+    return [*warnings, *doubts_about(dataset)]
 
 
 def _ranges(numbers):

@@ -7,7 +7,7 @@ from ikem_fast.nn.encoders.tcn import TCN
 from ikem_fast.nn.encoders.transformer import Transformer
 from ikem_fast.nn.ikem import IKEM
 from ikem_fast.nn.memory_bank import MemoryBank
-from ikem_fast.nn.published import load_published_state_dict
+from ikem_fast.nn.published import load_published_state_dict, published_state_dict
 
 __all__ = [
     "ENCODERS",
@@ -19,4 +19,5 @@ __all__ = [
     "Transformer",
     "create_encoder",
     "load_published_state_dict",
+    "published_state_dict",
 ]

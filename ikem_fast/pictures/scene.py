@@ -114,7 +114,8 @@ class _Space:
         self.axes, self.signs = _upright(clip[..., self.bodies[0]][:, self.there[:, 0]], layout)
         points = self._turned(clip)  # (T,B,V,3)
         points[~self.there] = np.nan
-        if _extent(points[:, 0, layout.shoulders[0], 0] - points[:, 0, layout.shoulders[1], 0]) < 0:
+        right, left = layout.shoulders or (layout.root, layout.root)
+        if _extent(points[:, 0, right, 0] - points[:, 0, left, 0]) < 0:
             self.signs = self.signs * np.array([-1, 1, -1])
             points[..., [0, 2]] *= -1
         low = _steady(np.nanmin(np.where(np.isnan(points), np.inf, points)[..., 1], 2))
@@ -167,8 +168,9 @@ class _Space:
 def _upright(body, layout):
     """(axes, signs) that bring a body (3,F,V) upright: its shoulders are above its feet, along y or z."""
     feet = [v for v, name in enumerate(layout.joints) if "foot" in name or "ankle" in name]
+    high = list(layout.shoulders or [v for v in range(layout.num_joints) if v not in feet] or feet)
     feet = feet or list(range(layout.num_joints))
-    rise = np.nanmean(body[:, :, list(layout.shoulders)], (1, 2)) - np.nanmean(body[:, :, feet], (1, 2))
+    rise = np.nanmean(body[:, :, high], (1, 2)) - np.nanmean(body[:, :, feet], (1, 2))
     axes, signs = UPRIGHT[int(abs(rise[2]) > 2 * abs(rise[1]))]
     down = rise[axes[1]] < 0  # image coordinates: turned about x
     return list(axes), np.array(signs) * (np.array([1, -1, -1]) if down else 1)

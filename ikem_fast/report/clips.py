@@ -13,7 +13,7 @@ from ikem_fast.evaluate.features import frozen_features
 from ikem_fast.evaluate.render.html.elements import Markup, section, tag
 from ikem_fast.pictures.page import packed_array
 from ikem_fast.pictures.scene import body_panel
-from ikem_fast.skeleton import get_layout
+from ikem_fast.skeleton import Layout
 
 MAPPED = 600  # test clips on the map
 SEARCHED = 4000  # training clips among which neighbors are
@@ -26,7 +26,7 @@ SIZE = 560  # of the map, in units of its own
 class Shelf:
     """The clips that a page plays, each once."""
 
-    layout: str
+    layout: Layout
     points: list[dict[str, Any]] = field(default_factory=list)
     bones: dict[int, Any] = field(default_factory=dict)
     places: dict[tuple[str, int], int] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class Shelf:
 
     def data(self) -> dict[str, Any]:
         """List what the page's script plays."""
-        joints = get_layout(self.layout).num_joints
+        joints = self.layout.num_joints
         return {"points": self.points, "bones": self.bones, "joints": joints, "fps": FRAMES / 2.2}
 
 

@@ -121,7 +121,7 @@ def _clip_sections(subject, data, device, found, spent):
     except InputError as error:
         told = f"Left out: {printable(error, 600)}. --data says where the dataset is."
         return [("Map", section("Map", "", tag("p", told, class_="note"), name="map"))]
-    shelf = Shelf(dataset.layout)
+    shelf = Shelf(dataset.skeleton)
     with _timed(spent, "the map"):
         mapped, points = map_section(seen, _taken(subject), shelf)
     neighbors = neighbors_section(seen, shelf)

@@ -31,6 +31,7 @@ VERSIONS = (1, VERSION)  # that are read; 1 had no digest
 NAME = "checkpoint.pt"
 SEAL = b"ikem-fast sha256 "
 SEAL_SIZE = len(SEAL) + 2 * hashlib.sha256().digest_size
+BARE_END = 22  # bytes that end an archive without a comment
 MAX_PICKLE = 1 << 26  # bytes of what is not tensors: settings, names, shapes
 KINDS = ("pretrain", "distill")
 PARTS = {
@@ -216,10 +217,14 @@ def _read(path):
 
 def _check_archive(file, sealed):
     """Raise InputError where an archive is not what `torch.save` writes: members as they are, and whole."""
-    file.seek(0)
+    size = file.seek(0, 2)
+    file.seek(max(size - BARE_END, 0))
+    end = file.read()
+    if not sealed and end[:4] == b"PK\5\6" and end[-2:] != b"\0\0":  # of version 1, it has no comment
+        raise zipfile.BadZipFile
     with zipfile.ZipFile(file) as archive:
-        if archive.comment and not sealed:  # of version 1, or saved by other means, it has none
-            raise InputError(f"{file.name}: expected a checkpoint, found it damaged: its digest is gone")
+        if archive.comment and not sealed:
+            raise zipfile.BadZipFile
         for member in archive.infolist():
             if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
                 raise InputError(

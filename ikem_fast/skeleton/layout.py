@@ -152,11 +152,16 @@ class Layout:
         """The joints whose plane the first root's bone is normal to: the torso, or the root thrice (0)."""
         return self.torso or (self.root, self.root, self.root)
 
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modalities that can be derived: without a torso, not those `OF_TORSO`."""
+        return tuple(name for name in MODALITIES if name not in OF_TORSO or self.torso is not None)
+
     def check_modalities(self, modalities: Iterable[str]) -> None:
         """Raise InputError where one of the modalities needs a torso and the layout has none."""
         missing = [name for name in modalities if name in OF_TORSO and self.torso is None]
         if missing:
-            rest = ", ".join(name for name in MODALITIES if name not in OF_TORSO)
+            rest = ", ".join(self.modalities)
             raise InputError(
                 f"modalities: expected a layout with a torso for {' and '.join(missing)}, found "
                 f"{self.name!r} without; add torso: [a, b, c] to the layout, or take modalities out of {rest}"

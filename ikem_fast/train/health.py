@@ -72,7 +72,7 @@ class Health:
         seen = self.task.seen
         if seen is None:
             return
-        features, places = seen.features[:, -ROWS:], places[-ROWS:]
+        features, places = seen.features[:, -ROWS:].nan_to_num(), places[-ROWS:]  # a step may be passed over
         if self.rows is None:
             self.rows = features.new_zeros(len(features), ROWS, features.shape[2], dtype=torch.float32)
         at = (self.written + np.arange(len(places))) % ROWS
@@ -125,8 +125,8 @@ class Health:
         self.looked = progress.steps
         kept = min(self.written, ROWS)
         rows, places = self.rows[:, :kept], self.places[:kept]
-        queries = F.normalize(seen.queries.float(), dim=-1)
-        positive = (queries * F.normalize(seen.keys.float(), dim=-1)).sum(-1).mean(1)
+        queries = F.normalize(seen.queries.float().nan_to_num(), dim=-1)
+        positive = (queries * F.normalize(seen.keys.float().nan_to_num(), dim=-1)).sum(-1).mean(1)
         negative = (queries @ self.task.negatives().float()[:, :, None]).mean((1, 2))
         ranks = effective_rank(rows)
         votes = nearest_of_class(rows, places, self.labels[places])

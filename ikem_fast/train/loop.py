@@ -33,7 +33,7 @@ KEEP, STOP = 1, 2  # what a process may wish for behind a step
 
 
 def fit(task: Task, config: TrainConfig, dataset: Dataset, processes: Processes) -> Path:
-    """Train on the split "train" and leave checkpoints, metrics.jsonl, with figures for its loggers.
+    """Train on the split "train" and leave checkpoints and metrics.jsonl, with figures for its loggers.
 
     A step depends on the seed, its number and the checkpoint before it alone, so that a run that was stopped
     and resumed gives the same bits as one that was not; where minutes end it, the time used is kept. It may
@@ -160,6 +160,8 @@ class _Run:
     def _tell(self, began, progress, phase, log):
         """Have a stretch that ended logged, with a look at the run's health now and then."""
         means, norm = self.sums.take()
+        if norm is None:  # every step was passed over
+            return
         self.keeper.check_losses(began, means)
         self.keeper.follow(phase, means)
         self.health.follow(progress, phase, means)
@@ -177,7 +179,8 @@ class _Run:
     def _log(self):
         if not self.processes.first:
             return Silence()
-        budget, out = self.budget, Path(self.config.out)
+        budget = self.budget
+        out = Path(self.config.out)
         loggers = Loggers(self.config.loggers, out, plain(asdict(self.config)), budget.steps)
         return TrainingLog(out, self.task.kind, budget.steps_an_epoch, budget.steps, budget.total, loggers)
 
@@ -212,10 +215,13 @@ class _Sums:
         return sums
 
     def take(self):
-        """Return each loss's mean over the clips and that of the norms, as floats; and begin anew."""
+        """Return each loss's mean over the clips and that of the norms, None without; and begin anew."""
         sums = self.of_all().double()
         self.sums = None
-        *losses, norm = (sums[:-1] / sums[-1]).tolist()
+        *losses, norm, clips = sums.tolist()
+        if not clips:
+            return {}, None
+        losses, norm = [loss / clips for loss in losses], norm / clips
         return dict(zip(self.names, losses, strict=True)), norm
 
 

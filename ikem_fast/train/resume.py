@@ -25,8 +25,7 @@ from ikem_fast.train.task import Task
 # `teacher` are the same is seen from what is in them.
 MAY_CHANGE = (
     "data", "out", "teacher", "device", "compile", "cuda_graph", "resume", "checkpoint_minutes",
-    "checkpoint_steps", "keep_last", "keep_every", "keep_best", "nonfinite", "patience",
-    "loggers",
+    "checkpoint_steps", "keep_last", "keep_every", "keep_best", "nonfinite", "patience", "loggers",
 )  # fmt: skip
 BUDGET = ("epochs", "max_steps", "max_minutes")  # may change too, where no schedule depends on them
 SAMPLED_CLIPS = 64

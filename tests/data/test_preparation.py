@@ -190,7 +190,7 @@ def packed(tmp_path):
 def test_choices_are_options_of_every_format_and_kept_with_the_folder(packed, tmp_path):
     words = ["--layout=sbu", "--train=subject=0,1", "--frames=16", "--sampling=uniform", "--num-bodies=1"]
     out = tmp_path / "out"
-    assert main(["prepare", "npz", f"--file={packed}", *words, "--to-layout=coco", f"--out={out}"]) == 0
+    assert main(["prepare", "npz", f"--source={packed}", *words, "--to-layout=coco", f"--out={out}"]) == 0
     dataset = open_dataset(out)
     assert (dataset.layout, dataset.num_frames, dataset.num_bodies) == ("coco", 16, 1)
     assert dataset["train"].clips.shape == (6, 3, 16, 17, 1)
@@ -200,7 +200,7 @@ def test_choices_are_options_of_every_format_and_kept_with_the_folder(packed, tm
     np.testing.assert_array_equal(
         dataset["train"].clips[0], preprocess_clip(raw, layout="sbu", preprocessing=expected)
     )
-    assert main(["prepare", "npz", f"--file={packed}", *words, f"--out={out}"]) == 2, "other settings"
+    assert main(["prepare", "npz", f"--source={packed}", *words, f"--out={out}"]) == 2, "other settings"
 
 
 def test_what_was_prepared_by_default_says_no_more_than_it_did(packed, tmp_path):

@@ -53,10 +53,10 @@ def test_npz_settings(tmp_path):
         tmp_path / "a.npz", x=np.ones((5, 15, 3), np.float32), len=lengths, y=lengths, view=np.array([1, 2])
     )
     wrong = {
-        ("sbu", "views=1"): (
-            "train: expected attribute=value,value,… with an attribute among view, or list=FILE, .*, "
-            "found 'views=1'"
-        ),
+        (
+            "sbu",
+            "views=1",
+        ): "train: expected attribute=value,value,… with an attribute among view, or list=FILE, .*found",
         ("sbu", "view"): "train: expected attribute=value",
         ("sbu", "view="): "train: expected attribute=value",
         ("sbu", "view=1,3"): r"train: expected values of 'view' that are in .*a\.npz \(1, 2\), found 3",

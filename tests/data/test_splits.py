@@ -164,7 +164,7 @@ def test_rules_that_cannot_be(clips, rule, message):
 
 def test_rules_take_the_place_of_a_format_s_own_splits(shared, tmp_path):
     source = shared / "data" / "ntu_skeletons"
-    words = ["prepare", "ntu", f"--skeletons={source}", "--protocol=ntu60-xsub", "--workers=1", "--frames=4"]
+    words = ["prepare", "ntu", f"--source={source}", "--protocol=ntu60-xsub", "--workers=1", "--frames=4"]
     assert main([*words, "--train=view=1", "--test=view=3", f"--out={tmp_path / 'a'}"]) == 0
     dataset = open_dataset(tmp_path / "a")
     assert {name[4:8] for name in dataset["train"].names} == {"C001"}

@@ -3,7 +3,14 @@
 import pytest
 import torch
 
-from ikem_fast.nn import IKEM, STGCN, RelationalDistiller, load_published_state_dict
+from ikem_fast.nn import (
+    IKEM,
+    STGCN,
+    TCN,
+    RelationalDistiller,
+    load_published_state_dict,
+    published_state_dict,
+)
 from ikem_fast.nn.published import _LETTER, _SUFFIX
 
 SMALL = {"feature_dim": 8, "queue_size": 16, "hidden_channels": 4, "hidden_dim": 12}
@@ -73,5 +80,77 @@ def test_a_checkpoint_that_does_not_fit_changes_nothing(damage, message):
 
 
 def test_other_models_are_refused():
-    with pytest.raises(TypeError, match="STGCN"):
-        load_published_state_dict(STGCN(), {})
+    with pytest.raises(TypeError, match="expected IKEM, RelationalDistiller or STGCN, found TCN"):
+        load_published_state_dict(TCN(), {})
+
+
+def nested(head):
+    """As CrosSCLR's three views stack their heads: a layer more, on top of the joint's head."""
+    return torch.nn.Sequential(torch.nn.Linear(12, 12), torch.nn.ReLU(), head)
+
+
+def three_views():
+    """CrosSCLR's three views as they are saved: motion and bone have the joint's head within their own."""
+    model = IKEM(**SMALL, modalities=("joint", "motion", "bone"))
+    for encoders in (model.query_encoders, model.key_encoders):
+        for name in ("motion", "bone"):
+            encoders[name].fc = nested(encoders["joint"].fc)
+    return model, published_state_dict(model, exchange_heads=False)
+
+
+def test_three_views_with_nested_heads_arrive_and_go_back():
+    source, state = three_views()
+    assert {"encoder_q_bone.fc.2.2.weight", "queue_motion", "queue_ptr_bone"} <= state.keys()
+    target = IKEM(**SMALL, modalities=("joint", "motion", "bone"))
+    load_published_state_dict(target, state)
+    x = torch.randn(2, 3, 12, 25, 1)
+    for mine, theirs in (
+        (target.query_encoders, source.query_encoders),
+        (target.key_encoders, source.key_encoders),
+    ):
+        for name in target.modalities:
+            torch.testing.assert_close(mine[name].eval()(x), theirs[name].eval()(x))
+    again = published_state_dict(target, exchange_heads=False)
+    assert again.keys() == state.keys() and all(torch.equal(again[name], state[name]) for name in state)
+
+
+@pytest.mark.parametrize("modality", ["joint", "motion"])
+def test_checkpoints_of_one_view_have_no_modality_in_their_names(modality):
+    """AimCLR and SkeletonCLR train a stream at a time under the same names."""
+    source, target = (IKEM(**SMALL, modalities=(modality,)) for _ in range(2))
+    state = published_state_dict(source, exchange_heads=False)
+    assert {name.split(".")[0] for name in state} == {"encoder_q", "encoder_k", "queue", "queue_ptr"}
+    load_published_state_dict(target, {f"module.{name}": tensor for name, tensor in state.items()})
+    again = published_state_dict(target, exchange_heads=False)
+    assert all(torch.equal(again[name], state[name]) for name in state)
+
+
+def test_an_encoder_alone():
+    _, state = three_views()
+    encoder = STGCN(hidden_channels=4, hidden_dim=12, num_classes=5)
+    head = encoder.fc.weight.clone()
+    load_published_state_dict(encoder, state, encoder="encoder_q_bone")
+    name = "st_gcn_networks.3.gcn.conv.weight"
+    assert torch.equal(encoder.state_dict()[name], state[f"encoder_q_bone.{name}"])
+    assert torch.equal(encoder.fc.weight, head)
+    load_published_state_dict(encoder, state)
+    assert torch.equal(encoder.state_dict()[name], state[f"encoder_q.{name}"])
+    plain = STGCN(hidden_channels=4, hidden_dim=12, num_classes=5)
+    load_published_state_dict(plain, encoder.state_dict())
+    assert torch.equal(plain.fc.weight, encoder.fc.weight)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "encoder", "message"),
+    [
+        ({"hidden_channels": 4, "hidden_dim": 12}, "encoder_x", "encoder: expected one of 'encoder_k', 'enc"),
+        ({"hidden_channels": 5, "hidden_dim": 12}, None, "expected shape .* for 'encoder_q.st_gcn_networks"),
+    ],
+)
+def test_an_encoder_that_does_not_fit_changes_nothing(sizes, encoder, message):
+    _, state = three_views()
+    model = STGCN(num_classes=5, **sizes)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(ValueError, match=message):
+        load_published_state_dict(model, state, encoder=encoder)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -3,7 +3,8 @@
 The modules here are the definition, in plain torch. On a CPU `ops.encoder` computes the same blocks faster.
 """
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeAlias, overload
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,9 @@ TEMPORAL_KERNEL = 9
 HIDDEN_CHANNELS, HIDDEN_DIM, DROPOUT = 16, 256, 0.5  # as published
 STRATEGY: Final = "spatial"  # as published
 POOLINGS = ("mean", "parts", "meanmax")
+
+Pair: TypeAlias = tuple[torch.Tensor, torch.Tensor]
+Drop: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
 
 
 class STGCN(nn.Module):
@@ -122,8 +126,18 @@ class STGCN(nn.Module):
         self.hidden_dim = pooled * max(len(self.parts), 1)
         self.fc = nn.Linear(self.hidden_dim, num_classes)
 
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Map x (N,C,T,V,M) to (output (N,num_classes), pooled feature (N,hidden_dim))."""
+    @overload
+    def forward(self, x: torch.Tensor) -> Pair: ...
+
+    @overload
+    def forward(self, x: torch.Tensor, drop: Drop) -> tuple[Pair, Pair]: ...
+
+    def forward(self, x: torch.Tensor, drop: Drop | None = None) -> Pair | tuple[Pair, Pair]:
+        """Map x (N,C,T,V,M) to (output (N,num_classes), pooled feature (N,hidden_dim)).
+
+        With `drop`, a function of the last block's activations (N·M,C',T',V) that gives others of that shape,
+        such as AimCLR's dropout by attention: to such a pair of the clip, and another of what it dropped.
+        """
         joints = self.A.shape[-1]
         check_clips(x, self.data_bn.num_features // joints, joints)
         N, C, T, V, M = x.shape
@@ -131,23 +145,28 @@ class STGCN(nn.Module):
         x = x.permute(0, 4, 3, 1, 2).reshape(N * M, V * C, T)
         x = self.data_bn(x).view(N * M, V, C, T)
         graphs = [self.A * importance for importance in self.edge_importance]
-        if self._fuses(x.permute(0, 2, 3, 1), graphs):
+        fuses = self._fuses(x.permute(0, 2, 3, 1), graphs)
+        if fuses:
             x = x.permute(0, 3, 1, 2).to(activation_dtype(x)).contiguous()
             edges = Edges.of(self.A)
             for block, A in zip(self.st_gcn_networks, graphs, strict=True):
                 x = fused_block(block, x, A, edges)
-            if present is None:
-                feature = x.view(N, -1, x.shape[-1]).mean(1)
-            else:
-                feature = self._side_by_side(x, present)
+            x = x.permute(0, 3, 1, 2)
         else:
             x = x.permute(0, 2, 3, 1)
             for block, A in zip(self.st_gcn_networks, graphs, strict=True):
                 x = block(x, A)
-            if present is None:
-                feature = x.mean((2, 3)).view(N, M, -1).mean(1)
-            else:
-                feature = self._side_by_side(x.permute(0, 2, 3, 1), present)
+        whole = self._pooled(x, N, present, fuses)
+        return whole if drop is None else (whole, self._pooled(drop(x), N, present, fuses))
+
+    def _pooled(self, x, clips, present, channels_last):
+        """Output and feature of activations (N·M,C,T,V); how they lie in memory decides what is fast."""
+        if present is not None:
+            feature = self._side_by_side(x.permute(0, 2, 3, 1), present)
+        elif channels_last:
+            feature = x.permute(0, 2, 3, 1).reshape(clips, -1, x.shape[1]).mean(1)
+        else:
+            feature = x.mean((2, 3)).view(clips, -1, x.shape[1]).mean(1)
         return self.fc(feature), feature
 
     def _side_by_side(self, x, present):

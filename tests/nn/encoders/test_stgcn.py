@@ -64,3 +64,23 @@ def test_edge_importance_can_be_left_out():
 def test_dropout_out_of_range_is_named(p):
     with pytest.raises(ValueError, match="dropout"):
         small(dropout=p)
+
+
+@pytest.mark.parametrize("impl", ["auto", "reference"])
+@pytest.mark.parametrize("pooling", ["mean", "meanmax"])
+def test_what_is_dropped_of_the_last_activations_comes_beside(impl, pooling):
+    """As AimCLR has it: one pass through the blocks, two outputs, gradients through both."""
+    net, x = small(dropout=0.0, impl=impl, pooling=pooling), torch.randn(4, 3, 30, 25, 2)
+    seen = []
+
+    def drop(activations):
+        seen.append(activations.shape)
+        return 0.5 * activations
+
+    (output, feature), (dropped, half) = net(x, drop=drop)
+    assert seen == [(8, 16, 8, 25)]
+    torch.testing.assert_close(half, 0.5 * feature)
+    torch.testing.assert_close(dropped, net.fc(0.5 * feature))
+    torch.testing.assert_close((output, feature), net(x))
+    dropped.sum().backward()
+    assert net.st_gcn_networks[0].gcn.conv.weight.grad.norm() > 0

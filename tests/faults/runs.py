@@ -1,0 +1,118 @@
+"""Runs that tests of faults kill, stop and starve; tiny, each in a process of its own, the same each time."""
+
+import json
+import multiprocessing
+import os
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from ikem_fast.cli import main
+from ikem_fast.train import load_checkpoint
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = ROOT / "tests" / "version1" / "data"
+MODEL = """
+    --model.feature-dim 4 --model.queue-size 8 --model.hidden-channels 1 --model.hidden-dim 4
+    --model.dropout 0.2 --model.modalities [joint,motion]
+"""
+TIMES = ("seconds", "clips_per_second")  # of a record: what a clock says
+
+
+def words(kind, out, *more, data=TINY):
+    """Words of the command line for a run without a recipe."""
+    bare = out.parent / f"{kind}.yaml"
+    bare.write_text(f"{kind}: {{}}")
+    model = MODEL.split() if kind == "pretrain" else []
+    return [
+        kind, "--config", str(bare), "--data", str(data), "--out", str(out), "--batch-size", "2",
+        "--lr", "0.002", "--device", "cpu", "--resume", "auto", *model, *map(str, more),
+    ]  # fmt: skip
+
+
+def start(argv, before=None, name="errors.txt"):
+    """Run the command line in a process of its own, which has imported everything; its errors go to a file.
+
+    before: called there ahead of it. name: of the file.
+    """
+    errors = Path(argv[argv.index("--out") + 1]).parent / name
+    process = multiprocessing.get_context("fork").Process(target=_run, args=(argv, errors, before))
+    process.errors = errors
+    process.start()
+    return process
+
+
+def _run(argv, errors, before):
+    sys.stdout = sys.stderr = errors.open("w", buffering=1)
+    for number in (1, 2):
+        os.dup2(sys.stderr.fileno(), number)
+    torch.set_num_threads(1)
+    if before is not None:
+        before()
+    os._exit(main(argv))
+
+
+def finish(argv, before=None):
+    """Run to the end; returns the exit status and what was said."""
+    process = start(argv, before)
+    process.join(300)
+    return process.exitcode, process.errors.read_text()
+
+
+def wait_for(process, out, lines, name="metrics.jsonl"):
+    """Return when a file of the run has so many lines, or the run is over."""
+    while process.is_alive():
+        if (out / name).exists() and (out / name).read_bytes().count(b"\n") >= lines:
+            return
+        time.sleep(0.005)
+
+
+def records(out):
+    lines = (out / "metrics.jsonl").read_text().splitlines()
+    return [{name: value for name, value in json.loads(line).items() if name not in TIMES} for line in lines]
+
+
+def scalars(out):
+    """(tag, step) → value of the TensorBoard scalars, as TensorBoard shows them, less those of the clock."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(out), size_guidance={"scalars": 0})
+    events.Reload()
+    found = [
+        ((tag, event.step), event.value)
+        for tag in events.Tags()["scalars"]
+        if tag not in TIMES
+        for event in events.Scalars(tag)
+    ]
+    assert len(found) == len(dict(found)), "a scalar twice"
+    return dict(found)
+
+
+def differences(first, second):
+    """What two runs differ in, of checkpoint, metrics and scalars: nothing, if one was only interrupted."""
+    states = [load_checkpoint(out) for out in (first, second)]
+    found = [name for name in ("epoch", "step") if states[0][name] != states[1][name]]
+    for part in ("model", "optimizer", "unfinished"):
+        flat = [dict(flattened(state[part])) for state in states]
+        found += [f"{part} {name}" for name in flat[0] if not alike(flat[0][name], flat[1].get(name))]
+    found += [] if records(first) == records(second) else ["metrics.jsonl"]
+    return found + ([] if scalars(first) == scalars(second) else ["TensorBoard"])
+
+
+def alike(first, second):
+    if isinstance(first, torch.Tensor):
+        return isinstance(second, torch.Tensor) and torch.equal(first, second)
+    return first == second
+
+
+def flattened(value, name=""):
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from flattened(item, f"{name}.{key}")
+    elif isinstance(value, list):
+        for place, item in enumerate(value):
+            yield from flattened(item, f"{name}[{place}]")
+    else:
+        yield name, value
