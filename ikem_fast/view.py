@@ -149,7 +149,7 @@ def _of_file(path, index, layout):
     (clip,) = preprocess_clips([raw], layout=skeleton)
     if isinstance(clip, Skipped):
         raise InputError(f"{path}: {clip.reason}")
-    return _Shown(printable(path.stem), clip.coordinates, clip.frames, skeleton)
+    return _Shown(printable(path.stem), clip.coordinates, clip.frames, layout)
 
 
 def _layout_by_size(path, joints):
