@@ -13,7 +13,7 @@ from ikem_fast.configs import read_section
 from ikem_fast.data import open_dataset, preprocess_clips
 from ikem_fast.data.dataset import DESCRIPTION
 from ikem_fast.data.formats import find_format
-from ikem_fast.data.preprocess import Skipped
+from ikem_fast.data.preprocess import RawClip, Skipped
 from ikem_fast.errors import InputError, printable
 from ikem_fast.pictures import (
     Panel,
@@ -27,8 +27,6 @@ from ikem_fast.pictures import (
 from ikem_fast.settings import Allowed, checked
 from ikem_fast.skeleton import Layout, find_layout, get_layout, layout_names
 
-# Format → layout of its joints; others are told apart by how many joints they have.
-LAYOUTS = {"ntu": "ntu-rgb+d", "utd-mhad": "utd-mhad", "nw-ucla": "kinect-v1"}
 WRITERS = {".gif": write_gif, ".mp4": write_mp4, ".png": write_strip}
 VIEWS = 2  # of the whole recipe: what a query sees, and what its key sees
 
@@ -145,11 +143,12 @@ def _of_file(path, index, layout):
     raw = next(islice(format.read(path), index, None), None)
     if raw is None:
         raise InputError(f"{path}: expected more than {index} clips in it, found fewer; see --index")
-    skeleton = find_layout(layout or LAYOUTS.get(format.name) or _layout_by_size(path, raw.shape[2]))
+    coordinates = raw.coordinates if isinstance(raw, RawClip) else raw
+    skeleton = find_layout(layout or format.layout or _layout_by_size(path, coordinates.shape[2]))
     (clip,) = preprocess_clips([raw], layout=skeleton)
     if isinstance(clip, Skipped):
         raise InputError(f"{path}: {clip.reason}")
-    return _Shown(printable(path.stem), clip.coordinates, clip.frames, layout)
+    return _Shown(printable(path.stem), clip.coordinates, clip.frames, skeleton)
 
 
 def _layout_by_size(path, joints):

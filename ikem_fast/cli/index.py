@@ -1,6 +1,6 @@
 """What the commands are, in a file: `--help` and completion need not import what commands run, for seconds.
 
-python -m ikem_fast.cli.index    writes the file anew, after a change of a command, an option or a text
+`tools/cli_index.py` writes the file anew, after a change of a command, an option or a text.
 """
 
 import json

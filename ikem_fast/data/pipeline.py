@@ -76,7 +76,7 @@ def to_clips(
 
 def _repaired(raw):
     if isinstance(raw, RawClip):
-        return RawClip(interpolate_damaged(raw.coordinates), raw.frame_rate)
+        return raw._replace(coordinates=interpolate_damaged(raw.coordinates))
     return interpolate_damaged(raw) if isinstance(raw, np.ndarray) else raw
 
 

@@ -49,14 +49,16 @@ class Skipped:
 
 
 class RawClip(NamedTuple):
-    """A raw clip of a file that knows its frame rate.
+    """A raw clip and what is known of it beside its coordinates.
 
     coordinates: (3, F, V, M).
-    frame_rate: frames a second.
+    frame_rate: frames a second; None where the file does not say.
+    layout: name of its joint layout; None where the format does not say.
     """
 
     coordinates: np.ndarray
-    frame_rate: float
+    frame_rate: float | None = None
+    layout: str | None = None
 
 
 def preprocess_clip(

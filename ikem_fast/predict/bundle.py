@@ -127,7 +127,7 @@ class Bundle:
             clips: a raw clip (3,F,V,M), a batch of them (N,3,F,V,M), the path of a file or folder of any
                 format of `data.FORMATS`, or several of these.
             of: the set of modalities that answers, such as "joint+motion+bone"; that of most, if not given.
-            layout: of the clips' joints, where it is not the model's.
+            layout: of the clips' joints, where it is neither that of their files' format nor the model's.
             format: of the files, if it is not to be found out.
 
         Returns:
@@ -190,7 +190,7 @@ class Bundle:
             named: what is asked about.
             of, layout: see `predict`.
         """
-        name, source, waiting = self.chosen(of), self.layout(layout), iter(named)
+        name, source, waiting = self.chosen(of), layout and find_layout(layout), iter(named)
         while several := list(islice(waiting, BATCH)):
             yield from self._answers(several, name, source)
 
@@ -218,8 +218,10 @@ class Bundle:
                 yield Answer(name, *next(found))
 
     def _raw(self, raw, layout, repair):
-        """A raw clip of `layout` in the model's, or why there is none."""
+        """A raw clip in the model's layout, or why there is none; `layout` is its own, where that is said."""
         known, clip = self.description.layout, raw.coordinates if isinstance(raw, RawClip) else raw
+        said = raw.layout if isinstance(raw, RawClip) else None
+        layout = layout or (find_layout(said) if said else known)
         if isinstance(raw, Skipped) or (layout == known and not repair):
             return raw
         try:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ikem_fast.data.formats import FORMATS
-from ikem_fast.data.preprocess import Skipped
+from ikem_fast.data.preprocess import RawClip, Skipped
 from ikem_fast.errors import InputError, printable
 
 Array: TypeAlias = np.ndarray | torch.Tensor
@@ -101,7 +101,7 @@ def _of_file(file, formats):
 
 
 def _numbered(file, format):
-    clips = format.read(file)
+    clips = (_of_format(clip, format) for clip in format.read(file))
     first, second = next(clips, None), next(clips, None)
     if first is not None and second is None:
         yield printable(file), first
@@ -109,6 +109,12 @@ def _numbered(file, format):
         yield f"{printable(file)}#0", first
         yield f"{printable(file)}#1", second
         yield from ((f"{printable(file)}#{number}", clip) for number, clip in enumerate(clips, 2))
+
+
+def _of_format(clip, format):
+    """A raw clip with the layout that its format has."""
+    clip = clip if isinstance(clip, RawClip) else RawClip(clip)
+    return clip._replace(layout=format.layout)
 
 
 def _until_damaged(file, clips):

@@ -88,6 +88,15 @@ def test_clips_of_another_layout_are_brought_into_the_models(loaded):
         loaded.predict(clip, layout="nobody's")
 
 
+def test_a_file_is_of_its_formats_layout(loaded, tmp_path):
+    """NW-UCLA's joints are Kinect v1's, whatever the model's are; nobody has to say so."""
+    clip = np.random.default_rng(0).normal(size=(3, 30, 20, 1)).astype(np.float32)
+    file = tmp_path / "a01_s01_e00_v01.json"
+    file.write_text(json.dumps({"skeletons": clip[..., 0].transpose(1, 2, 0).tolist()}))
+    found = loaded.predict(file).probabilities
+    np.testing.assert_allclose(found, loaded.predict(clip, layout="kinect-v1").probabilities, atol=1e-5)
+
+
 def test_every_format_with_files_is_read_by_its_name():
     for name, format in FORMATS.items():
         if format.read is None:

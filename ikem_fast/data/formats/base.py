@@ -32,6 +32,7 @@ class Format:
     detect: says by what a file, a folder or an archive is seen to hold clips of this format, or "".
     read: yields the raw clips (3, F, V, M) of one file, or raises InputError; None where there are no files.
     write: writes a prepared dataset's clips to a folder in this form, and returns the files.
+    layout: name of the joint layout of all its clips; None where the files or their owner say.
     former: names that options of `prepare` had → what they are called now.
     """
 
@@ -42,6 +43,7 @@ class Format:
     detect: Callable[[Path], str]
     read: Callable[[Path], Iterator[np.ndarray]] | None = None
     write: Callable[[Dataset, Path], list[Path]] | None = None
+    layout: str | None = None
     former: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -115,4 +115,5 @@ COCO = Format(
     prepare=prepare_coco,
     detect=_detect,
     read=_read,
+    layout="coco",
 )

@@ -141,4 +141,5 @@ MEDIAPIPE = Format(
     prepare=prepare_mediapipe,
     detect=_detect,
     read=_read,
+    layout="mediapipe-33",
 )

@@ -89,4 +89,5 @@ MSR_ACTION3D = Format(
     prepare=prepare_msr_action3d,
     detect=FILES.detect,
     read=FILES.read,
+    layout=FILES.layout,
 )

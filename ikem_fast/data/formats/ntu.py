@@ -196,4 +196,5 @@ NTU = Format(
     detect=_detect,
     read=_read,
     former={"skeletons": "source"},
+    layout=LAYOUT,
 )

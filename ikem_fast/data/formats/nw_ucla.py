@@ -113,4 +113,5 @@ NW_UCLA = Format(
     detect=FILES.detect,
     read=FILES.read,
     former={"skeletons": "source"},
+    layout=FILES.layout,
 )

@@ -202,4 +202,5 @@ PKU_MMD = Format(
     prepare=prepare_pku_mmd,
     detect=_detect,
     read=_read,
+    layout="ntu-rgb+d",
 )

@@ -121,4 +121,5 @@ SBU = Format(
     prepare=prepare_sbu,
     detect=_detect,
     read=_read,
+    layout="sbu",
 )

@@ -136,4 +136,5 @@ SMARTHOME = Format(
     prepare=prepare_smarthome,
     detect=_detect,
     read=FILES.read,
+    layout=FILES.layout,
 )

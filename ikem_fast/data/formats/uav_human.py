@@ -130,4 +130,5 @@ UAV_HUMAN = Format(
     prepare=prepare_uav_human,
     detect=FILES.detect,
     read=FILES.read,
+    layout=FILES.layout,
 )

@@ -95,4 +95,5 @@ UTD_MHAD = Format(
     detect=FILES.detect,
     read=FILES.read,
     former={"skeletons": "source"},
+    layout=FILES.layout,
 )
