@@ -12,7 +12,8 @@ import torch
 
 from ikem_fast.cli import all_commands, main, parse
 from ikem_fast.cli.following import next_command
-from ikem_fast.cli.index import build_index, read_index
+from ikem_fast.cli.index import read_index
+from ikem_fast.cli.parser import build_index
 from ikem_fast.configs import read_section, shipped_configs
 from ikem_fast.doctor import code_for
 from ikem_fast.errors import InputError

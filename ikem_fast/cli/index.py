@@ -10,22 +10,9 @@ from typing import Any
 FILE = Path(__file__).with_name("index.json")
 
 
-def build_index() -> dict[str, dict[str, Any]]:
-    """Describe every command by what it is made of: its summary, its help, its options and their choices."""
-    from ikem_fast.cli.commands import all_commands
-    from ikem_fast.cli.parser import described
-
-    return {
-        name: {"summary": command.summary, **described(command)} for name, command in all_commands().items()
-    }
-
-
 def read_index() -> dict[str, dict[str, Any]]:
-    """Read the file; build what it should hold where there is none."""
-    try:
-        return json.loads(FILE.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return build_index()
+    """Read of each command its summary, its help, its options and their choices."""
+    return json.loads(FILE.read_text(encoding="utf-8"))
 
 
 def overview(names: list[str], index: dict[str, dict[str, Any]]) -> str:

@@ -48,6 +48,13 @@ def described(command: Command) -> dict[str, Any]:
     return {"help": help_text(command, actions), "options": choices_of(command, actions)}
 
 
+def build_index() -> dict[str, dict[str, Any]]:
+    """Describe every command as `cli.index` keeps it, by what the command is made of."""
+    return {
+        name: {"summary": command.summary, **described(command)} for name, command in all_commands().items()
+    }
+
+
 def take_common(command: Command, kind: type, options: dict[str, Any]) -> Any:
     """Make an object of the options that a command shares with others, and take these from the options.
 

@@ -274,7 +274,7 @@ class Bundle:
         """
         from ikem_fast.predict.hub import push
 
-        return push(self, repo_id, private=private, token=token, message=message)
+        return push(self.save, repo_id, private=private, token=token, message=message)
 
     @classmethod
     def from_pretrained(

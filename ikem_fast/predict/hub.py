@@ -1,26 +1,28 @@
 """To the Hugging Face hub and back, through huggingface_hub; the network is used here and nowhere else."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ikem_fast.errors import InputError
 from ikem_fast.runtime.bundle import CARD, CONFIG, WEIGHTS
-
-if TYPE_CHECKING:
-    from ikem_fast.predict.bundle import Bundle
 
 FILES = (CONFIG, WEIGHTS, CARD)
 
 
 def push(
-    bundle: "Bundle", repo_id: str, *, private: bool | None, token: str | None, message: str | None
+    save: Callable[[str], object],
+    repo_id: str,
+    *,
+    private: bool | None,
+    token: str | None,
+    message: str | None,
 ) -> str:
-    """Upload a bundle; see `Bundle.push_to_hub`."""
+    """Upload the bundle that `save` writes to a folder; see `Bundle.push_to_hub`."""
     api = _hub().HfApi(token=token)
     api.create_repo(repo_id, private=private, repo_type="model", exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        bundle.save(folder)
+        save(folder)
         commit = api.upload_folder(
             repo_id=repo_id,
             folder_path=folder,
