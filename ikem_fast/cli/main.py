@@ -81,8 +81,8 @@ def _dispatch(argv):
     if argv[:1] == ["--version"]:
         print(f"ikem-fast {__version__}")
         return 0
-    commands = read_index()
     words = [word for word in argv[:2] if not word.startswith("-")]
+    commands = _commands(words)
     for length in (2, 1):
         name = " ".join(words[:length])
         if name in commands:
@@ -97,6 +97,16 @@ def _dispatch(argv):
         return 0
     names, found = ", ".join(known), " ".join(words) or "nothing"
     raise InputError(f"expected a command ({names}), found {found!r}; see ikem-fast --help")
+
+
+def _commands(words):
+    """What is known of each command; anew where a name is not in the index, as that of one just added is not."""
+    commands = read_index()
+    if words and not {words[0], " ".join(words)} & commands.keys():
+        from ikem_fast.cli.parser import build_index
+
+        return build_index()
+    return commands
 
 
 def _run(name, argv):
