@@ -100,9 +100,10 @@ def _dispatch(argv):
 
 
 def _commands(words):
-    """What is known of each command; anew where a name is not in the index, as that of one just added is not."""
+    """What is known of each command; made anew where a name is not in the index: one was just added."""
     commands = read_index()
-    if words and not {words[0], " ".join(words)} & commands.keys():
+    groups = {name.split()[0] for name in commands}
+    if words and " ".join(words) not in commands.keys() | groups and words[0] not in commands:
         from ikem_fast.cli.parser import build_index
 
         return build_index()
