@@ -4,10 +4,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 pytest.importorskip("triton")
+
+from ikem_fast.ops.bank import triton
+from ikem_fast.ops.bank.triton import plan
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -30,3 +35,39 @@ def test_under_the_interpreter(half):
     )
     print(run.stdout[-12000:])
     assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]
+
+
+def on_a_gpu(*shape):
+    """What `support_for` looks at of a bank on a GPU."""
+    return SimpleNamespace(shape=shape, is_cuda=True, device=torch.device("cuda:1"))
+
+
+@pytest.mark.parametrize(("capability", "supported"), [((7, 5), False), ((8, 6), True), ((12, 0), True)])
+def test_older_gpus_are_left_to_plain_torch(capability, supported, monkeypatch):
+    monkeypatch.setattr(plan, "capability", lambda device: capability)
+    support = triton.support_for(on_a_gpu(6, 64, 128), 1)
+    assert bool(support) == supported
+    assert supported or "cuda:1 has 7.5" in support.problem
+
+
+def test_rocm_is_left_to_plain_torch(monkeypatch):
+    monkeypatch.setattr(plan, "capability", lambda device: (9, 4))
+    monkeypatch.setattr(torch.version, "hip", "6.4")
+    assert "ROCm" in triton.support_for(on_a_gpu(6, 64, 128), 1).problem
+
+
+def test_both_ways_of_allowing_tf32_are_heeded():
+    """torch's current setting, after which its old one raises, and the old one."""
+    code = """
+import torch
+from ikem_fast.ops.bank.triton import plan
+assert plan.precision() == "tf32x3"
+torch.set_float32_matmul_precision("high")
+assert plan.precision() == "tf32"
+torch.set_float32_matmul_precision("highest")
+assert plan.precision() == "tf32x3"
+torch.backends.cuda.matmul.fp32_precision = "tf32"
+assert plan.precision() == "tf32"
+"""
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
