@@ -1,50 +1,81 @@
-"""The Triton kernels compiled for GPUs that are not here: registers, spills, shared memory, instructions."""
+"""The Triton kernels compiled for GPUs that are not here: registers, instructions, predictions."""
+
+import functools
 
 import pytest
 import torch
 
 pytest.importorskip("triton")
 
-from tests.compiled import resources
+from benchmarks import predict
+from benchmarks.compiled import compiled, launches
+from benchmarks.predict import CARDS
 
-SHARED_MEMORY = {80: 163 << 10, 90: 227 << 10, 100: 227 << 10}
 bfloat16, float32 = torch.bfloat16, torch.float32
+# Shared memory that one program can have.
+ROOM = {80: 163 << 10, 86: 99 << 10, 89: 99 << 10, 90: 227 << 10, 100: 227 << 10, 120: 99 << 10}
+each_card = pytest.mark.parametrize("card", ["A100", "RTX 3090", "RTX 4090", "H200", "B200", "RTX 5090"])
 
 
-# Triton keeps what it compiled in its cache: the second run of these takes seconds.
-each_pair = pytest.mark.parametrize(
-    ("features", "bank"),
-    [(bfloat16, bfloat16), (bfloat16, float32), (float32, float32)],
-    ids=["bfloat16", "bfloat16, bank float32", "float32"],
-)
+@functools.cache
+def noted(name, card, clips=128, keys=32768, dtype=bfloat16):
+    """The launches of a loss forward and backward, those alike once."""
+    calls = predict.calls(name, clips, keys, dtype).values()
+    found = [launch for call in calls for launch in launches(CARDS[card], call)]
+    return list({(launch.name, str(launch.variant)): launch for launch in found}.values())
 
 
-@each_pair
-def test_hopper_runs_every_kernel_from_registers_and_pipelines(features, bank):
-    """sm_90, pinned tiles and those that tuning may take: nothing spills, shared memory suffices, and matrix
-    instructions overlap; they are Hopper's, but in the smallest tiles, of fewer than 64 rows.
-    """
-    for name, tile, used in resources.table(features, bank, 90, every=True):
-        assert used.spilled == 0, (name, tile, used)
-        assert used.shared <= SHARED_MEMORY[90], (name, tile, used)
-        assert not used.serialized, (name, tile, used)
-        assert used.registers <= 255, (name, tile, used)
-        assert (used.wgmma > 0) == (tile != resources.A_ROW and not tile.startswith(("16×", "32×"))), name
+def holds(launch, card):
+    """Assert what holds for every kernel on every card."""
+    made, arch = compiled(launch, CARDS[card].arch), CARDS[card].arch
+    about = launch.name, launch.arguments, made
+    assert made.spills == 0, about
+    assert made.registers <= 255 and made.shared <= ROOM[arch], about
+    assert not made.serialized, about
+    if made.multiply_adds is not None:
+        parts = 3 if launch.arguments["bank_ptr"].dtype == float32 else 1
+        assert predict.duplication(launch, made) == parts, about
+    return made
 
 
-@each_pair
-@pytest.mark.parametrize("arch", [80, 100])
-def test_other_architectures_run_every_kernel_from_registers(arch, features, bank):
-    """The pinned tiles; one that tuning may take and that does not fit or is slow is not taken by it."""
-    for name, tile, used in resources.table(features, bank, arch):
-        assert used.shared <= SHARED_MEMORY[arch], (name, tile, used)
-        # Of a wrong tile 50 KB and more.
-        assert used.spilled <= 160, (name, tile, used)
+@each_card
+def test_exchange(card):
+    """The large tiles: nothing spills, nothing is computed twice, and they fit."""
+    names = {launch.name for launch in noted("implicit_exchange", card) if holds(launch, card)}
+    assert names == {"unit_rows", "similarities", "weighted_keys", "losses", "feature_gradients"}
 
 
-@pytest.mark.parametrize(("arch", "dtype"), [(80, float32), (90, bfloat16), (90, float32), (100, float32)])
-def test_the_widest_features_compile_and_fit(arch, dtype):
-    """P = 8 and D = 256. Some of these spill, and none much."""
-    for name, tile, used in resources.table(dtype, dtype, arch, P=8, D=256):
-        assert used.shared <= SHARED_MEMORY[arch], (name, tile, used)
-        assert used.spilled <= 1024, (name, tile, used)
+@pytest.mark.parametrize("card", ["A100", "H200"])
+def test_relations(card):
+    """The kernels of the cross-modal contrast: small tiles, pairs, gradients, nearest keys."""
+    launched = noted("cross_modal_contrast", card)
+    names = {launch.name for launch in launched if holds(launch, card)}
+    assert {"pair_sums", "weights", "gradients", "nearest"} < names
+
+
+@pytest.mark.parametrize("card", ["RTX 4090", "H200"])
+def test_float32_is_multiplied_in_three_parts(card):
+    for launch in noted("info_nce", card, dtype=float32):
+        holds(launch, card)
+
+
+def total(name, card, clips=128, keys=32768):
+    """(predicted, limit) of a loss forward and backward, in seconds."""
+    parts = predict.predict(name, clips, keys, CARDS[card]).values()
+    return sum(part[1] for part in parts), sum(part[2] for part in parts)
+
+
+def test_predicted_for_an_h200():
+    exchange, cross = (total(name, "H200") for name in ("implicit_exchange", "cross_modal_contrast"))
+    distillation = total("relational_distillation", "H200")
+    assert exchange[0] + cross[0] <= 0.35e-3
+    assert distillation[0] <= 0.45e-3
+    for predicted, limit in (exchange, cross, distillation):
+        assert limit >= 0.6 * predicted
+
+
+@pytest.mark.parametrize("name", ["implicit_exchange", "cross_modal_contrast"])
+@pytest.mark.parametrize("clips", predict.N)
+@pytest.mark.parametrize("keys", predict.K[:2])
+def test_predicted_faster_than_plain_torch_on_an_rtx_4090(name, clips, keys):
+    assert total(name, "RTX 4090", clips, keys)[0] < predict.plain(name, clips, keys, CARDS["RTX 4090"])

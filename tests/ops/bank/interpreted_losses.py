@@ -41,21 +41,16 @@ def errors(name, arguments, **options):
     return relative(loss, exact), relative(grad, exact_grad)
 
 
-def stacked(name, draws, impl="fused"):
-    """Losses and gradients of several draws, one tensor each."""
-    return [torch.stack(part) for part in zip(*(gradient(name, a, impl=impl) for a in draws), strict=True)]
-
-
 @each_loss
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_error_budget(name, dtype, monkeypatch, capsys):
     """No further from float64 than twice the plain formulation in the same dtype, plus one rounding."""
-    draws = [draw(dtype=dtype) for _ in range(4)]
-    fused = stacked(name, draws)
-    exact = stacked(name, [doubled(arguments) for arguments in draws], "reference")
+    arguments = draw(N=16, dtype=dtype)
+    fused = gradient(name, arguments)
+    exact = gradient(name, doubled(arguments), impl="reference")
     with monkeypatch.context() as patched:
         patched.setattr(reference, "compute_dtype", lambda *tensors: dtype)
-        plain = stacked(name, draws, "reference")
+        plain = gradient(name, arguments, impl="reference")
     for part, *values in zip(("loss", "gradient"), fused, plain, exact, strict=True):
         mine, theirs = (relative(value, values[-1]) for value in values[:2])
         budget = 2 * theirs + torch.finfo(dtype).eps
@@ -67,7 +62,7 @@ def test_error_budget(name, dtype, monkeypatch, capsys):
 
 SIZES = {
     "one of everything": {"P": 2, "N": 1, "K": 1, "D": 1, "S": 1},
-    "rows and keys beyond a tile": {"P": 2, "N": 17, "K": 65, "D": 16, "S": 1},
+    "two groups of clips, three chunks of keys": {"P": 2, "N": 17, "K": 130, "D": 16, "S": 2},
     "odd P": {"P": 5, "N": 2, "K": 9, "D": 3, "S": 3},
     "most modalities": {"P": 8, "N": 1, "K": 20, "D": 4, "S": 1},
     "widest features": {"P": 2, "N": 2, "K": 18, "D": 256, "S": 1},
@@ -88,6 +83,10 @@ def test_sizes(name, size):
 @pytest.mark.parametrize(("topk", "context"), [(3, True), (2, False), (16, True)])
 def test_neighbours_and_context(name, topk, context):
     assert max(errors(name, draw(N=2, K=20), topk=topk, context=context)) < 1e-5
+
+
+def test_students_of_one_modality_share_its_bank():
+    assert max(errors("relational_distillation", draw(P=1, N=2, K=9, D=4, S=3))) < 1e-5
 
 
 @each_loss
@@ -187,8 +186,14 @@ def test_nearest_neighbors(dtype, topk):
 
 
 def test_equal_keys_are_taken_in_order():
-    _, indices = ops.nearest_neighbors(torch.ones(1, 2, 8), torch.ones(1, 50, 8) / 8**0.5, 4, impl="fused")
+    """Within a tile, across tiles and chunks, and where a better key comes after several equal ones."""
+    queue = torch.full((1, 150, 8), 8**-0.5)
+    _, indices = ops.nearest_neighbors(torch.ones(1, 2, 8), queue, 4, impl="fused")
     assert indices.tolist() == [[[0, 1, 2, 3]] * 2]
+    queue[:, 140] *= 1.01
+    queue[:, 7] *= 0.5
+    _, indices = ops.nearest_neighbors(torch.ones(1, 1, 8), queue, 9, impl="fused")
+    assert indices.tolist() == [[[140, 0, 1, 2, 3, 4, 5, 6, 8]]]
 
 
 @pytest.mark.parametrize("stem", ["pretrain_odd", "student_odd"])

@@ -8,14 +8,14 @@ import torch
 
 pytest.importorskip("triton")
 
-from ikem_fast.ops.bank.triton import launch, tuning
+from ikem_fast.ops.bank.triton import plan, tuning
 
-KEY = tuning.shape_class("cross", torch.empty(6, 128, 64), torch.empty(6, 4096, 64))
+KEY = tuning.shape_class("relations", torch.empty(6, 128, 64), torch.empty(6, 4096, 64))
 
 
 @pytest.fixture
 def choices():
-    return launch.candidates("cross", torch.bfloat16, 128, (9, 0), features=4, tiles=4)
+    return plan.candidates(torch.bfloat16, (9, 0), clips=128, large=True)
 
 
 @pytest.fixture(autouse=True)
@@ -57,12 +57,12 @@ def test_the_fastest_is_taken_and_remembered(choices, tmp_path):
 
 def test_another_class_of_shapes_is_timed_anew(choices, tmp_path):
     features, queue = torch.empty(6, 128, 64), torch.empty(6, 4096, 64)
-    of = functools.partial(tuning.shape_class, "cross")
+    of = functools.partial(tuning.shape_class, "relations")
     assert of(features[:, :100], queue[:, :3000]) == of(features, queue)
     others = {
         of(features[:, :64], queue), of(features, queue[:, :2048]), of(features.bfloat16(), queue),
         of(features, queue.half()), of(features, queue, (True,)), of(features[:3], queue),
-        tuning.shape_class("distill", features, queue), of(features, queue),
+        tuning.shape_class("backward", features, queue), of(features, queue),
     }  # fmt: skip
     assert len(others) == 8
     path, timer = tmp_path / "tiles.json", Timer()
@@ -93,7 +93,7 @@ def test_a_broken_file_is_said_and_replaced(choices, tmp_path, content):
 
 def test_a_tile_that_is_no_candidate_is_not_taken(choices, tmp_path):
     path, timer = tmp_path / "tiles.json", Timer()
-    path.write_text(json.dumps({KEY: "512x512, 4 warps, 9 stages, rows kept"}))
+    path.write_text(json.dumps({KEY: "512x512, 4 warps"}))
     assert choose(choices, path, timer) in choices
     assert timer.calls == len(choices)
 
@@ -118,14 +118,14 @@ def test_it_is_off_unless_asked_for(choices, monkeypatch, tmp_path):
     pinned, smallest = run(choices[0]), min(map(run, choices))
 
     monkeypatch.delenv(tuning.SWITCH, raising=False)
-    assert tuning.launch("cross", choices, features, queue, run) == pinned
+    assert tuning.launch("relations", choices, features, queue, run) == pinned
     monkeypatch.setenv(tuning.SWITCH, "1")
     torch.use_deterministic_algorithms(True)
     try:
-        assert tuning.launch("cross", choices, features, queue, run) == pinned
+        assert tuning.launch("relations", choices, features, queue, run) == pinned
     finally:
         torch.use_deterministic_algorithms(False)
-    assert tuning.launch("cross", choices[:1], features, queue, run) == pinned
+    assert tuning.launch("relations", choices[:1], features, queue, run) == pinned
     assert timer.calls == 0
-    assert tuning.launch("cross", choices, features, queue, run) == smallest
+    assert tuning.launch("relations", choices, features, queue, run) == smallest
     assert (tmp_path / "ikem-fast" / "tiles-a-gpu-80-gb.json").exists()

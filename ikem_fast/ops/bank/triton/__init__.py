@@ -1,14 +1,13 @@
 """The operators of the bank as Triton kernels, for CUDA tensors (and CPU tensors under the interpreter).
 
-The similarities of features and bank stay on chip. `attention` holds the kernels of `info_nce`,
-`implicit_exchange` and `ops.contrast`, `relations` and `relations_backward` those of
-`cross_modal_contrast` and `relational_distillation`, `neighbors` those that find nearest keys; `tiles` what
-they share, `launch` how they are launched.
+A few simple kernels over chunks of the bank, so that what is between them stays in the second-level cache:
+`products` multiplies matrices (similarities, weighted keys), `pairs` works on similarities two at a time,
+`rows` begins and ends each row; `losses` launches them, `plan` says in which tiles and chunks.
 """
 
 from ikem_fast.ops._support import YES, Support
-from ikem_fast.ops.bank.triton import attention, neighbors, relations, relations_backward
-from ikem_fast.ops.bank.triton.launch import INTERPRETED, MAX_DIM, MAX_MODALITIES, MAX_TOPK
+from ikem_fast.ops.bank.triton import losses
+from ikem_fast.ops.bank.triton.plan import INTERPRETED, MAX_DIM, MAX_MODALITIES, MAX_TOPK
 
 __all__ = ["INTERPRETED", "register", "support_for"]
 
@@ -18,17 +17,16 @@ def register(library):
 
     Under the interpreter they take the place of the compiled library's on a CPU.
     """
-    launchers = {
-        "attention": attention.attention,
-        "softmax": attention.softmax,
-        "relations": relations.relations,
-        "relations_backward": relations_backward.relations_backward,
-        "nearest": neighbors.nearest,
-    }
-    for name, launcher in launchers.items():
-        library.impl(name, launcher, "CUDA")
+    for launcher in (
+        losses.attention,
+        losses.relations,
+        losses.relations_backward,
+        losses.nearest,
+        losses.softmax,
+    ):
+        library.impl(launcher.__name__, launcher, "CUDA")
         if INTERPRETED:
-            library.impl(name, launcher, "CPU", allow_override=True)
+            library.impl(launcher.__name__, launcher, "CPU", allow_override=True)
 
 
 def support_for(queue, topk):

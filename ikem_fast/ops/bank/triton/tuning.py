@@ -1,4 +1,4 @@
-"""Which tile a kernel is launched with: the pinned one, or if asked for the fastest of its table.
+"""Which tiles an operator's kernels are launched with: the pinned ones, or if asked for the fastest.
 
 With IKEM_AUTOTUNE=1 in the environment the first call of an op with new sizes times the tiles that fit, and
 the result is kept in a file for each GPU under the user's cache folder. Nothing is timed while a CUDA graph
@@ -30,7 +30,7 @@ def cache_folder():
 def launch(kernel, candidates, features, queue, run, variant=()):
     """run(choice) with the choice for these tensors: what it returns.
 
-    candidates: `Choice`s, the pinned one first. variant: what else, besides the tensors' sizes and dtypes,
+    candidates: `Tiles`, the pinned ones first. variant: what else, besides the tensors' sizes and dtypes,
     makes the kernel another one.
     """
     if len(candidates) == 1 or not enabled() or torch.are_deterministic_algorithms_enabled():
@@ -74,8 +74,8 @@ def _milliseconds(call):
         return float("inf")
 
 
-def _written(choice):
-    return f"{choice.rows}x{choice.keys}, {choice.warps} warps, {choice.stages} stages, {choice.factors}"
+def _written(tiles):
+    return f"{tiles.rows}x{tiles.keys}, {tiles.warps} warps, {tiles.stages} stages of {tiles.piece}"
 
 
 _read = {}

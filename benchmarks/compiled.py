@@ -1,0 +1,186 @@
+"""What the bank kernels are launched with, and what the compiler makes of them, without a GPU.
+
+`launches` runs the operators' host code on tensors without memory and notes every launch, as on a card that
+is not here; `compiled` compiles one ahead of time and reads its instructions.
+"""
+
+import functools
+import re
+import subprocess
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from unittest import mock
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from ikem_fast.ops.bank.triton import losses, plan
+
+_TYPES = {
+    torch.bfloat16: "*bf16", torch.float16: "*fp16", torch.float32: "*fp32", torch.int32: "*i32",
+    torch.int64: "*i64",
+}  # fmt: skip
+_OPTIONS = ("num_warps", "num_stages")
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One launch: the kernel, its grid, its arguments by name, compile-time constants among them."""
+
+    kernel: triton.JITFunction
+    grid: tuple[int, ...]
+    arguments: dict = field(hash=False)
+
+    @property
+    def name(self):
+        return self.kernel.fn.__name__.removesuffix("_kernel")
+
+    @property
+    def programs(self):
+        return functools.reduce(lambda a, b: a * b, self.grid)
+
+    @property
+    def warps(self):
+        return self.arguments.get("num_warps", 4)
+
+    @functools.cached_property
+    def variant(self):
+        """What makes the compiled kernel: (signature, constants, indices of arguments that 16 divides)."""
+        signature, constants, aligned = {}, {}, []
+        for index, parameter in enumerate(self.kernel.params):
+            value = self.arguments[parameter.name]
+            known = parameter.is_constexpr or value is None or (
+                type(value) is int and value == 1 and not parameter.do_not_specialize
+            )  # fmt: skip
+            if known:
+                constants[parameter.name], signature[parameter.name] = value, "constexpr"
+            elif isinstance(value, torch.Tensor):
+                signature[parameter.name] = _TYPES[value.dtype]
+                aligned.append(index)
+            else:
+                signature[parameter.name] = "i32" if type(value) is int else "fp32"
+                if type(value) is int and value % 16 == 0 and not parameter.do_not_specialize:
+                    aligned.append(index)
+        return signature, constants, tuple(aligned)
+
+
+class _Noted:
+    """In place of a kernel: notes launches instead of launching."""
+
+    def __init__(self, kernel, log):
+        self.kernel, self.log = kernel, log
+
+    def __getitem__(self, grid):
+        def launch(*args, **kwargs):
+            names = [name for name in self.kernel.arg_names if name not in kwargs]
+            arguments = dict(zip(names, args, strict=True)) | kwargs
+            self.log.append(Launch(self.kernel, grid, arguments))
+
+        return launch
+
+
+def launches(card, call):
+    """The launches that call() makes on a card, as a list of `Launch`.
+
+    card: has `capability`, `multiprocessors` and `l2`, the bytes of its second-level cache. call: calls the
+    functions of `ikem_fast.ops.bank.triton.losses` with tensors of device "meta".
+    """
+    log = []
+    kernels = {n: k for n, k in vars(losses).items() if isinstance(k, triton.JITFunction)}
+    properties = mock.Mock(multi_processor_count=card.multiprocessors, L2_cache_size=card.l2)
+    plan.card.cache_clear()
+    with (
+        mock.patch.multiple(losses, **{n: _Noted(k, log) for n, k in kernels.items()}),
+        mock.patch.object(plan, "capability", lambda device: card.capability),
+        mock.patch.object(plan, "properties", lambda device: properties),
+    ):
+        call()
+    plan.card.cache_clear()
+    return log
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """registers a thread; bytes of shared memory; instructions that touch the stack, where spilled registers
+    go; multiply-adds of the matrix instructions in the loop of products, None where there are none; whether
+    each of Hopper's is waited for; instructions of the longest loop."""
+
+    registers: int
+    shared: int
+    spills: int
+    multiply_adds: int | None
+    serialized: bool
+    loop: int
+
+
+@functools.cache
+def _compiled(kernel, signature, constants, aligned, options, arch):
+    source = ASTSource(
+        fn=kernel,
+        signature=dict(signature),
+        constexprs=dict(constants),
+        attrs={(index,): [["tt.divisibility", 16]] for index in aligned},
+    )
+    made = triton.compile(
+        source, target=GPUTarget("cuda", arch, 32), options=dict(options) | {"enable_fp_fusion": True}
+    )
+    warps = dict(options).get("num_warps", 4)
+    return _read(made.asm["cubin"], made.asm["ttgir"], made.metadata.shared, warps)
+
+
+def compiled(launch, arch):
+    """What the compiler makes of a launch for compute capability `arch` (90 for sm_90): `Compiled`."""
+    signature, constants, aligned = launch.variant
+    options = tuple((name, launch.arguments[name]) for name in _OPTIONS if name in launch.arguments)
+    return _compiled(
+        launch.kernel, tuple(signature.items()), tuple(constants.items()), aligned, options, arch
+    )
+
+
+def _read(cubin, ttgir, shared, warps):
+    disassembler = Path(triton.__file__).parent / "backends/nvidia/bin/nvdisasm"
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "kernel.cubin"
+        file.write_bytes(cubin)
+        text = subprocess.run([disassembler, "-c", file], capture_output=True, text=True, check=True).stdout
+    instructions, labels, loops = [], {}, []
+    for line in text.splitlines():
+        if label := re.match(r"(\.L_[\w.]+):", line):
+            labels[label.group(1)] = len(instructions)
+        if instruction := re.match(r"\s+/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+ )?\s*(.*?);", line):
+            instructions.append(instruction.group(1))
+    for end, instruction in enumerate(instructions):
+        target = re.search(r"BRA.*`\((\.L_[\w.]+)\)", instruction)
+        if target and labels[target.group(1)] < end:
+            loops.append(instructions[labels[target.group(1)] : end])
+    matrix = r"(HGMMA|HMMA|UTCHMMA|UTCQMMA)"
+    products = [loop for loop in loops if any(re.match(matrix, i) for i in loop)]
+    inner = min(products, key=len, default=[])
+    registers = [int(number) for number in re.findall(r"\bR(\d+)\b", text)]
+    return Compiled(
+        registers=max(registers, default=0) + 1,
+        shared=shared,
+        spills=sum(i.startswith(("STL", "LDL")) for i in instructions),
+        multiply_adds=sum(_multiply_adds(i, ttgir, warps) for i in inner) if inner else None,
+        serialized=0
+        < sum(i.startswith("HGMMA") for i in inner)
+        <= sum(i.startswith("WARPGROUP.DEPBAR") for i in inner),
+        loop=max(map(len, loops), default=0),
+    )
+
+
+def _multiply_adds(instruction, ttgir, warps):
+    """Those of one matrix instruction, by all warps of a program that carry it out."""
+    if hopper := re.match(r"HGMMA\.(\d+)x(\d+)x(\d+)", instruction):
+        m, n, k = map(int, hopper.groups())
+        return m * n * k * warps // 4
+    if ampere := re.match(r"HMMA\.(16816|1688)", instruction):
+        return 16 * 8 * (16 if ampere.group(1) == "16816" else 8) * warps
+    if instruction.startswith(("UTCHMMA", "UTCQMMA")):
+        # One thread issues it for the program; its shape is in a descriptor, its accumulator's in the IR.
+        m, n = re.search(r"memdesc<(?:1x)?(\d+)x(\d+)xf32, #\w+, #ttng.tensor_memory", ttgir).groups()
+        return int(m) * int(n) * (8 if re.search(r"tc_gen5_mma.*x\d+xf32, #shared", ttgir) else 16)
+    return 0

@@ -1,0 +1,203 @@
+"""How the bank kernels are launched: tiles for each GPU architecture, chunks in which the bank is met.
+
+A call takes clips in groups and the bank in chunks, so that the similarities of a group with a chunk, the
+workspace, stay in the second-level cache. Tiles are pinned, the first of a table; `tuning` takes the fastest
+instead where the user asked for that.
+"""
+
+import functools
+import math
+import os
+from dataclasses import dataclass
+
+import torch
+import triton
+
+MAX_MODALITIES, MAX_DIM, MAX_TOPK = 8, 256, 16
+
+# With TRITON_INTERPRET=1 kernels run on the CPU, one program after the other, in NumPy.
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Tiles of the matrix products: rows × keys of similarities, rows × columns of weighted keys.
+
+    piece: how much of the summed dimension is in shared memory at a time, and `stages` times that in flight.
+    programs: how many of them a multiprocessor holds at once.
+    """
+
+    rows: int
+    keys: int
+    columns: int
+    piece: int
+    warps: int
+    stages: int
+    programs: int
+
+
+# For 16-bit and for float32 factors, from small to large; those of 64 rows for few clips, those of 256 keys
+# where registers have nothing but their products to hold. Each 16 rows have a warp: none is computed twice.
+_HOPPER = {
+    2: [(64, 128, 128, 64, 4, 3, 2), (128, 128, 128, 64, 8, 3, 1), (128, 256, 256, 64, 8, 3, 1)],
+    4: [(64, 64, 64, 32, 4, 2, 3)],
+}
+_AMPERE = {2: [(64, 128, 128, 32, 4, 4, 2), (128, 128, 128, 32, 8, 4, 1)], 4: [(64, 64, 64, 32, 4, 2, 2)]}
+# GeForce and workstation cards: 99 KB of shared memory.
+_SMALL = {2: [(64, 128, 128, 32, 4, 3, 2), (128, 128, 128, 32, 8, 3, 1)], 4: [(64, 64, 64, 32, 4, 2, 2)]}
+_INTERPRETED = {size: [(16, 32, 32, 64, 4, 1, 4)] for size in (2, 4)}
+
+# Similarities two at a time: a row for each of four warps, and for each thread 8 numbers side by side or 4.
+PAIR_ROWS, PAIR_LANES, PAIR_PROGRAMS = (16, 16, 2) if INTERPRETED else (4, 32, 3)
+# Chunks are so many keys long, or a multiple: a whole number of tiles of any kind.
+STEP = 64 if INTERPRETED else 256
+# Tiles of keys in a chunk at most: each leaves its nearest keys, and one program puts them together.
+MAX_BLOCKS = 256
+# Clips of a program that finishes rows.
+ROWS = 16 if INTERPRETED else 1
+# A group's clips at most; more of them share a chunk of the bank, but the chunk gets shorter.
+MAX_GROUP = 16 if INTERPRETED else 512
+# What a program costs beside its keys, in keys: prologue, reading and writing its part of the sums.
+_OVERHEAD = 768
+
+
+def candidates(operand, capability, clips, large):
+    """The `Tiles` for factors of this dtype on a GPU of this compute capability, pinned first.
+
+    large: whether the largest may be taken, too.
+    """
+    table = [Tiles(*tile) for tile in _table(capability)[operand.itemsize]]
+    return [t for t in reversed(table) if t.rows <= max(clips, 64) and (large or t.keys <= 128)]
+
+
+def _table(capability):
+    if INTERPRETED:
+        return _INTERPRETED
+    if capability[0] in (9, 10):
+        return _HOPPER
+    return _AMPERE if capability in ((8, 0), (8, 7)) else _SMALL
+
+
+def capability(device):
+    return torch.cuda.get_device_capability(device) if device.type == "cuda" else (9, 0)
+
+
+def operand_dtype(features):
+    """Low-precision features are multiplied as they are; against float32 ones the bank is widened."""
+    return features.dtype if features.dtype in (torch.bfloat16, torch.float16) else torch.float32
+
+
+def precision():
+    """How float32 factors are multiplied: in three TF32 products, or in one where torch may do so too."""
+    return "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "tf32x3"
+
+
+def block(dim):
+    """Tile width for D numbers: a power of two, and at least the 16 that a matrix instruction takes."""
+    return max(16, triton.next_power_of_2(dim))
+
+
+def properties(device):
+    return torch.cuda.get_device_properties(device)
+
+
+@functools.cache
+def card(device):
+    """(multiprocessors, bytes of workspace). Interpreted: few and none, so that every kind of part occurs."""
+    if INTERPRETED and device.type != "cuda":
+        return 8, 0
+    found = properties(device)
+    return found.multi_processor_count, max(found.L2_cache_size // 2, 8 << 20)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one group of clips meets the bank.
+
+    features: how many are multiplied, `chunks` banks wide each. anchors: others whose similarities are
+    kept beside theirs. keys: of a chunk of the bank. rows: a feature's clips, padded to whole tiles.
+    """
+
+    tiles: Tiles
+    operand: torch.dtype
+    dim: int
+    features: int
+    anchors: int
+    chunks: int
+    rows: int
+    keys: int
+    device: torch.device
+
+    @property
+    def factors(self):
+        """The keyword arguments of kernels that multiply matrices."""
+        return {
+            "BLOCK_D": block(self.dim),
+            "PIECE": min(self.tiles.piece, block(self.dim)),
+            "PRECISION": precision(),
+            "WIDEN": INTERPRETED and self.operand == torch.bfloat16,
+            "ROWS": self.tiles.rows,
+            "num_warps": self.tiles.warps,
+            "num_stages": self.tiles.stages,
+        }
+
+    @property
+    def row(self):
+        """The keyword arguments of kernels that finish rows."""
+        widths = {"D": self.dim, "BLOCK_D": block(self.dim)}
+        chunks = {"CHUNKS": self.chunks, "BLOCK_CHUNKS": triton.next_power_of_2(self.chunks)}
+        return widths | chunks | {"ROWS": ROWS}
+
+    def row_grid(self, clips, features):
+        return triton.cdiv(clips, ROWS), features
+
+    @property
+    def key_blocks(self):
+        return triton.cdiv(self.keys, self.tiles.keys)
+
+    @property
+    def columns(self):
+        """Columns of a tile of weighted keys."""
+        return math.gcd(self.tiles.columns, block(self.dim) * self.chunks)
+
+    @property
+    def blocks(self):
+        """Tiles of weighted keys."""
+        return self.features * self.rows // self.tiles.rows * (block(self.dim) * self.chunks // self.columns)
+
+    @functools.cached_property
+    def splits(self):
+        """Parts in which a chunk's weighted keys are summed: the fewest waves of the least work."""
+        places = card(self.device)[0] * self.tiles.programs
+        return min(
+            range(1, max(2, places // self.blocks + 1, 9)),
+            key=lambda splits: triton.cdiv(self.blocks * splits, places) * (self.keys // splits + _OVERHEAD),
+        )
+
+    def pairs(self, features):
+        """The keyword arguments of kernels that take similarities two at a time, of so many features."""
+        # Numbers of a row side by side in a thread: what one load brings and registers hold.
+        vector = 2 if INTERPRETED else 4 if self.operand == torch.float32 or features > 7 else 8
+        return {"ROWS": PAIR_ROWS, "KEYS": PAIR_LANES * vector, "VECTOR": vector}
+
+    def strips(self, groups, features):
+        """(strips, tiles of each) of a chunk for those kernels."""
+        programs, tile = triton.cdiv(self.rows, PAIR_ROWS) * groups, self.pairs(features)["KEYS"]
+        strips = max(1, card(self.device)[0] * PAIR_PROGRAMS // programs)
+        tiles = triton.cdiv(triton.cdiv(self.keys, tile), strips)
+        return triton.cdiv(self.keys, tiles * tile), tiles
+
+
+def plan(features, queue, anchors, tiles):
+    """The `Plan` of features (A, clips ≤ MAX_GROUP, ·) that meet the banks (P,K,D), `anchors` beside them."""
+    (count, clips, width), (_, K, D), operand = features.shape, queue.shape, operand_dtype(features)
+    multiprocessors, workspace = card(features.device)
+    rows = triton.cdiv(clips, tiles.rows) * tiles.rows
+    keys = max(workspace // (operand.itemsize * (count + anchors) * rows) // STEP * STEP, STEP)
+    # Whole waves of the tiles of similarities.
+    row_blocks, places = count * rows // tiles.rows, multiprocessors * tiles.programs
+    waves = row_blocks * (keys // tiles.keys) // places
+    if waves > 0:
+        keys = max(waves * places // row_blocks * tiles.keys // STEP * STEP, STEP)
+    keys = min(keys, MAX_BLOCKS * tiles.keys, triton.cdiv(K, STEP) * STEP)
+    return Plan(tiles, operand, D, count, anchors, width // D, rows, keys, features.device)
