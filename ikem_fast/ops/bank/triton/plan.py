@@ -42,6 +42,8 @@ _HOPPER = {
     2: [(64, 128, 128, 64, 4, 3, 2), (128, 128, 128, 64, 8, 3, 1), (128, 256, 256, 64, 8, 3, 1)],
     4: [(64, 64, 64, 32, 4, 2, 3)],
 }
+# Sums of 256 columns go through registers on their way into Blackwell's own memory for them, and spill.
+_BLACKWELL = _HOPPER | {2: [*_HOPPER[2][:2], (128, 256, 128, 64, 8, 3, 1)]}
 _AMPERE = {2: [(64, 128, 128, 32, 4, 4, 2), (128, 128, 128, 32, 8, 4, 1)], 4: [(64, 64, 64, 32, 4, 2, 2)]}
 # GeForce and workstation cards: 99 KB of shared memory.
 _SMALL = {2: [(64, 128, 128, 32, 4, 3, 2), (128, 128, 128, 32, 8, 3, 1)], 4: [(64, 64, 64, 32, 4, 2, 2)]}
@@ -74,7 +76,7 @@ def _table(capability):
     if INTERPRETED:
         return _INTERPRETED
     if capability[0] in (9, 10):
-        return _HOPPER
+        return _HOPPER if capability[0] == 9 else _BLACKWELL
     return _AMPERE if capability in ((8, 0), (8, 7)) else _SMALL
 
 
