@@ -11,19 +11,26 @@ Table = tuple[int, ...] | tuple[tuple[int, ...], ...]
 _made: dict[tuple[Table, torch.device], Tensor] = {}
 
 
-def index_table(table: Table, device: torch.device) -> Tensor:
-    """Return whole numbers as an int64 tensor on a device: the same one from every call. Not to be changed.
+def index_table(table: Table, where: Tensor | torch.device) -> Tensor:
+    """Return whole numbers as an int64 tensor: the same one from every call on a device. Not to be changed.
+
+    Args:
+        table: the numbers, of any depth.
+        where: the device, or a tensor that they go with. For a compiler, and beside tensors that only pretend
+            to compute, they are made anew.
 
     Example:
-        parents = index_table(layout.parents, x.device)
+        parents = index_table(layout.parents, x)
     """
-    if torch.compiler.is_compiling():  # a compiler keeps its own
+    device = where.device if isinstance(where, Tensor) else where
+    pretends = isinstance(where, Tensor) and type(where) not in (Tensor, torch.nn.Parameter)
+    if pretends or torch.compiler.is_compiling():
         return torch.tensor(table, device=device)
-    key = table, device
+    key = tuple(table), device
     if key not in _made:
         with torch.inference_mode(False):
             tensor = torch.tensor(table, device=device)
-        if type(tensor) is not Tensor:  # of a mode that only pretends to compute
+        if type(tensor) is not Tensor:
             return tensor
         _made[key] = tensor
     return _made[key]

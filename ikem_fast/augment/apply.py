@@ -183,7 +183,7 @@ def stretch_bones(x: Tensor, factor: Tensor, layout: str | Layout = "ntu-rgb+d")
     _check("factor", factor, (N, V))
     # A joint moves by what every bone above it grows: x_v + Σ_a carried[v,a] (f_a − 1) (x_a − x_parent(a)).
     grown = carried(layout, x.device).to(factor.dtype) * (factor - 1)[:, None]  # (N,V,V)
-    parents = index_table(layout.parents, x.device)
+    parents = index_table(layout.parents, x)
     moved = grown - torch.zeros_like(grown).index_add_(2, parents, grown)
     return torch.addcmul(x, _mix_joints(x, moved), joints_there(x).to(x.dtype))
 

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -49,6 +50,8 @@ def _run(argv, errors, before):
     for number in (1, 2):
         os.dup2(sys.stderr.fileno(), number)
     torch.set_num_threads(1)
+    for number in (signal.SIGINT, signal.SIGHUP):  # which tests in the background of a shell are deaf to
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     if before is not None:
         before()
     os._exit(main(argv))

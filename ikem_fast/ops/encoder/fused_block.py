@@ -191,7 +191,7 @@ class _Graph:
         K, C = edges.partitions, W.shape[1]
         self.edges, self.shape = edges, A.shape
         self.weight = A.reshape(-1).index_select(0, edges.flat)
-        self.matrix = W.view(K, -1, C).transpose(0, 1).reshape(-1, K * C)
+        self.matrix = W.view(K, -1, C).transpose(0, 1).reshape(-1, K * C).contiguous()
         self.sums = A.sum(1)  # (K,V): of what arrives at each joint
         self.bias = self.sums.T @ b.view(K, -1)
 

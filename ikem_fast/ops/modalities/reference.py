@@ -19,7 +19,7 @@ def derive_modalities(x, frames, modalities, layout, shear, crop_start, out_dtyp
 
     T = x.shape[2]
     speed = (T / frames.to(x.dtype) if frames is not None else x.new_ones(x.shape[0])).view(-1, 1, 1, 1, 1)
-    parents, axis = (index_table(table, x.device) for table in (layout.parents, layout.axis_parents))
+    parents, axis = (index_table(table, x) for table in (layout.parents, layout.axis_parents))
 
     def derivative(y):
         """Forward difference per original frame; the last frame, which has no successor, is 0."""
