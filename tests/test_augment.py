@@ -160,7 +160,7 @@ def test_crop_resize_of_any_window(frames, size, place):
         after = min(before + 1, frames - 1)
         clip = x[0].numpy()
         want = clip[:, before] * (1 - (at - before)) + clip[:, after] * (at - before)
-        np.testing.assert_allclose(got[:, t], want, atol=2e-5)
+        np.testing.assert_allclose(got[:, t], want, atol=1e-4)  # 40 frames by float32, and steep ones
 
 
 def test_reversal_plays_the_chosen_clips_backwards(x):

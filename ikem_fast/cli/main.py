@@ -51,6 +51,8 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         _complain("stopped; what was finished is kept")
         return 130
+    finally:  # `main` is called from Python, too
+        set_quiet(False)
 
 
 def _complain(message):
