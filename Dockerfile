@@ -21,6 +21,6 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=build /opt/ikem /opt/ikem
 ENV PATH=/opt/ikem/bin:$PATH
-WORKDIR /work
+WORKDIR /ikem
 ENTRYPOINT ["ikem-fast"]
 CMD ["doctor"]
