@@ -12,7 +12,7 @@
 
 namespace ikem {
 
-constexpr double kMaxCoordinate = 1e9;  // as in ikem_fast/skeleton.py
+constexpr double kMaxCoordinate = 1e9;  // as in ikem_fast/skeleton/layout.py
 constexpr int64_t kUnusable = -1;       // in place of a frame count: a coordinate is larger, or NaN
 
 // What all clips of a batch share.
