@@ -15,6 +15,7 @@ from ikem_fast.data.dataset import DESCRIPTION
 from ikem_fast.data.formats import find_format
 from ikem_fast.data.preprocess import RawClip, Skipped
 from ikem_fast.errors import InputError, printable
+from ikem_fast.ops.modalities.definitions import derivable
 from ikem_fast.pictures import (
     Panel,
     body_panel,
@@ -118,7 +119,7 @@ def _tensor(shown):
 
 
 def _derived(shown):
-    modalities = shown.layout.modalities
+    modalities = derivable(shown.layout)
     derived = ops.derive_modalities(
         _tensor(shown), torch.tensor([shown.frames]), modalities=modalities, layout=shown.layout
     )

@@ -8,6 +8,7 @@ from ikem_fast.errors import InputError
 from ikem_fast.nn.encoders import stgcn
 from ikem_fast.nn.encoders.base import EncoderConfig, defaults_of
 from ikem_fast.ops._support import Implementation
+from ikem_fast.ops.modalities.definitions import DEFINITIONS
 from ikem_fast.settings import setting
 from ikem_fast.skeleton import MODALITIES
 
@@ -46,10 +47,10 @@ class ModelConfig:
     temperature: float = setting(0.07, above=0)
     topk: int = setting(1, least=1)
     context: bool = True
-    modalities: tuple[str, ...] = setting(MODALITIES, choices=MODALITIES)
+    modalities: tuple[str, ...] = setting(MODALITIES, choices=tuple(DEFINITIONS))
     strategy: Literal["spatial", "distance"] = stgcn.STRATEGY
     exchange_key_updates: tuple[str, ...] = setting(
-        ("motion", "acceleration", "angular_velocity"), choices=MODALITIES, empty=True
+        ("motion", "acceleration", "angular_velocity"), choices=tuple(DEFINITIONS), empty=True
     )
     initialization: Literal["default", "published"] = "default"
     head: Literal["published", "normalized"] = "published"

@@ -16,6 +16,7 @@ from ikem_fast.nn.ikem import IKEM, Watch
 from ikem_fast.nn.memory_bank import MemoryBank
 from ikem_fast.ops._checks import check_choice
 from ikem_fast.ops._support import Implementation
+from ikem_fast.ops.modalities.definitions import check_derivable
 from ikem_fast.skeleton import Layout, get_layout
 from ikem_fast.tracing import span
 
@@ -91,7 +92,7 @@ class RelationalDistiller(nn.Module):
         check_choice("initialize", initialize, STARTS)
         self.modalities = tuple(modalities)
         self.student_modalities = tuple(students)
-        get_layout(layout).check_modalities((*self.modalities, *self.student_modalities))
+        check_derivable((*self.modalities, *self.student_modalities), get_layout(layout))
         self.layout = layout
         self.temperature = temperature
         self.topk = topk

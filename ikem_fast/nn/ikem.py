@@ -15,6 +15,7 @@ from ikem_fast.nn.heads import HEADS, HIDDEN_DIM, projection, two_layers
 from ikem_fast.nn.memory_bank import MemoryBank
 from ikem_fast.ops._checks import check_choice
 from ikem_fast.ops._support import Implementation
+from ikem_fast.ops.modalities.definitions import check_derivable
 from ikem_fast.skeleton import Layout, get_layout
 from ikem_fast.tracing import span
 
@@ -102,7 +103,7 @@ class IKEM(nn.Module):
         check_choice("initialization", initialization, INITIALIZATIONS)
         check_choice("head", head, HEADS)
         self.modalities = tuple(modalities)
-        get_layout(layout).check_modalities(self.modalities)
+        check_derivable(self.modalities, get_layout(layout))
         self.layout = layout
         self.momentum = momentum
         self.temperature = temperature

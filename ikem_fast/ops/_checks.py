@@ -87,7 +87,9 @@ def check_topk(topk, bank_size):
 
 def check_modalities(modalities, known):
     if isinstance(modalities, str) or not modalities:
-        raise ValueError(f"modalities: expected a sequence of names out of {known}, found {modalities!r}")
+        raise ValueError(
+            f"modalities: expected a sequence of names out of {', '.join(known)}, found {modalities!r}"
+        )
     for name in modalities:
         check_choice("modalities", name, known)
     if len(set(modalities)) != len(modalities):

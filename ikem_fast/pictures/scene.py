@@ -6,13 +6,12 @@ body that looks towards the viewer, along −z. Bodies that preprocessing center
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-from ikem_fast.skeleton import MODALITIES, Layout, get_layout
-
-Mark = Literal["trail", "stick", "arrow", "turn"]
+from ikem_fast.ops.modalities.base import Mark
+from ikem_fast.ops.modalities.definitions import DEFINITIONS
+from ikem_fast.skeleton import Layout, get_layout
 
 APART = 0.62  # between two bodies, in heights
 LONGEST = 0.34  # height of an arrow that is longer than all but a few
@@ -44,15 +43,6 @@ class Panel:
     ends: tuple[int, ...] = ()
 
 
-# Modality → (what it tells, how it is drawn).
-_EXPLAINED: Mapping[str, tuple[str, Mark]] = {
-    "joint": ("where each joint is", "trail"),
-    "motion": ("where it goes next", "arrow"),
-    "bone": ("from its parent to it", "stick"),
-    "acceleration": ("how its motion changes", "arrow"),
-    "rotation_axis": ("what it bends about", "arrow"),
-    "angular_velocity": ("how fast it bends", "turn"),
-}
 _SHORTEST = {"arrow": 0.07, "turn": 0.2}  # of the longest that are drawn: what is shorter is noise, mostly
 
 
@@ -92,13 +82,13 @@ def modality_panels(
     space = _Space(clip, get_layout(layout))
     panels = []
     for name, values in modalities.items():
-        if name not in _EXPLAINED:
-            raise ValueError(f"modalities: expected some of {', '.join(MODALITIES)}, found {name!r}")
-        caption, mark = _EXPLAINED[name]
+        if name not in DEFINITIONS:
+            raise ValueError(f"modalities: expected some of {', '.join(DEFINITIONS)}, found {name!r}")
+        tells, mark = DEFINITIONS[name].tells, DEFINITIONS[name].mark
         starts, vectors = (None, None) if mark == "trail" else space.vectors(np.asarray(values), mark)
         ends = space.ends if mark == "trail" else ()
         title = name.replace("_", " ")
-        panels.append(Panel(title, caption, space.points, space.bones, mark, starts, vectors, ends))
+        panels.append(Panel(title, tells, space.points, space.bones, mark, starts, vectors, ends))
     return panels
 
 

@@ -24,10 +24,11 @@ from ikem_fast.files import replacing, write_text
 from ikem_fast.nn.build import build_encoders
 from ikem_fast.nn.config import ModelConfig
 from ikem_fast.nn.recognizer import LinearHead, Recognizer
+from ikem_fast.ops.modalities.definitions import DEFINITIONS
 from ikem_fast.runtime.card import model_card
 from ikem_fast.runtime.checkpoint import fitting, plain
 from ikem_fast.settings import check
-from ikem_fast.skeleton import MODALITIES, Layout
+from ikem_fast.skeleton import Layout
 
 FORMAT = "ikem-fast bundle"
 VERSION = 1
@@ -170,9 +171,7 @@ def _is_names(value, most):
 
 
 def _is_modalities(value):
-    return (
-        _is_names(value, len(MODALITIES)) and 0 < len(value) == len(set(value)) and {*value} <= {*MODALITIES}
-    )
+    return _is_names(value, len(DEFINITIONS)) and 0 < len(value) == len({*value} & {*DEFINITIONS})
 
 
 def _is_weights(value):
@@ -187,12 +186,12 @@ _ENTRIES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "bodies": (f"a number from 1 to {MAX_BODIES}", lambda value: _is_count(value, MAX_BODIES)),
     "frames": (f"a number from 1 to {MAX_FRAMES}", lambda value: _is_count(value, MAX_FRAMES)),
     "classes": (f"at most {MAX_CLASSES} printable names", lambda value: _is_names(value, MAX_CLASSES)),
-    "modalities": (f"names out of {', '.join(MODALITIES)}, each once", _is_modalities),
+    "modalities": (f"names out of {', '.join(DEFINITIONS)}, each once", _is_modalities),
     "model": _OBJECT,
     "prepared": _OBJECT,
     "results": _OBJECT,
     "training": _OBJECT,
-    "sets": ("a list of names", lambda value: _is_names(value, 1 << len(MODALITIES))),
+    "sets": ("a list of names", lambda value: _is_names(value, 1 << len(DEFINITIONS))),
     "weights": ("an object with the 'sha256' of the weights", _is_weights),
 }
 

@@ -9,9 +9,9 @@ from torch import nn
 
 from ikem_fast.errors import InputError
 from ikem_fast.nn.build import build_distiller, build_ikem
+from ikem_fast.ops.modalities.definitions import DEFINITIONS
 from ikem_fast.runtime.checkpoint import fitting, stored_bodies, stored_model_config, trained_layout
 from ikem_fast.settings import Allowed
-from ikem_fast.skeleton import MODALITIES
 
 
 def stored_encoders(
@@ -42,7 +42,7 @@ def stored_encoders(
         encoders = model.query_encoders
     else:
         students = state["config"].get("students", ())
-        problem = Allowed(choices=MODALITIES).problem_with(students)
+        problem = Allowed(choices=tuple(DEFINITIONS)).problem_with(students)
         if problem:
             raise InputError(f"{checkpoint}: students: {problem}, found {students!r}")
         model = build_distiller(model_config, layout, students, bodies=bodies)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from ikem_fast.skeleton.correspondence import is_known_joint
-from ikem_fast.skeleton.layout import OF_TORSO, Layout
+from ikem_fast.skeleton.layout import Layout
 
 SIDES = {"left": "right", "right": "left"}
 _SIDE = re.compile(r"(?<![a-z])(left|right)(?![a-z])", re.IGNORECASE)
@@ -40,7 +40,7 @@ def swap_by_names(layout: Layout) -> list[tuple[str, str]]:
 
 def _missing(layout: Layout) -> Iterator[str]:
     if layout.torso is None:
-        yield f"torso: not given; the modalities {' and '.join(OF_TORSO)} need it, the root's bone is 0"
+        yield "torso: not given; the root's bone is 0, and there is no rotation_axis and no angular_velocity"
     if layout.shoulders is None:
         yield "shoulders: not given; prepare with --align none, which leaves clips turned as they are"
     if layout.swap is None:

@@ -11,13 +11,12 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
-from ikem_fast.errors import InputError, printable
+from ikem_fast.errors import printable
 
+# The paper's six, which are derived and learned from where none are named.
 MODALITIES = ("joint", "motion", "bone", "acceleration", "rotation_axis", "angular_velocity")
 
 GRAPH_STRATEGIES = ("spatial", "distance")
-
-OF_TORSO = ("rotation_axis", "angular_velocity")  # modalities that are crossed with the torso's normal
 
 MAX_JOINTS = 1024
 MAX_NAME = 100  # characters of a layout's or a joint's name
@@ -32,8 +31,8 @@ class Layout:
     parents: bone of v = x_v − x_{parents[v]}. A root has −1 or itself here, and itself once the layout is
         made; several roots make a forest.
     torso: (a, b, c), the joints whose plane's unit normal n((x_a − x_c) × (x_b − x_c)) stands in for the
-        first root's bone, which is zero without a torso, as other roots' bones are. The modalities
-        `OF_TORSO` need it.
+        first root's bone, which is zero without a torso, as other roots' bones are. Some modalities
+        need it, such as rotation_axis.
     shoulders: (right, left), turned onto the x axis by preprocessing; None where that is not wanted.
     swap: the joint that stands in v's place in a mirror image, or None where the layout has no sides.
     axis_parents: rotation axis of v = bone_v × bone_{axis_parents[v]}; the parents, if not given.
@@ -151,21 +150,6 @@ class Layout:
     def plane(self) -> tuple[int, int, int]:
         """The joints whose plane the first root's bone is normal to: the torso, or the root thrice (0)."""
         return self.torso or (self.root, self.root, self.root)
-
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        """The modalities that can be derived: without a torso, not those `OF_TORSO`."""
-        return tuple(name for name in MODALITIES if name not in OF_TORSO or self.torso is not None)
-
-    def check_modalities(self, modalities: Iterable[str]) -> None:
-        """Raise InputError where one of the modalities needs a torso and the layout has none."""
-        missing = [name for name in modalities if name in OF_TORSO and self.torso is None]
-        if missing:
-            rest = ", ".join(self.modalities)
-            raise InputError(
-                f"modalities: expected a layout with a torso for {' and '.join(missing)}, found "
-                f"{self.name!r} without; add torso: [a, b, c] to the layout, or take modalities out of {rest}"
-            )
 
     def tables(self) -> dict[str, Any]:
         """Give the layout as lists and texts, as a file holds it; `layout_of` makes it of them again."""

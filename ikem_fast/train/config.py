@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from ikem_fast.augment.named import completed, named
 from ikem_fast.errors import InputError
 from ikem_fast.nn.config import ModelConfig
+from ikem_fast.ops.modalities.definitions import DEFINITIONS
 from ikem_fast.runtime.loggers import LOGGERS
 from ikem_fast.settings import setting
-from ikem_fast.skeleton import MODALITIES
 
 if TYPE_CHECKING:
     from ikem_fast.train.budget import Progress
@@ -231,7 +231,7 @@ class DistillConfig(TrainConfig):
     teacher: Path
     temperature: float = setting(0.07, above=0)
     lr_milestones: tuple[int | float, ...] = setting((125,), above=0, rising=True)
-    students: tuple[str, ...] = setting(("joint", "motion", "bone"), choices=MODALITIES)
+    students: tuple[str, ...] = setting(("joint", "motion", "bone"), choices=tuple(DEFINITIONS))
     initialize: Literal["random", "teacher"] = "random"
     fill_bank: bool = False
     teacher_mode: Literal["eval", "train"] = "eval"

@@ -9,6 +9,7 @@ from ikem_fast.evaluate.judge import chance, judge, unit_scale, write
 from ikem_fast.evaluate.probes.choice import linear_probe, probe_name
 from ikem_fast.evaluate.probes.knn import fit_knn
 from ikem_fast.evaluate.results import Baseline, Results
+from ikem_fast.ops.modalities.definitions import DEFINITIONS
 from ikem_fast.runtime.device import choose_device
 from ikem_fast.settings import check, setting
 from ikem_fast.skeleton import MODALITIES
@@ -24,7 +25,7 @@ class RawConfig(LinearProbeConfig, EvaluateConfig):
         modalities: Which are derived of the coordinates.
     """
 
-    modalities: tuple[str, ...] = setting(MODALITIES, choices=MODALITIES)
+    modalities: tuple[str, ...] = setting(MODALITIES, choices=tuple(DEFINITIONS))
 
 
 def evaluate_raw(config: RawConfig) -> Results:

@@ -1,6 +1,6 @@
 """The modalities of a clip as a public op: check the arguments, choose who computes.
 
-What is computed is written out in `reference`.
+What is computed is written out in `definitions`, a file for each modality.
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from torch import Tensor
 from ikem_fast.ops._checks import check_choice, check_modalities, check_per_clip, check_tensor
 from ikem_fast.ops._support import IMPLEMENTATIONS, Implementation, takes_fused
 from ikem_fast.ops.modalities import native, reference
+from ikem_fast.ops.modalities.definitions import DEFINITIONS, check_derivable
 from ikem_fast.skeleton import MODALITIES, Layout, get_layout
 
 
@@ -41,7 +42,8 @@ def derive_modalities(
     Args:
         x: (N,3,T,V,M) float: joint coordinates, in any unit of length.
         frames: (N,) each clip's frame count before resampling; T where left out, so that s = 1.
-        modalities: which to derive, in this order.
+        modalities: which to derive, in this order, out of those in `definitions/`; the paper's six where
+            left out.
         layout: name of a joint layout, or a `skeleton.Layout`, with V joints.
         shear: (N,3,3) a matrix for each clip: x' = M x. Shear, rotation, scaling and mirroring alike.
         crop_start: (N,) in 0 … 2·(T//6): start of a window of T frames in the clip padded on both sides by
@@ -72,8 +74,8 @@ def derive_modalities(
             f"x: expected shape (N, 3, T, V={body.num_joints}, M) for layout {body.name!r}, "
             f"found {tuple(x.shape)}"
         )
-    check_modalities(modalities, MODALITIES)
-    body.check_modalities(modalities)
+    check_modalities(modalities, DEFINITIONS)
+    check_derivable(modalities, body)
     check_choice("impl", impl, IMPLEMENTATIONS)
     clips = x.shape[0]
     if frames is not None:
@@ -84,5 +86,5 @@ def derive_modalities(
         check_per_clip("crop_start", crop_start, clips, like=x, low=0, high=2 * (x.shape[2] // 6))
     if out_dtype is None:
         out_dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-    ops = native if takes_fused(impl, native.support_for(x, shear, out_dtype)) else reference
+    ops = native if takes_fused(impl, native.support_for(x, modalities, out_dtype)) else reference
     return ops.derive_modalities(x, frames, modalities, body, shear, crop_start, out_dtype)

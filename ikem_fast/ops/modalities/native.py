@@ -7,14 +7,16 @@ import torch
 from ikem_fast.ops import _library
 from ikem_fast.ops._support import Support, support_under_transforms
 from ikem_fast.ops.modalities import reference
-from ikem_fast.skeleton import MODALITIES
+from ikem_fast.skeleton import MODALITIES  # in the order of csrc/modalities/modalities.h
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _CUDA_JOINTS = 512  # kMaxJoints in csrc/modalities/modalities_kernel.cuh
 
 
-def support_for(x, shear, out_dtype):
-    """The `Support` of the kernels for clips x, matrices that shear them and a result of out_dtype."""
+def support_for(x, modalities, out_dtype):
+    """The `Support` of the kernels for some modalities of clips x and a result of out_dtype."""
+    if others := [name for name in modalities if name not in MODALITIES]:
+        return Support(f"modalities: the kernels derive {', '.join(MODALITIES)}, found {others[0]!r}")
     for name, dtype in (("x", x.dtype), ("out_dtype", out_dtype)):
         if dtype not in _DTYPES:
             return Support(f"{name}: the kernels know {', '.join(map(str, _DTYPES))}, found {dtype}")
