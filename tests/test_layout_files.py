@@ -100,7 +100,7 @@ def test_what_is_no_layout(tmp_path, text, message):
 def test_doubts_name_what_is_missing_and_what_the_names_say(tmp_path):
     bare = load_layout(written(tmp_path, CHAIR.split("torso")[0] + "edges: [[hip, spine], [left hand, 1]]"))
     said = "\n".join(doubts(bare))
-    assert "torso: not given; the modalities rotation_axis and angular_velocity need it" in said
+    assert "torso: not given; the root's bone is 0, and there is no rotation_axis" in said
     assert "shoulders: not given; prepare with --align none" in said
     assert "by the names it would be [[left hand, right hand]]" in said
     assert "edges: no way from 'head', 'right hand' to a root" in said
