@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from ikem_fast.cli import main
 from ikem_fast.ops import _library
 
 
@@ -13,6 +14,13 @@ def needs_library(device_type):
 
 
 needs_kernel = needs_library("cpu")
+
+
+def run(capsys, *words):
+    """What a command of the command line ends with: its status, and what it wrote to both streams."""
+    status = main([str(word) for word in words])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
 
 
 def contents(folder):

@@ -66,7 +66,7 @@ def test_one_that_no_kernel_knows_is_left_to_the_reference(jerk):
     x = torch.randn(3, 3, 6, 25, 2, dtype=torch.float32)
     acceleration, derived = derive_modalities(x, modalities=("acceleration", jerk))
     assert torch.equal(derived[:, :, :-1], acceleration[:, :, 1:] - acceleration[:, :, :-1])
-    with pytest.raises(RuntimeError, match="modalities: the kernels derive joint, .*, found 'jerk'"):
+    with pytest.raises(RuntimeError, match=r"modalities: the kernels derive joint, .*, found 'jerk'"):
         derive_modalities(x, modalities=(jerk,), impl="fused")
 
 
