@@ -27,6 +27,9 @@ CASES = [
 ]
 
 
+SMALL_AND_SURE = {"hidden_channels": 4, "dropout": 0.0}
+
+
 class Pooled(nn.Module):
     """A second encoder: a linear map of the mean pose of each body; it depends on their number."""
 
@@ -95,7 +98,7 @@ def test_every_parameter_gets_a_gradient_and_a_copy_gives_the_same_numbers(name,
 
 @pytest.mark.parametrize(("name", "sizes"), CASES)
 def test_every_encoder_computes_in_mixed_precision_and_in_any_dtype(name, sizes, monkeypatch):
-    encoder = create_encoder(name, layout="coco", bodies=1, num_classes=5, dropout=0.0, **sizes).eval()
+    encoder = create_encoder(name, layout="coco", bodies=1, num_classes=5, **sizes).eval()
     x = torch.randn(4, 3, 11, 17, 1)
     expected = encoder(x)[1]
     for fast in (True, False):
@@ -155,7 +158,7 @@ def test_a_run_takes_an_encoder_by_name_all_the_way(name, tiny_dataset, tmp_path
     checkpoint = pretrain(PretrainConfig(**settings, epochs=2, resume=True))
     stored = load_checkpoint(checkpoint)["model_config"]
     assert stored["encoder"]["name"] == name and sizes.items() <= stored["encoder"]["sizes"].items()
-    assert stored["dropout"] is not None
+    assert (stored["dropout"] is not None) is ("dropout" in base.defaults_of(name))
     student = distill(
         DistillConfig(**options, out=tmp_path / "student", teacher=checkpoint, students=("bone",), epochs=1)
     )
@@ -169,7 +172,8 @@ def test_a_run_takes_an_encoder_by_name_all_the_way(name, tiny_dataset, tmp_path
 def test_estimated_statistics_are_those_of_the_clips(name, tiny_dataset):
     """In one batch they are what training would normalize by, whatever was there before."""
     dataset = open_dataset(tiny_dataset)
-    encoder = create_encoder(name, layout=dataset.layout, num_classes=5, dropout=0.0, hidden_channels=4)
+    chosen = {key: value for key, value in SMALL_AND_SURE.items() if key in base.defaults_of(name)}
+    encoder = create_encoder(name, layout=dataset.layout, num_classes=5, **chosen)
     estimate_statistics(nn.ModuleDict({"joint": encoder}), dataset["train"], dataset.layout, device="cpu")
     clips, frames = torch.tensor(dataset["train"].clips), torch.tensor(dataset["train"].frames)
     (view,) = derive_modalities(clips, frames, modalities=("joint",), layout=dataset.layout)
