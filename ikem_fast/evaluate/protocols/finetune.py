@@ -10,6 +10,7 @@ from ikem_fast.evaluate.config import BaselineConfig, EncoderEvaluateConfig
 from ikem_fast.evaluate.features import FrozenFeatures, frozen_features, load_encoders, open_splits
 from ikem_fast.evaluate.judge import Judged, baselines, judge, write
 from ikem_fast.evaluate.probes.ridge import fit_ridge
+from ikem_fast.evaluate.protocols.base import Protocol
 from ikem_fast.evaluate.results import Baseline, Results, score
 from ikem_fast.evaluate.supervised import TrainingConfig, classify, train_classifier
 from ikem_fast.runtime.allocator import freed_memory_kept
@@ -121,3 +122,13 @@ def judged_scores(features: FrozenFeatures, runs: list[dict[str, torch.Tensor]])
         sets[name] = one
     scores = {name: torch.stack([run[name] for run in runs]).mean(0) for name in features.sets}
     return Judged(sets, scores, {})
+
+
+FINETUNE = Protocol(
+    name=NAME,
+    summary="Train encoders by labels, beside the same from random weights and frozen ones.",
+    example="ikem-fast evaluate finetune --data data/utd_mhad --checkpoint runs/teacher --out runs/tuned",
+    settings=FinetuneConfig,
+    run=evaluate_finetune,
+    files=("finetune.json", "finetune_scores.npz"),
+)

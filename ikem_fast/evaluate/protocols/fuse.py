@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from ikem_fast.errors import InputError
+from ikem_fast.evaluate.protocols.base import Protocol
 from ikem_fast.evaluate.results import SCORES, Results, Scores, read_results, read_scores, score
 from ikem_fast.runtime.checkpoint import plain
 from ikem_fast.settings import check, setting
@@ -107,3 +108,14 @@ def _clips(scores: Scores) -> list[tuple[str, int]]:
 def _standardized(scores: np.ndarray) -> np.ndarray:
     centered = scores - scores.mean(1, keepdims=True)
     return centered / max(float(centered.std()), 1e-12)
+
+
+FUSE = Protocol(
+    name=NAME,
+    summary="Add the scores of several evaluations of the same clips.",
+    example="ikem-fast evaluate fuse runs/a/linear.json runs/b/linear.json --out runs/both",
+    settings=FuseConfig,
+    run=evaluate_fuse,
+    files=("fuse.json", "fuse_scores.npz"),
+    words="results",
+)

@@ -8,6 +8,7 @@ from ikem_fast.evaluate.config import BaselineConfig
 from ikem_fast.evaluate.features import frozen_features, open_splits
 from ikem_fast.evaluate.judge import baselines, judge, write
 from ikem_fast.evaluate.probes.knn import fit_knn
+from ikem_fast.evaluate.protocols.base import Protocol
 from ikem_fast.evaluate.results import Results
 from ikem_fast.runtime.allocator import freed_memory_kept
 from ikem_fast.runtime.device import choose_device
@@ -64,3 +65,13 @@ def evaluate_knn(config: KnnConfig) -> Results:
         "Nearest neighbours", NAME, config, features, judged,
         source="untrained" if config.untrained else "pretrained", probe="knn", baselines=beside,
     )  # fmt: skip
+
+
+KNN = Protocol(
+    name=NAME,
+    summary="Let the nearest training clips vote, by frozen features: accuracy, confusion.",
+    example="ikem-fast evaluate knn --data data/ntu60 --checkpoint runs/teacher --out runs/teacher/knn",
+    settings=KnnConfig,
+    run=evaluate_knn,
+    files=("knn.json", "knn_scores.npz"),
+)

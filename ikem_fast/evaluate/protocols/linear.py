@@ -13,6 +13,7 @@ from ikem_fast.evaluate.judge import Judged, baselines, judge, write
 from ikem_fast.evaluate.probes.base import Fitted
 from ikem_fast.evaluate.probes.calibration import fit_temperature
 from ikem_fast.evaluate.probes.choice import linear_probe, probe_name
+from ikem_fast.evaluate.protocols.base import Protocol
 from ikem_fast.evaluate.results import Results, write_arrays
 from ikem_fast.nn.config import ModelConfig
 from ikem_fast.nn.recognizer import LinearHead, Recognizer
@@ -127,3 +128,13 @@ def _description(features: FrozenFeatures, results: Results) -> Description:
 
 def _elsewhere(settings):
     return {name: value for name, value in settings.items() if name not in PLACES}
+
+
+LINEAR = Protocol(
+    name=NAME,
+    summary="Fit linear classifiers to frozen features, beside raw and untrained: accuracy, picture.",
+    example="ikem-fast evaluate linear --data data/ntu60 --checkpoint runs/teacher --out runs/linear",
+    settings=LinearConfig,
+    run=evaluate_linear,
+    files=("linear.json", "linear_scores.npz", "linear.npz", "linear.png", "bundle"),
+)

@@ -8,6 +8,7 @@ from ikem_fast.evaluate.features import open_splits, raw_features
 from ikem_fast.evaluate.judge import chance, judge, unit_scale, write
 from ikem_fast.evaluate.probes.choice import linear_probe, probe_name
 from ikem_fast.evaluate.probes.knn import fit_knn
+from ikem_fast.evaluate.protocols.base import Protocol
 from ikem_fast.evaluate.results import Baseline, Results
 from ikem_fast.ops.modalities.definitions import DEFINITIONS
 from ikem_fast.runtime.device import choose_device
@@ -58,3 +59,13 @@ def evaluate_raw(config: RawConfig) -> Results:
         "Coordinates themselves", NAME, config, features, judged,
         source="raw", probe=probe, baselines={"chance": chance(features), **nearest},
     )  # fmt: skip
+
+
+RAW = Protocol(
+    name=NAME,
+    summary="Judge the coordinates themselves by the same probes, without an encoder.",
+    example="ikem-fast evaluate raw --data data/utd_mhad --out runs/raw",
+    settings=RawConfig,
+    run=evaluate_raw,
+    files=("raw.json", "raw_scores.npz"),
+)

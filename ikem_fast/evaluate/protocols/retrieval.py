@@ -9,6 +9,7 @@ from ikem_fast.evaluate.features import frozen_features, open_splits
 from ikem_fast.evaluate.judge import baselines, judge, write
 from ikem_fast.evaluate.probes.base import Examples, Fitted, Sets
 from ikem_fast.evaluate.probes.knn import fit_knn, side_by_side
+from ikem_fast.evaluate.protocols.base import Protocol
 from ikem_fast.evaluate.results import Results
 from ikem_fast.runtime.allocator import freed_memory_kept
 from ikem_fast.runtime.device import choose_device
@@ -93,3 +94,13 @@ def ranking(
     averages = torch.cat(precision)
     share = averages.mean().item() if len(averages) else 0.0
     return {"mAP": 100 * share, **{f"recall@{k}": 100 * one for k, one in zip(RANKS, means, strict=True)}}
+
+
+RETRIEVAL = Protocol(
+    name=NAME,
+    summary="Rank training clips by similarity to test clips: mAP, recall@k.",
+    example="ikem-fast evaluate retrieval --data data/utd_mhad --checkpoint runs/six --out runs/found",
+    settings=RetrievalConfig,
+    run=evaluate_retrieval,
+    files=("retrieval.json", "retrieval_scores.npz"),
+)

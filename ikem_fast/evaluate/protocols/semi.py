@@ -10,6 +10,7 @@ from ikem_fast.evaluate.features import FrozenFeatures, frozen_features, open_sp
 from ikem_fast.evaluate.judge import Judged, chance, judge, write
 from ikem_fast.evaluate.probes.base import Examples
 from ikem_fast.evaluate.probes.ridge import fit_ridge
+from ikem_fast.evaluate.protocols.base import Protocol
 from ikem_fast.evaluate.protocols.finetune import LabeledConfig, judged_scores, trained_scores
 from ikem_fast.evaluate.results import Baseline, Results
 from ikem_fast.runtime.allocator import freed_memory_kept
@@ -125,3 +126,13 @@ def some(features: FrozenFeatures, where: np.ndarray) -> FrozenFeatures:
     train, index = features.train, torch.from_numpy(where).to(features.train.y.device)
     subjects = None if train.subjects is None else train.subjects[where]
     return replace(features, train=Examples(train.x[index], train.y[index], train.classes, subjects))
+
+
+SEMI = Protocol(
+    name=NAME,
+    summary="Learn from few labels, frozen and finetuned, beside the same from random weights.",
+    example="ikem-fast evaluate semi --data data/utd_mhad --checkpoint runs/teacher --out runs/semi",
+    settings=SemiConfig,
+    run=evaluate_semi,
+    files=("semi.json", "semi_scores.npz"),
+)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from ikem_fast.data import convert_dataset
 from ikem_fast.evaluate.features import open_splits
+from ikem_fast.evaluate.protocols.base import Protocol
 from ikem_fast.evaluate.protocols.linear import LinearConfig, linear_results
 from ikem_fast.evaluate.results import Results
 from ikem_fast.runtime.checkpoint import load_checkpoint, trained_layout
@@ -40,3 +41,13 @@ def evaluate_transfer(config: TransferConfig) -> Results:
     bodies = (trained_on.get("shape") or [None])[-1]
     dataset = convert_dataset(open_splits(config), layout, bodies)
     return linear_results(config, dataset, f"Transfer from {trained_on.get('name', 'another dataset')}", NAME)
+
+
+TRANSFER = Protocol(
+    name=NAME,
+    summary="Fit linear classifiers on another dataset, of another layout too.",
+    example="ikem-fast evaluate transfer --data data/nw_ucla --checkpoint runs/utd --out runs/transfer",
+    settings=TransferConfig,
+    run=evaluate_transfer,
+    files=("transfer.json", "transfer_scores.npz", "transfer.npz", "transfer.png", "bundle"),
+)
