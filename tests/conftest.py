@@ -10,6 +10,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 
 
+@pytest.hookimpl(tryfirst=True)  # ahead of pytest-xdist, which reads the marks in its own
 def pytest_collection_modifyitems(items):
     """Run the tests that share what is made once for a module in one process (`--dist loadgroup`)."""
     for item in items:
