@@ -141,7 +141,8 @@ def _of_file(path, index, layout):
     format, _ = find_format(path)
     if format.read is None:
         raise InputError(f"{path}: expected a file of clips, found what only ikem-fast prepare reads")
-    raw = next(islice(format.read(path), index, None), None)
+    said = find_layout(layout) if layout and format.needs_layout else None
+    raw = next(islice(format.read(path, said) if said else format.read(path), index, None), None)
     if raw is None:
         raise InputError(f"{path}: expected more than {index} clips in it, found fewer; see --index")
     coordinates = raw.coordinates if isinstance(raw, RawClip) else raw

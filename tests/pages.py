@@ -1,6 +1,14 @@
-"""Reading the pages that are written: what runs in them, and where they lead."""
+"""Reading pages: of those that are written what runs in them, and what the documentation says to type."""
 
+import re
+import shlex
 from html.parser import HTMLParser
+from pathlib import Path
+
+from ikem_fast.cli import all_commands
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 
 
 class _Reader(HTMLParser):
@@ -41,3 +49,20 @@ def scripts_and_links(text):
     """(text of each script, links out of the page and attributes that run something)."""
     reader = read_page(text)
     return reader.scripts, reader.links
+
+
+def blocks(page, language):
+    """The blocks of a language on a page of the documentation."""
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def commands(page):
+    """The commands on a page of the documentation, as words, in order."""
+    lines = "\n".join(blocks(page, "sh")).replace("\\\n", " ").splitlines()
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+def command_of(words):
+    """(name, words behind it) of a command of ours."""
+    name = next(name for n in (2, 1) if (name := " ".join(words[1 : 1 + n])) in all_commands())
+    return name, words[1 + len(name.split()) :]

@@ -1,19 +1,12 @@
 """What the documentation says is true: its examples run, its commands exist, its links lead somewhere."""
 
 import re
-from pathlib import Path
 
 import pytest
 
 from ikem_fast.cli import all_commands, parse
 from ikem_fast.configs import shipped_configs
-
-ROOT = Path(__file__).resolve().parents[1]
-PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
-
-
-def blocks(page, language):
-    return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+from tests.pages import PAGES, ROOT, blocks, command_of, commands
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -29,15 +22,12 @@ def test_the_library_example_is_short():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_are_valid(page):
-    lines = "\n".join(blocks(page, "sh")).replace("\\\n", " ").splitlines()
-    for line in (line.split("#")[0].strip() for line in lines):
-        words = line.split()
-        if words[:1] == ["make"]:
-            assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), line
-        if words[:1] == ["ikem-fast"]:
-            commands = all_commands()
-            name = next(name for n in (2, 1) if (name := " ".join(words[1 : 1 + n])) in commands)
-            parse(commands[name], words[1 + len(name.split()) :])
+    for words in commands(page):
+        if words[0] == "make":
+            assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), words
+        if words[0] == "ikem-fast":
+            name, options = command_of(words)
+            parse(all_commands()[name], options)
 
 
 def test_the_readme_lists_every_command_and_configuration():

@@ -30,7 +30,8 @@ def dry_run(command: Any, config: Any) -> None:
 
     check(config)
     clips = len(open_dataset(config.data)["train"])
-    an_epoch = max(1, clips // config.batch_size if config.drop_last else -(-clips // config.batch_size))
+    whole = config.leaves_out_last(clips)
+    an_epoch = max(1, clips // config.batch_size if whole else -(-clips // config.batch_size))
     total = config.total_steps(an_epoch)
     phases = _phases(command, config, an_epoch, total)
     out = sys.stdout

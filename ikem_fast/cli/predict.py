@@ -34,7 +34,7 @@ def predict(
     """Say which actions clips show, with probabilities.
 
     Args:
-        clips: Files or folders; - for a stream of frames on standard input, a JSON line each.
+        clips: Files, folders or .zip archives; - for a stream of frames on standard input, a JSON line each.
         model: Folder of a bundle, of an evaluation or of a run.
         format: Format of the files, such as ntu; left out, it is found out.
         layout: Layout of the clips' joints, where it is not the model's.

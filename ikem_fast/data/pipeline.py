@@ -5,9 +5,9 @@
 
 import os
 import signal
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from multiprocessing import get_context
@@ -38,6 +38,7 @@ class PlannedClip:
 
     skip: why it is left out without being read, if it is.
     subject: who was recorded; None if that is not known.
+    attributes: what else is known that clips may be chosen by.
     """
 
     name: str
@@ -45,6 +46,7 @@ class PlannedClip:
     label: int = 0
     skip: Skipped | None = None
     subject: str | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
 
 
 def to_clips(
@@ -160,7 +162,7 @@ def _as_chosen(plan, results, rules, out):
     if not rules.given():
         return plan, results
     planned = [place for place, clip in enumerate(plan) if clip.skip is None]
-    said = [attributes_of_name(plan[place].name) for place in planned]
+    said = [{**attributes_of_name(plan[place].name), **plan[place].attributes} for place in planned]
     attributes = {
         name: [one.get(name, "") for one in said] for name in dict.fromkeys(chain.from_iterable(said))
     }

@@ -52,21 +52,22 @@ class Skeletons:
             int(ids[body]): (self.frame[rows[body]], self.joints[rows[body]]) for body in np.argsort(first)
         }
 
-    def clip(self, bodies: BodyChoice = "motion") -> np.ndarray:
-        """Make the raw clip (3, F, 25, 2) float32 of two of the bodies, zero where one is not tracked.
+    def clip(self, bodies: BodyChoice = "motion", count: int = NUM_BODIES) -> np.ndarray:
+        """Make the raw clip (3, F, 25, M) float32 of M of the bodies, zero where one is not tracked.
 
         bodies: "motion": tracks (one for each tracking id) in the order of falling motion energy, the sum of
             squared distances of all joints from their mean over the track's frames; each takes the first of
-            the two places that is free from its first to its last frame, so that a person who was lost and
-            found again stays one body. "file-order": in each frame, the first two as the file lists them, as
-            the published code does.
+            the places that is free from its first to its last frame, so that a person who was lost and
+            found again stays one body. "file-order": in each frame, the first as the file lists them, as the
+            published code does.
+        count: M.
 
         Raises ValueError for another choice.
         """
-        clip = np.zeros((NUM_BODIES, 3, self.num_frames, NUM_JOINTS), dtype=np.float32)
+        clip = np.zeros((count, 3, self.num_frames, NUM_JOINTS), dtype=np.float32)
         if bodies == "file-order":
             place = np.arange(len(self.frame)) - np.searchsorted(self.frame, self.frame)
-            for m in range(NUM_BODIES):
+            for m in range(count):
                 clip[m][:, self.frame[place == m]] = self.joints[place == m].transpose(2, 0, 1)
         elif bodies == "motion":
             self._place_tracks(clip)
@@ -75,13 +76,13 @@ class Skeletons:
         return clip.transpose(1, 2, 3, 0)
 
     def _place_tracks(self, clip):
-        taken = np.zeros((NUM_BODIES, self.num_frames), dtype=bool)
+        taken = np.zeros((len(clip), self.num_frames), dtype=bool)
         tracks = list(self.bodies().values())
         if len(tracks) > 1:
             tracks.sort(key=lambda track: -_motion_energy(track[1]))
         for frames, joints in tracks:
             span = slice(frames[0], frames[-1] + 1)
-            for place in range(NUM_BODIES):
+            for place in range(len(clip)):
                 if not taken[place, span].any():
                     taken[place, span] = True
                     clip[place][:, frames] = joints.transpose(2, 0, 1)

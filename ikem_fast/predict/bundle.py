@@ -124,8 +124,8 @@ class Bundle:
         out, bodies beyond those that the model knows too.
 
         Args:
-            clips: a raw clip (3,F,V,M), a batch of them (N,3,F,V,M), the path of a file or folder of any
-                format of `data.FORMATS`, or several of these.
+            clips: a raw clip (3,F,V,M), a batch of them (N,3,F,V,M), the path of a file, folder or
+                .zip of any format of `data.FORMATS`, or several of these.
             of: the set of modalities that answers, such as "joint+motion+bone"; that of most, if not given.
             layout: of the clips' joints, where it is neither that of their files' format nor the model's.
             format: of the files, if it is not to be found out.
@@ -175,7 +175,7 @@ class Bundle:
             for answer in bundle.predict_each("raw/"):
                 print(answer.name, answer.reason or answer.probabilities.argmax())
         """
-        yield from self.answer(named_clips(clips, format), of=of, layout=layout)
+        yield from self.answer(named_clips(clips, format, self.layout(layout)), of=of, layout=layout)
 
     def answer(
         self,

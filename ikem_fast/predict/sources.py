@@ -1,6 +1,10 @@
-"""What is asked about: arrays, files of every format, folders of them; each clip with a name, or why not."""
+"""What is asked about: arrays, files of every format, folders and archives of them; clips with names."""
 
+import contextlib
+import tempfile
+import zipfile
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import TypeAlias
@@ -8,23 +12,30 @@ from typing import TypeAlias
 import numpy as np
 import torch
 
-from ikem_fast.data.formats import FORMATS
+from ikem_fast.data.formats import FORMATS, Format
+from ikem_fast.data.formats.npy import BROKEN
 from ikem_fast.data.preprocess import RawClip, Skipped
 from ikem_fast.errors import InputError, printable
+from ikem_fast.skeleton import Layout
+
+MAX_MEMBER_BYTES = 1 << 30  # of an archive
 
 Array: TypeAlias = np.ndarray | torch.Tensor
 Source: TypeAlias = str | PathLike[str] | Array
 Named: TypeAlias = tuple[str, np.ndarray | Skipped]
 
 
-def named_clips(clips: Source | Iterable[Source], format: str | None = None) -> Iterator[Named]:
+def named_clips(
+    clips: Source | Iterable[Source], format: str | None = None, layout: Layout | None = None
+) -> Iterator[Named]:
     """Yield (name, raw clip (3,F,V,M)), or (name, `Skipped`) where one cannot be read; the rest go on.
 
     Args:
-        clips: a raw clip (3,F,V,M), a batch of them (N,3,F,V,M), the path of a file or folder, or several of
-            these. Of a folder, the files that a format knows by their names, at any depth; a file of another
-            name is tried with every format.
+        clips: a raw clip (3,F,V,M), a batch of them (N,3,F,V,M), the path of a file, a folder or a .zip, or
+            several of these. Of a folder or an archive, the files that a format knows by their names, at any
+            depth; a file of another name is tried with every format.
         format: name of the format that files have, if it is known.
+        layout: whose joints tables of numbers have, which do not say themselves.
 
     Raises InputError for a format that there is not, or one without files.
 
@@ -32,12 +43,12 @@ def named_clips(clips: Source | Iterable[Source], format: str | None = None) -> 
         for name, clip in named_clips("raw/"):
             print(name, clip.reason if isinstance(clip, Skipped) else clip.shape)
     """
-    formats = _readable(format)
+    reader = _Reader(_readable(format), layout)
     several = [clips] if isinstance(clips, str | PathLike | np.ndarray | torch.Tensor) else clips
     count = 0
     for one in several:
         if isinstance(one, str | PathLike):
-            yield from _of_path(Path(one), formats)
+            yield from reader.of_path(Path(one))
             continue
         array = one.detach().cpu().numpy() if isinstance(one, torch.Tensor) else np.asarray(one)
         for clip in array if array.ndim == 5 else [array]:
@@ -56,59 +67,105 @@ def _readable(name):
     return chosen
 
 
-def _of_path(path, formats):
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file() and not _hidden(file, path))
-        known = [(file, found) for file in files if (found := _detected(file, formats))]
+@dataclass(frozen=True)
+class _Reader:
+    """Reads clips of these formats; layout: see `named_clips`."""
+
+    formats: list[Format]
+    layout: Layout | None
+
+    def of_path(self, path):
+        if path.is_dir():
+            files = sorted(file for file in path.rglob("*") if file.is_file() and not _hidden(file, path))
+            yield from self._of_place(path, ((file, printable(file)) for file in files))
+        elif path.suffix == ".zip" and zipfile.is_zipfile(path):
+            with contextlib.closing(_unpacked(path)) as files:
+                yield from self._of_place(path, files)
+        elif path.is_file():
+            yield from self._of_file(path, printable(path), self._knowing(path) or self.formats)
+        else:
+            yield printable(path), Skipped("expected a file or a folder, found nothing there")
+
+    def _knowing(self, file):
+        """The formats that know a file by its name; the one that there is, where it was chosen."""
+        if len(self.formats) == 1:
+            return self.formats
+        return [format for format in self.formats if format.detect(file)]
+
+    def _of_place(self, place, files):
+        """The clips of several files each, then those of files that are known: (path or `Skipped`, name)."""
+        count = known = 0
+        several = []
+        for format in self.formats:
+            with contextlib.suppress(InputError):
+                if format.find is not None and format.detect(place):
+                    several.append(format)
+                    for clip in format.find(place):
+                        known += 1
+                        yield from self._of_file(clip, str(clip), [format])
+        for file, name in files:
+            count += 1
+            if isinstance(file, Skipped):
+                known += 1
+                yield name, file
+                continue
+            knowing = self._knowing(file)
+            if knowing and not any(format in several for format in knowing):
+                known += 1
+                yield from self._of_file(file, name, knowing)
         if not known:
-            yield (
-                printable(path),
-                Skipped(f"expected clips of a known format there, found none in {len(files)} files"),
-            )
-        for file, found in known:
-            yield from _of_file(file, found)
-    elif path.is_file():
-        yield from _of_file(path, _detected(path, formats) or formats)
-    else:
-        yield printable(path), Skipped("expected a file or a folder, found nothing there")
+            reason = f"expected clips of a known format there, found none in {count} files"
+            yield printable(place), Skipped(reason)
+
+    def _of_file(self, file, name, formats):
+        """The clips of a file by the first format that reads it; one of several clips numbers them."""
+        problems = []
+        for format in formats:
+            try:
+                found = self._numbered(file, name, format)
+                first = next(found, None)
+            except (InputError, OSError, MemoryError) as error:
+                problems.append(_reason(error, file))
+                continue
+            yield (name, Skipped("expected a clip, found an empty file")) if first is None else first
+            yield from _until_damaged(file, name, found)
+            return
+        names = ", ".join(format.name for format in formats)
+        several = f"expected a clip of a known format ({names}), found none; --format names one"
+        yield name, Skipped(problems[0] if len(problems) == 1 else several)
+
+    def _numbered(self, file, name, format):
+        raws = format.read(file, self.layout) if format.needs_layout else format.read(file)
+        clips = (_of_format(clip, format) for clip in raws)
+        first, second = next(clips, None), next(clips, None)
+        if first is not None and second is None:
+            yield name, first
+        elif first is not None:
+            yield f"{name}#0", first
+            yield f"{name}#1", second
+            yield from ((f"{name}#{number}", clip) for number, clip in enumerate(clips, 2))
 
 
 def _hidden(file, folder):
     return any(part.startswith(".") for part in file.relative_to(folder).parts)
 
 
-def _detected(file, formats):
-    """The formats that know a file by its name; the one that there is, where it was chosen."""
-    return formats if len(formats) == 1 else [format for format in formats if format.detect(file)]
-
-
-def _of_file(file, formats):
-    """The clips of a file by the first format that reads it; one of several clips numbers them."""
-    problems = []
-    for format in formats:
-        try:
-            found = _numbered(file, format)
-            first = next(found, None)
-        except (InputError, OSError, MemoryError) as error:
-            problems.append(_reason(error, file))
-            continue
-        yield (printable(file), Skipped("expected a clip, found an empty file")) if first is None else first
-        yield from _until_damaged(file, found)
-        return
-    names = ", ".join(format.name for format in formats)
-    several = f"expected a clip of a known format ({names}), found none; --format names one"
-    yield printable(file), Skipped(problems[0] if len(problems) == 1 else several)
-
-
-def _numbered(file, format):
-    clips = (_of_format(clip, format) for clip in format.read(file))
-    first, second = next(clips, None), next(clips, None)
-    if first is not None and second is None:
-        yield printable(file), first
-    elif first is not None:
-        yield f"{printable(file)}#0", first
-        yield f"{printable(file)}#1", second
-        yield from ((f"{printable(file)}#{number}", clip) for number, clip in enumerate(clips, 2))
+def _unpacked(path):
+    """(path, name) of each file of an archive, unpacked for as long as it is looked at."""
+    with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
+        for member in archive.infolist():
+            if member.is_dir() or any(part.startswith(".") for part in member.filename.split("/")):
+                continue
+            name = printable(f"{path}/{member.filename}", 1 << 12)
+            try:
+                if member.file_size > MAX_MEMBER_BYTES:
+                    raise ValueError(f"expected at most {MAX_MEMBER_BYTES} bytes, found {member.file_size}")
+                file = Path(archive.extract(member, folder))
+            except (ValueError, *BROKEN) as error:
+                yield Skipped.of(error), name
+                continue
+            yield file, name
+            file.unlink()
 
 
 def _of_format(clip, format):
@@ -117,11 +174,11 @@ def _of_format(clip, format):
     return clip._replace(layout=format.layout)
 
 
-def _until_damaged(file, clips):
+def _until_damaged(file, name, clips):
     try:
         yield from clips
     except (InputError, OSError, MemoryError) as error:
-        yield printable(file), Skipped(_reason(error, file))
+        yield name, Skipped(_reason(error, file))
 
 
 def _reason(error, file):

@@ -59,7 +59,7 @@ class TrainConfig:
             where not given.
         fresh_augmentation: Whether augmentations are drawn anew each epoch; the published code repeats the
             first's.
-        drop_last: Whether the last, smaller batch of an epoch is left out.
+        drop_last: Whether the last, smaller batch of an epoch is left out; one of a single clip always is.
         sync_bn: Whether normalisation statistics come from the batches of all processes, not from each
             one's share.
         amp: Whether to compute in mixed precision, in bfloat16 where that is safe.
@@ -130,6 +130,13 @@ class TrainConfig:
             self.augmentations = completed(self.augmentations)
             if self.key_augmentations is not None:
                 self.key_augmentations = completed(self.key_augmentations)
+
+    def leaves_out_last(self, clips: int) -> bool:
+        """Say whether an epoch of so many clips ends with its last whole batch.
+
+        A clip by itself has no statistics to be normalized by.
+        """
+        return self.drop_last or (clips % self.batch_size == 1 and clips > 1)
 
     def total_steps(self, steps_an_epoch: int) -> int | None:
         """Count the steps after which a run ends; None where minutes alone end it."""

@@ -64,7 +64,7 @@ def fit(task: Task, config: TrainConfig, dataset: Dataset, processes: Processes)
         config.batch_size,
         processes.device,
         config.seed,
-        config.drop_last,
+        config.leaves_out_last(len(dataset["train"])),
         lambda clips: processes.share(clips).clips,
     )
     _check_batches(config, dataset, loader, processes)

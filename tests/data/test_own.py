@@ -1,7 +1,9 @@
 """Datasets of texts and JSON files, of one's own and of others: what their files say is what is prepared."""
 
 import json
+import re
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from ikem_fast.cli import main
 from ikem_fast.data import FORMATS, open_dataset, preprocess_clips
 from ikem_fast.data.formats import pku_mmd, sbu, smarthome, uav_human
 from ikem_fast.data.formats.bodies import link_bodies
+from ikem_fast.data.preparation import Preparation, Rules, preparing
 from ikem_fast.errors import InputError
 from tests.data import foreign
 
@@ -244,7 +247,7 @@ def test_lists_of_labels(tmp_path):
     for name in ("a", "b", "c.d"):
         np.save(source / f"{name}.npy", some_raw(20)[..., 0].transpose(1, 2, 0))
     prepare = FORMATS["arrays"].prepare
-    with pytest.raises(InputError, match=r"expected labels of clips such as a, b, .*give --labels FILE"):
+    with pytest.raises(InputError, match=r"expected labels of clips such as a, b, .*give --labels, a list"):
         prepare(tmp_path / "out", source, "kinect-v1")
     listed = source / "labels.csv"
     listed.write_bytes(
@@ -255,18 +258,47 @@ def test_lists_of_labels(tmp_path):
     assert dataset["test"].subjects is None, "where not all are known"
     assert dataset.skipped == (("c.d", "expected a label, found none"),)
     for text, said in (
-        ("a b c d\n", "4 words in line 1"),
-        ("name,label,split\na,1,sometimes\n", "line 2"),
+        ("a b c d\n", "line 1: expected name, label, subject, found 4 words"),
+        ("name,label,split\na,1,sometimes\n", "line 2: expected train, val or test"),
         ("z 1\n", "expected labels of clips such as a"),
         ("a -1\n", "expected labels from 0"),
         ("a walk\nb 2\n", "all of them names"),
     ):
         listed.write_text(text)
-        with pytest.raises(InputError, match=rf"labels\.csv: .*{said}"):
+        with pytest.raises(InputError, match=rf"labels\.csv[:,] .*{said}"):
             prepare(tmp_path / "out2", source, "kinect-v1")
     listed.write_text("a 0\nb 1\n")
     with pytest.raises(InputError, match=r"\.npy: expected frames of 25 joints of xy, xyz or xyzc"):
         prepare(tmp_path / "out3", source, "ntu-rgb+d")
+
+
+def test_labels_are_in_names(tmp_path):
+    source = tmp_path / "in"
+    for name in ("A/sit_down_bo_1", "A/sit_down_anna_2", "B/wave_bo_1", "B/notes"):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        np.save(source / f"{name}.npy", some_raw(20)[..., 0].transpose(1, 2, 0))
+
+    def prepare(number, pattern, **rules):
+        with preparing(Preparation(rules=Rules(**rules))):
+            arrays = FORMATS["arrays"].prepare
+            return arrays(tmp_path / f"{number}", source, "kinect-v1", Path(pattern), workers=1)
+
+    by_name = prepare(1, "{label}_{subject}_{take}.npy", test="take=2")
+    assert by_name.classes == ("sit_down", "wave"), "a name of several words is one"
+    assert by_name["train"].subjects.tolist() == ["bo", "bo"] and by_name["test"].subjects.tolist() == [
+        "anna"
+    ]
+    assert by_name.skipped == (("notes", "expected a label, found none"),)
+    by_folder = prepare(2, "{label}/*", train="ratio=0.5")
+    assert by_folder.classes == ("A", "B") and not by_folder.skipped
+    assert prepare(3, "*_{label}_*").classes == ("anna", "bo")
+    for pattern, said in (
+        ("{label}_{label}", "expected each of {label}, {subject}, … once, found"),
+        ("{label}x{subject}", "expected labels of clips such as B/notes"),
+        ("{label}_{split}_*", "expected train, val or test, and counts of frames, found 'anna'"),
+    ):
+        with pytest.raises(InputError, match=re.escape(pattern) + ".*" + re.escape(said)):
+            prepare(4, pattern)
 
 
 def test_arrays_are_written_to_the_same_bits(tiny_dataset, tmp_path):

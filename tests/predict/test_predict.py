@@ -2,6 +2,8 @@
 
 import io
 import json
+import tempfile
+import zipfile
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from ikem_fast.data.preprocess import Skipped
 from ikem_fast.errors import InputError
 from ikem_fast.predict.sources import named_clips
 from ikem_fast.predict.stream import Window, windows
+from tests.data import foreign
 
 JOINTS = 25
 
@@ -95,6 +98,57 @@ def test_a_file_is_of_its_formats_layout(loaded, tmp_path):
     file.write_text(json.dumps({"skeletons": clip[..., 0].transpose(1, 2, 0).tolist()}))
     found = loaded.predict(file).probabilities
     np.testing.assert_allclose(found, loaded.predict(clip, layout="kinect-v1").probabilities, atol=1e-5)
+
+
+def test_tables_of_numbers_have_the_models_joints(loaded, raws, tmp_path):
+    """A file of lines "x y z confidence" does not say what a frame is: as many joints as the model has."""
+    points = raws[0][..., 0].transpose(1, 2, 0)
+    rows = np.concatenate([points, np.ones_like(points[..., :1])], 2).reshape(-1, 4)
+    (tmp_path / "wave one.txt").write_text(foreign.lines(rows))
+    found = loaded.predict(tmp_path)
+    np.testing.assert_allclose(found.probabilities, loaded.predict(raws[0]).probabilities, atol=1e-5)
+    with pytest.raises(InputError, match=r"wave one\.txt: .*expected frames of 20 joints"):
+        loaded.predict(tmp_path / "wave one.txt", layout="kinect-v1")
+
+
+def test_an_archive_is_answered_as_what_is_in_it(loaded, raws, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    clip = np.random.default_rng(0).normal(size=(3, 30, 20, 1)).astype(np.float32)
+    text = json.dumps({"skeletons": clip[..., 0].transpose(1, 2, 0).tolist()})
+    with zipfile.ZipFile(tmp_path / "clips.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("read me.txt", "no clip")
+        archive.writestr("../../a01_s01_e00_v01.json", text)
+        archive.writestr("deep/S001C001P001R001A001.skeleton", "none")
+        archive.write(as_npz(tmp_path / "packed.npz", raws), "deep/packed.npz")
+    found = list(named_clips(tmp_path / "clips.zip"))
+    assert [name.removeprefix(f"{tmp_path}/") for name, _ in found] == [
+        "clips.zip/../../a01_s01_e00_v01.json",
+        "clips.zip/deep/S001C001P001R001A001.skeleton",
+        *(f"clips.zip/deep/packed.npz#{number}" for number in range(3)),
+    ]
+    np.testing.assert_array_equal(found[0][1].coordinates, clip)
+    assert isinstance(found[1][1], Skipped) and found[0][1].layout == "kinect-v1"
+    assert not list((tmp_path / "temporary").iterdir()), "and nothing is left of it"
+    (tmp_path / "empty.zip").write_bytes(b"PK\5\6" + bytes(18))
+    ((_, found),) = named_clips(tmp_path / "empty.zip")
+    assert found == Skipped("expected clips of a known format there, found none in 0 files")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_folder_of_frames_is_a_clip_with_all_its_people(tmp_path, packed):
+    raw = np.abs(np.random.default_rng(0).normal(size=(3, 6, 18, 2))).astype(np.float32)
+    raw[0, ..., 1] += 20  # somebody else, elsewhere
+    foreign.write_openpose(tmp_path / "poses" / "walk", "one_", raw)
+    source = tmp_path / "poses"
+    if packed:
+        source = tmp_path / "poses.zip"
+        with zipfile.ZipFile(source, "w") as archive:
+            for file in (tmp_path / "poses").rglob("*.json"):
+                archive.write(file, file.relative_to(tmp_path))
+    ((name, found),) = named_clips(source)
+    assert "walk" in name and found.coordinates.shape == raw.shape
+    np.testing.assert_allclose(found.coordinates, raw, rtol=1e-6)
 
 
 def test_every_format_with_files_is_read_by_its_name():

@@ -21,7 +21,7 @@ import numpy as np
 from ikem_fast.data.dataset import Dataset
 from ikem_fast.data.formats.base import Damaged, Format
 from ikem_fast.data.formats.npy import MAX_BLOCK_BYTES, NpyFile, read_header
-from ikem_fast.data.formats.own import Own, as_bodies, frame_counts, read_rows
+from ikem_fast.data.formats.own import Own, as_bodies, frame_counts, is_pattern
 from ikem_fast.data.formats.stream import known_layout
 from ikem_fast.data.formats.text import as_rows
 from ikem_fast.data.preprocess import MAX_COORDINATE, Clip, Skipped
@@ -29,6 +29,7 @@ from ikem_fast.data.sources import SourceFile, find_files
 from ikem_fast.errors import InputError
 from ikem_fast.files import write_text
 from ikem_fast.settings import Allowed
+from ikem_fast.skeleton import Layout
 
 SUFFIXES = (".npy", ".csv", ".txt")
 LABELS = "labels.csv"
@@ -115,8 +116,9 @@ def prepare_arrays(
         out: folder to write; an interrupted run started again goes on where it was.
         source: folder with the files (searched to its depths), a .zip of them, or an .npz of arrays.
         layout: the joint layout: a name, or a YAML file of one's own.
-        labels: list with a line a clip: its file's name, its label, who was recorded; if not given,
-            labels.csv of the source, or the folders that clips are in.
+        labels: list with a line a clip: its file's name, its label, who was recorded; or what names are
+            made of, such as {label}_{subject}_*; if not given, labels.csv of the source, or the folders that
+            clips are in.
         columns: what the numbers of a joint are; xy, xyz or xyzc by how many there are, if not given.
         bodies: how many bodies a clip has; those of the first file, if not given.
         workers: processes that read files; as many as there are cores, if not given.
@@ -125,12 +127,12 @@ def prepare_arrays(
     source = Path(source)
     beside = source / LABELS
     labels = labels or (beside if beside.is_file() else None)
-    skip = labels.resolve() if labels else None
+    skip = labels.resolve() if labels and not is_pattern(labels) else None
     files = [file for file in find_files(source, SUFFIXES) if file.member or file.path.resolve() != skip]
     if not files:
         raise InputError(f"{source}: expected {', '.join(SUFFIXES)} files there, found a list alone")
     joints = known_layout(layout).num_joints
-    counts = frame_counts(files, source, read_rows(labels)) if labels else {}
+    counts = frame_counts(files, source, labels)
     files = [Counted(f.path, f.member, counts[f]) if f in counts else f for f in files]
     parse = partial(parse_clip, joints=joints, columns=columns)
     first = _first(files, parse)
@@ -211,10 +213,14 @@ def _is_table(file):
     return rows.size > 0
 
 
-def _read(path: Path) -> Iterator[np.ndarray]:
+def _read(path: Path, layout: Layout | None = None) -> Iterator[np.ndarray | Clip]:
     """The array of a file, as it is where it has joints of its own; a table needs a layout to be read by."""
     try:
-        points = _npy(SourceFile(Path(path)).read(MAX_BLOCK_BYTES))
+        content = SourceFile(Path(path)).read(MAX_BLOCK_BYTES)
+        if layout is not None:
+            yield parse_clip(content, layout.num_joints)
+            return
+        points = _npy(content)
         if points.ndim not in (3, 4) or points.shape[2] not in _BY_COUNT:
             raise ValueError(f"expected (frames, joints, 2 to 4[, bodies]), found shape {points.shape}")
     except (ValueError, EOFError) as error:
@@ -230,5 +236,6 @@ ARRAYS = Format(
     prepare=prepare_arrays,
     detect=_detect,
     read=_read,
+    needs_layout=True,
     write=write_arrays,
 )

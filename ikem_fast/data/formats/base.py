@@ -4,10 +4,10 @@ To add one: a file beside this one that makes a `Format`, a line in the table of
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -31,6 +31,9 @@ class Format:
         are the command's options.
     detect: says by what a file, a folder or an archive is seen to hold clips of this format, or "".
     read: yields the raw clips (3, F, V, M) of one file, or raises InputError; None where there are no files.
+    needs_layout: whether `read` takes a layout beside the file, which may not say what its joints are.
+    find: lists the clips below a folder or in an archive, for `read`, where one is several files; or raises
+        InputError.
     write: writes a prepared dataset's clips to a folder in this form, and returns the files.
     layout: name of the joint layout of all its clips; None where the files or their owner say.
     former: names that options of `prepare` had → what they are called now.
@@ -41,7 +44,9 @@ class Format:
     example: str
     prepare: Callable[..., Dataset]
     detect: Callable[[Path], str]
-    read: Callable[[Path], Iterator[np.ndarray]] | None = None
+    read: Callable[..., Iterator[Any]] | None = None
+    needs_layout: bool = False
+    find: Callable[[Path], Sequence[SourceFile]] | None = None
     write: Callable[[Dataset, Path], list[Path]] | None = None
     layout: str | None = None
     former: Mapping[str, str] = field(default_factory=dict)

@@ -1,13 +1,13 @@
 """Who is who: people found frame by frame, without names, as tracks of bodies."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 MAX_TRACKS = 64  # of a clip; further ones are people seen in passing
 
 
-def link_bodies(frames: Sequence[np.ndarray], bodies: int) -> np.ndarray:
+def link_bodies(frames: Sequence[np.ndarray], bodies: int | None) -> np.ndarray:
     """Make a raw clip of people found in each frame: those who are seen longest, where there are more.
 
     A person goes on the track whose last place is nearest (the mean over joints), the nearest pair first, if
@@ -15,7 +15,7 @@ def link_bodies(frames: Sequence[np.ndarray], bodies: int) -> np.ndarray:
 
     Args:
         frames: of each the people found, (P, V, 3), P from 0 on.
-        bodies: M of the result.
+        bodies: M of the result; as many as there are, if None.
 
     Returns:
         (3, F, V, M) of the frames' dtype, zero where a body is not seen.
@@ -46,11 +46,11 @@ def link_bodies(frames: Sequence[np.ndarray], bodies: int) -> np.ndarray:
             if place in taken:
                 tracks[taken[place]][number] = last[taken[place]] = person
     dtype = frames[0].dtype if len(frames) else np.dtype("f4")
-    return longest_tracks(tracks, (len(frames), joints), bodies, dtype)
+    return longest_tracks(tracks, (len(frames), joints), bodies or max(len(tracks), 1), dtype)
 
 
 def longest_tracks(
-    tracks: Iterable[Mapping[int, np.ndarray]], shape: tuple[int, int], bodies: int, dtype: np.dtype
+    tracks: Sequence[Mapping[int, np.ndarray]], shape: tuple[int, int], bodies: int, dtype: np.dtype
 ) -> np.ndarray:
     """Make a raw clip of the tracks that are longest, the longest first.
 

@@ -205,8 +205,8 @@ def prepare_bvh(
     Args:
         out: folder to write; an interrupted run started again goes on where it was.
         source: folder (searched to its depths) or .zip with the files.
-        labels: list with a line a clip: its file's name, its label, who was recorded; if not given, the
-            folders that clips are in.
+        labels: list with a line a clip: its file's name, its label, who was recorded; or what names are
+            made of, such as {label}_{subject}_*; if not given, the folders that clips are in.
         layout: a joint layout, a name or a YAML file, whose joints are called as some of the hierarchy are;
             the first file's hierarchy, if not given.
         workers: processes that read files; as many as there are cores, if not given.

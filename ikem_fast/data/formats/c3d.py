@@ -74,8 +74,8 @@ def prepare_c3d(
         out: folder to write; an interrupted run started again goes on where it was.
         source: folder (searched to its depths) or .zip with the files.
         layout: a joint layout, as a rule a YAML file, whose joints are called as the markers.
-        labels: list with a line a clip: its file's name, its label, who was recorded; if not given, the
-            folders that clips are in.
+        labels: list with a line a clip: its file's name, its label, who was recorded; or what names are
+            made of, such as {label}_{subject}_*; if not given, the folders that clips are in.
         workers: processes that read files; as many as there are cores, if not given.
         damaged: what becomes of a clip with coordinates such as NaN: left out, or interpolated over time.
     """

@@ -30,7 +30,7 @@ JOINTS = 17
 TRACKS = ("track_id", "idx")
 
 
-def parse_clip(content: bytes, bodies: int) -> np.ndarray:
+def parse_clip(content: bytes, bodies: int | None) -> np.ndarray:
     """Parse a file's bytes into a raw clip (3, F, 17, M) float32: x, y and score. Raises ValueError."""
     try:
         parsed = json.loads(content)
@@ -47,7 +47,8 @@ def parse_clip(content: bytes, bodies: int) -> np.ndarray:
         tracks: dict[Any, dict[int, np.ndarray]] = {}
         for number, pose, track in people:
             tracks.setdefault(track, {})[place[number]] = pose
-        return longest_tracks(tracks.values(), (len(frames), JOINTS), bodies, np.dtype("f4"))
+        several = bodies or len(tracks)
+        return longest_tracks(list(tracks.values()), (len(frames), JOINTS), several, np.dtype("f4"))
     seen: list[list[np.ndarray]] = [[] for _ in frames]
     for number, pose, _ in people:
         seen[place[number]].append(pose)
@@ -85,8 +86,8 @@ def prepare_coco(
     Args:
         out: folder to write; an interrupted run started again goes on where it was.
         source: folder (searched to its depths) or .zip with the files.
-        labels: list with a line a clip: its file's name, its label, who was recorded; if not given, the
-            folders that clips are in.
+        labels: list with a line a clip: its file's name, its label, who was recorded; or what names are
+            made of, such as {label}_{subject}_*; if not given, the folders that clips are in.
         persons: how many people of a clip are taken, those who are seen longest.
         workers: processes that read files; as many as there are cores, if not given.
         damaged: what becomes of a clip with coordinates such as NaN: left out, or interpolated over time.
@@ -103,7 +104,7 @@ def _detect(path: Path) -> str:
 def _read(path: Path) -> Iterator[np.ndarray]:
     file = SourceFile(Path(path))
     try:
-        yield parse_clip(file.read(MAX_CLIP_BYTES), 1)
+        yield parse_clip(file.read(MAX_CLIP_BYTES), None)
     except ValueError as error:
         raise problem_of(file, error) from None
 

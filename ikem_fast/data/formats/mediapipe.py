@@ -46,7 +46,7 @@ def _is_frame(file):
     return isinstance(content, dict) and "frames" not in content
 
 
-def parse_clip(content: bytes, bodies: int) -> np.ndarray:
+def parse_clip(content: bytes, bodies: int | None) -> np.ndarray:
     """Parse a clip, or its frames with nulls between them, into a raw clip (3, F, 33, M) float32.
 
     Raises ValueError naming the frame that is none.
@@ -99,8 +99,8 @@ def prepare_mediapipe(
     Args:
         out: folder to write; an interrupted run started again goes on where it was.
         source: folder (searched to its depths) or .zip with the files.
-        labels: list with a line a clip: its name, its label, who was recorded; if not given, the folders that
-            clips are in.
+        labels: list with a line a clip: its name, its label, who was recorded; or what names are made of,
+            such as {label}_{subject}_*; if not given, the folders that clips are in.
         persons: how many people of a clip are taken, those who are seen longest.
         workers: processes that read files; as many as there are cores, if not given.
         damaged: what becomes of a clip with coordinates such as NaN: left out, or interpolated over time.
@@ -126,10 +126,10 @@ def _detect(path: Path) -> str:
     return seen_in(path, b"landmark")
 
 
-def _read(path: Path) -> Iterator[np.ndarray]:
-    for clip in find_landmarks(path):
+def _read(path: Path | SourceFile) -> Iterator[np.ndarray]:
+    for clip in [path] if isinstance(path, SourceFile) else find_landmarks(path):
         try:
-            yield parse_clip(clip.read(MAX_CLIP_BYTES), 1)
+            yield parse_clip(clip.read(MAX_CLIP_BYTES), None)
         except ValueError as error:
             raise problem_of(clip, error) from None
 
@@ -141,5 +141,6 @@ MEDIAPIPE = Format(
     prepare=prepare_mediapipe,
     detect=_detect,
     read=_read,
+    find=find_landmarks,
     layout="mediapipe-33",
 )

@@ -1,14 +1,16 @@
 """The packed form: one .npz with all clips' frames one after another.
 
-    x          (sum of frames, V, 3) or (sum of frames, V, 3, M), floats
+    x          (sum of frames, V, 3) or (sum of frames, V, 3, M), numbers; 2 instead of 3 for flat poses
     len        (N,) frames of each clip
-    y          (N,) class of each clip; labels are kept as they are and count from 0, whichever are there
+    y          (N,) class of each clip: a number, kept as it is and counted from 0, or a name
     any other  (N,) an attribute of each clip to split by, such as view; `subject` is kept with the clips
 
 Read as a stream, a clip at a time: memory does not grow with the file, and what its header declares is not
 believed before it has been read.
 """
 
+import io
+import math
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from ikem_fast.data.dataset import MAX_CLASSES, Dataset
-from ikem_fast.data.formats.base import Damaged, Format, prepared_with
+from ikem_fast.data.formats.base import Damaged, Format, in_plane, prepared_with
 from ikem_fast.data.formats.npy import BROKEN, read_exactly, read_header
+from ikem_fast.data.formats.stream import as_raw, number_classes
 from ikem_fast.data.pipeline import PlannedClip, prepare_clips, to_clips
 from ikem_fast.data.splits import Choosable
 from ikem_fast.errors import InputError, printable
@@ -31,6 +34,8 @@ class PackedClips:
     """Read the description of a packed file; `clips` reads its coordinates.
 
     lengths, labels: (N,) int64.
+    classes: names of the classes.
+    planar: whether there are two coordinates.
     attributes: name → (N,) array, for every other entry that is one value a clip.
     num_joints, num_bodies: V and M.
 
@@ -59,7 +64,7 @@ class PackedClips:
         self._left = MAX_COLUMN_BYTES
         columns = {entry: self._read_column(archive, entry) for entry in entries if entry != "x"}
         self.lengths = self._as_integers("len", columns.pop("len"), most=MAX_CLIP_BYTES)
-        self.labels = self._as_integers("y", columns.pop("y"), most=MAX_CLASSES - 1)
+        self.labels, self.classes = self._as_labels(columns.pop("y"))
         if self.labels.shape != self.lengths.shape:
             raise InputError(
                 f"{self.path}: expected {len(self.lengths)} values in 'y', as in 'len', "
@@ -72,13 +77,18 @@ class PackedClips:
         }
         with archive.open("x.npy") as stream:
             shape, fortran_order, dtype = read_header(stream, "x")
-        in_order = len(shape) in (3, 4) and shape[2] == 3 and min(shape[1:]) > 0 and not fortran_order
-        if not in_order or dtype is None or dtype.kind != "f":
+        fitting = len(shape) in (3, 4) and shape[2] in (2, 3) and min(shape[1:]) > 0
+        if not fitting or dtype is None or dtype.kind not in "fiu":
             raise InputError(
-                f"{self.path}: expected 'x' to be floats of shape (frames, joints, 3) or "
-                f"(frames, joints, 3, bodies) in C order, found {dtype or 'something else'} of shape {shape}"
-                f"{' in Fortran order' if fortran_order else ''}"
+                f"{self.path}: expected 'x' to be numbers of shape (frames, joints, 2 or 3) or "
+                f"(frames, joints, 2 or 3, bodies), found {dtype or 'something else'} of shape {shape}"
             )
+        if fortran_order and math.prod(shape) * dtype.itemsize > MAX_COLUMN_BYTES:
+            raise InputError(
+                f"{self.path}: expected 'x' in C order, or of at most {MAX_COLUMN_BYTES} bytes, found shape "
+                f"{shape} in Fortran order"
+            )
+        self._shape, self._fortran_order, self.planar = shape, fortran_order, shape[2] == 2
         self._dtype = dtype
         if shape[0] != self.lengths.sum():
             raise InputError(
@@ -102,6 +112,13 @@ class PackedClips:
                 )
             return np.frombuffer(read_exactly(stream, size), dtype)
 
+    def _as_labels(self, column):
+        if column is not None and column.dtype.kind in "US":
+            labels, classes = number_classes(column.astype(str).tolist(), f"{self.path}, 'y'")
+            return np.array(labels, np.int64), classes
+        labels = self._as_integers("y", column, most=MAX_CLASSES - 1)
+        return labels, [str(label) for label in range(int(labels.max(initial=0)) + 1)]
+
     def _as_integers(self, entry, column, most):
         if column is None or column.dtype.kind not in "iu":
             raise InputError(f"{self.path}: expected one integer a clip in {entry!r}, found something else")
@@ -116,11 +133,13 @@ class PackedClips:
 
         Raises InputError where the file turns out to be cut short.
         """
-        frame_shape = (self.num_joints, 3, self.num_bodies)
-        frame_bytes = int(np.prod(frame_shape)) * self._dtype.itemsize
+        frame_shape = (self.num_joints, self._shape[2], self.num_bodies)
+        frame_bytes = math.prod(frame_shape) * self._dtype.itemsize
         try:
             with zipfile.ZipFile(self.path) as archive, archive.open("x.npy") as stream:
                 read_header(stream, "x")
+                if self._fortran_order:
+                    stream = self._in_c_order(stream)
                 for index, length in enumerate(self.lengths.tolist()):
                     if length * frame_bytes > MAX_CLIP_BYTES:
                         raise InputError(
@@ -130,11 +149,16 @@ class PackedClips:
                     content = read_exactly(stream, length * frame_bytes)
                     if index >= start:
                         clip = np.frombuffer(content, self._dtype).reshape(length, *frame_shape)
-                        yield clip.transpose(2, 0, 1, 3).astype(np.float32)
+                        yield as_raw(clip.transpose(2, 0, 1, 3)).astype(np.float32)
         except InputError:
             raise
         except BROKEN as error:
             raise InputError(f"{self.path}: expected a whole 'x', found: {printable(error)}") from None
+
+    def _in_c_order(self, stream):
+        content = read_exactly(stream, math.prod(self._shape) * self._dtype.itemsize)
+        array = np.frombuffer(content, self._dtype).reshape(self._shape, order="F")
+        return io.BytesIO(np.ascontiguousarray(array).tobytes())
 
 
 def prepare_npz(
@@ -182,23 +206,24 @@ def prepare_npz(
         raws = zip(packed.clips(first), splits[first:], strict=True)
         return to_clips((raw for raw, split in raws if split), skeleton, repair=damaged == "interpolate")
 
-    return prepare_clips(
-        plan,
-        results,
-        out=out,
-        name=name,
-        layout=skeleton,
-        classes=[str(label) for label in range(int(packed.labels.max(initial=0)) + 1)],
-        num_bodies=packed.num_bodies,
-        prepared={
-            "from": "npz",
-            "file": packed.path.name,
-            "bytes": packed.path.stat().st_size,
-            "train": train,
-            **({} if test is None else {"test": test}),
-            **prepared_with(damaged),
-        },
-    )
+    with in_plane(packed.planar):
+        return prepare_clips(
+            plan,
+            results,
+            out=out,
+            name=name,
+            layout=skeleton,
+            classes=packed.classes,
+            num_bodies=packed.num_bodies,
+            prepared={
+                "from": "npz",
+                "file": packed.path.name,
+                "bytes": packed.path.stat().st_size,
+                "train": train,
+                **({} if test is None else {"test": test}),
+                **prepared_with(damaged),
+            },
+        )
 
 
 def _subjects(packed):

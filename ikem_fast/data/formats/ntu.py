@@ -16,6 +16,7 @@ import numpy as np
 from ikem_fast.data.dataset import Dataset
 from ikem_fast.data.formats.base import Format, named_like
 from ikem_fast.data.pipeline import PlannedClip, prepare_files
+from ikem_fast.data.preparation import in_force
 from ikem_fast.data.preprocess import Skipped
 from ikem_fast.data.report import IN_SKIP_LIST
 from ikem_fast.data.skeletons import MAX_FILE_BYTES, NUM_BODIES, BodyChoice, parse_skeleton, read_skeleton
@@ -138,8 +139,8 @@ def prepare_ntu(
         protocol: which actions, and which clips are for training.
         skip_list: file with the names of clips to leave out, one a line: the official lists of samples with
             missing or incomplete skeletons.
-        bodies: how two bodies are chosen where the sensor saw more or lost one: by motion energy over
-            tracking ids, or the first two of every frame as published.
+        bodies: how bodies (two, or num_bodies) are chosen where the sensor saw more or lost one: by motion
+            energy over tracking ids, or the first of every frame as published.
         workers: processes that read files; as many as there are cores, if not given.
     """
     rules = PROTOCOLS[protocol]
@@ -177,7 +178,9 @@ _NOT_NAMED = Skipped(
 
 
 def _parse_clip(content, bodies):
-    return parse_skeleton(content).clip(bodies)
+    """As many bodies as are chosen; where that is one, it is chosen of two, as everywhere."""
+    count = max(in_force().preprocessing.num_bodies or NUM_BODIES, NUM_BODIES)
+    return parse_skeleton(content).clip(bodies, count)
 
 
 def _detect(path: Path) -> str:

@@ -85,7 +85,7 @@ def find_clips(source: Path, names: re.Pattern = _NAME) -> list[Frames]:
     return sorted(found, key=lambda clip: (clip.stem, str(clip)))
 
 
-def parse_clip(content: bytes, joints: int, bodies: int) -> np.ndarray:
+def parse_clip(content: bytes, joints: int, bodies: int | None) -> np.ndarray:
     """Parse the frames of a clip, with nulls between them, into a raw clip (3, F, V, M) float32.
 
     Raises ValueError naming the frame that is none, or of another number of joints.
@@ -144,8 +144,8 @@ def prepare_openpose(
         out: folder to write; an interrupted run started again goes on where it was.
         source: folder (searched to its depths) or .zip with the files: a folder for each clip, or clips told
             apart by what their files are called ahead of _000000000000_keypoints.json.
-        labels: list with a line a clip: its name, its label, who was recorded; if not given, the folders that
-            clips are in.
+        labels: list with a line a clip: its name, its label, who was recorded; or what names are made of,
+            such as {label}_{subject}_*; if not given, the folders that clips are in.
         layout: the joint layout, a name or a YAML file; that of 18 or 25 joints, if not given.
         persons: how many people of a clip are taken, those who are seen longest.
         workers: processes that read files; as many as there are cores, if not given.
@@ -178,10 +178,10 @@ def _detect(path: Path) -> str:
     return named_like(path, SUFFIX, _NAME.fullmatch)
 
 
-def _read(path: Path) -> Iterator[np.ndarray]:
-    for clip in find_clips(path):
+def _read(path: Path | SourceFile) -> Iterator[np.ndarray]:
+    for clip in [path] if isinstance(path, SourceFile) else find_clips(path):
         try:
-            yield parse_clip(clip.read(MAX_CLIP_BYTES), _joints([clip])[0], 1)
+            yield parse_clip(clip.read(MAX_CLIP_BYTES), _joints([clip])[0], None)
         except ValueError as error:
             raise problem_of(clip, error) from None
 
@@ -193,4 +193,5 @@ OPENPOSE = Format(
     prepare=prepare_openpose,
     detect=_detect,
     read=_read,
+    find=find_clips,
 )

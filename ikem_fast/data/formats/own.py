@@ -2,15 +2,19 @@
 
 A list of labels is a text with a line a clip: its file's name, its label, and who was recorded where that is
 known, between commas, tabs or spaces; or a table with a first line that names its columns: name, label, and
-any of subject, split, class and frames. Without a list a clip's class is the folder it is in, and folders
-called train, val or test above these say where it goes.
+any of subject, split, class, frames and what else clips may be chosen by, such as view. Or names say it, by a
+pattern such as {label}_{subject}_*. Without either a clip's class is the folder it is in, and folders called
+train, val or test above these say where it goes.
 """
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,13 +34,18 @@ COLUMNS = ("name", "label", "subject", "split", "class", "frames")
 
 
 class Row(NamedTuple):
-    """What is known of a clip; frames: its true frame count, where it has been preprocessed already."""
+    """What is known of a clip.
+
+    frames: its true frame count, where it has been preprocessed already.
+    attributes: what else is known, that clips may be chosen by.
+    """
 
     label: str
     subject: str | None = None
     split: str = "train"
     named: str | None = None
     frames: int | None = None
+    attributes: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -65,16 +74,17 @@ class Own:
         damaged: Damaged,
         prepared: Mapping[str, Any],
     ) -> Dataset:
-        """Prepare a dataset of the clips. Raises InputError where labels are missing or wrong."""
-        rows = read_rows(labels) if labels else {}
+        """Prepare a dataset of the clips. Raises InputError where labels are missing or wrong.
+
+        labels: a list, or a pattern of names; the folders that clips are in, if not given.
+        """
         keys = {file: _key(file, Path(source)) for file in self.files}
-        found = {
-            file: _row(keys[file], rows) if labels else _row_of_folders(keys[file]) for file in self.files
-        }
+        row_of = _rows_by(labels)
+        found = {file: row_of(keys[file]) for file in self.files}
         known = {file: row for file, row in found.items() if row is not None}
         if not known:
             shown = examples(list(keys.values()))
-            advice = "" if labels else "; give --labels FILE, or a folder for each class"
+            advice = "" if labels else "; give --labels, a list or a pattern of names, or a folder a class"
             raise InputError(
                 f"{labels or source}: expected labels of clips such as {shown}, found none{advice}"
             )
@@ -90,7 +100,7 @@ class Own:
             row, name = found[file], printable(PurePosixPath(keys[file]).name if unique else keys[file])
             if row is None:
                 return PlannedClip(name, skip=Skipped("expected a label, found none"))
-            return PlannedClip(name, row.split, number[file], subject=row.subject)
+            return PlannedClip(name, row.split, number[file], None, row.subject, row.attributes)
 
         with in_plane(self.planar):
             return prepare_files(
@@ -124,27 +134,63 @@ def read_rows(path: Path) -> dict[str, Row]:
     columns = columns if headed else list(COLUMNS[:3])
     rows = {}
     for number, cells in enumerate(table[headed:], 1 + headed):
+        where = f"{path}, line {number}"
         if len(cells) < 2 or len(cells) > len(columns):
-            raise InputError(
-                f"{path}: expected {', '.join(columns)} a line, found {len(cells)} words in line {number}"
-            )
+            raise InputError(f"{where}: expected {', '.join(columns)}, found {len(cells)} words")
         cell = dict(zip(columns, cells, strict=False))
-        split = cell.get("split") or "train"
-        frames = cell.get("frames") or None
-        if split not in SPLITS or (frames and not frames.isdecimal()):
-            raise InputError(
-                f"{path}: expected train, val or test, and counts, in line {number}, found others"
-            )
-        rows[_bare(cell["name"])] = Row(
-            cell["label"],
-            printable(cell["subject"], 100) if cell.get("subject") else None,
-            SPLITS[split],
-            cell.get("class") or None,
-            int(frames) if frames else None,
-        )
+        rows[_bare(cell["name"])] = _row(cell, where)
     count = Counter(PurePosixPath(name).name for name in rows)
     short = {last: row for name, row in rows.items() if count[last := PurePosixPath(name).name] == 1}
     return {**short, **rows}
+
+
+def _row(cell, where):
+    """A row of the texts in it, by column."""
+    split, frames = cell.get("split") or "train", cell.get("frames") or None
+    if split.lower() not in SPLITS or (frames and not frames.isdecimal()):
+        raise InputError(
+            f"{where}: expected train, val or test, and counts of frames, found "
+            f"{printable(repr(split), 40)} and {printable(repr(frames), 40)}"
+        )
+    return Row(
+        cell["label"],
+        printable(cell["subject"], 100) if cell.get("subject") else None,
+        SPLITS[split.lower()],
+        cell.get("class") or None,
+        int(frames) if frames else None,
+        {name: value for name, value in cell.items() if name and name not in COLUMNS},
+    )
+
+
+def _rows_by(labels: Path | None) -> Callable[[str], Row | None]:
+    """Return what tells, from where a clip is below the source, what is known of it."""
+    if labels is None:
+        return _row_of_folders
+    if is_pattern(labels):
+        return partial(_row_of_name, _as_regex(labels), labels)
+    rows = read_rows(labels)
+    return lambda key: rows.get(key) or rows.get(PurePosixPath(key).name)
+
+
+def is_pattern(labels: Path | None) -> bool:
+    """Say whether labels are in names, by a pattern, rather than in a list."""
+    return labels is not None and "{label}" in str(labels)
+
+
+def _as_regex(pattern):
+    """A pattern of names as an expression: {label} and others for any text, * for what does not matter."""
+    parts = re.split(r"(\{\w+\}|\*)", _bare(pattern.as_posix()))
+    named = [part[1:-1] for part in parts if part.startswith("{")]
+    if len(set(named)) != len(named) or not all(name.isidentifier() for name in named):
+        raise InputError(f"{pattern}: expected each of {{label}}, {{subject}}, … once, found {named}")
+    as_regex = {"*": "[^/]*", **{f"{{{name}}}": f"(?P<{name}>[^/]+)" for name in named}}
+    return re.compile("".join(as_regex.get(part, re.escape(part)) for part in parts))
+
+
+def _row_of_name(regex, pattern, key):
+    """By the whole way from the source where the pattern has folders, else by the file's name."""
+    match = regex.fullmatch(key if "/" in pattern.as_posix() else PurePosixPath(key).name)
+    return _row(match.groupdict(), f"{key} by {pattern}") if match else None
 
 
 def _bare(name):
@@ -168,10 +214,6 @@ def _key(file, source):
     return str(folder)
 
 
-def _row(key, rows):
-    return rows.get(key) or rows.get(PurePosixPath(key).name)
-
-
 def _row_of_folders(key):
     folders = PurePosixPath(key).parts[:-1]
     split = next((SPLITS[folder.lower()] for folder in folders if folder.lower() in SPLITS), "train")
@@ -179,9 +221,10 @@ def _row_of_folders(key):
     return Row(inner, split=split) if inner and inner.lower() not in SPLITS else None
 
 
-def frame_counts(files: Sequence[SourceFile], source: Path, rows: Mapping[str, Row]) -> dict[SourceFile, int]:
-    """Find the true frame counts that a list of labels has of clips."""
-    found = {file: _row(_key(file, Path(source)), rows) for file in files}
+def frame_counts(files: Sequence[SourceFile], source: Path, labels: Path | None) -> dict[SourceFile, int]:
+    """Find the true frame counts that labels have of clips."""
+    row_of = _rows_by(labels)
+    found = {file: row_of(_key(file, Path(source))) for file in files}
     return {file: row.frames for file, row in found.items() if row and row.frames}
 
 

@@ -13,12 +13,13 @@ from collections.abc import Callable
 from typing import Any
 
 from ikem_fast.data.formats.npy import BROKEN, MAGIC
-from ikem_fast.data.formats.stored import LeftBytes, StoredArray, StoredType
+from ikem_fast.data.formats.stored import LeftBytes, StoredArray, StoredBytes, StoredType
 from ikem_fast.data.sources import SourceFile
 from ikem_fast.errors import InputError, printable
 
 MAX_STEPS = 1 << 26  # instructions; the pickles of NTU RGB+D 120 have eight million
-_LEFT_BYTES = 1 << 10  # and from here on, bytes are left in the file
+_LEFT_BYTES = 1 << 10  # from here on, bytes are left in the file
+_BLOCK_BYTES = 1 << 12  # of instructions, that are read at a time
 
 
 class _Function(str):
@@ -37,6 +38,7 @@ for _core in ("numpy.core", "numpy._core"):  # NumPy 1, 2
 for _builtins in ("builtins", "__builtin__"):  # Python 3, 2
     _FUNCTIONS |= {f"{_builtins}.{name}": name for name in ("bytes", "bytearray", "set", "frozenset")}
 _MARK = object()
+_MEMOIZE, _ONE_BYTE, _GET, _LONG_GET = b"\x94Khj"  # most instructions are one of these
 
 
 def load_pickle(file: SourceFile) -> Any:
@@ -48,8 +50,7 @@ def load_pickle(file: SourceFile) -> Any:
     nothing of it was run.
     """
     try:
-        with file.open() as stream:
-            return _Machine(file, stream).run()
+        return _Machine(file, StoredBytes(file)).run()
     except InputError:
         raise
     except (*BROKEN, TypeError, IndexError, OverflowError, struct.error, AttributeError) as error:
@@ -61,9 +62,10 @@ def load_pickle(file: SourceFile) -> Any:
 class _Machine:
     """Runs one pickle."""
 
-    def __init__(self, file, stream):
-        self.file, self.stream, self.left = file, stream, file.size
+    def __init__(self, file, stored):
+        self.file, self.stored, self.size = file, stored, file.size
         self.stack, self.memo = [], {}
+        self.block, self.start, self.at = b"", 0, 0  # where the block is in the file, where we are in it
 
     def run(self):
         start = self.read(2)
@@ -71,26 +73,62 @@ class _Machine:
             raise ValueError("a NumPy array, of which the name ends in .npy as a rule")
         if start[:1] != b"\x80" or not 2 <= start[1] <= 5:
             raise ValueError(f"no pickle of protocol 2 to 5, but bytes that begin with {start!r}")
-        read = self.stream.read
+        stack, memo = self.stack, self.memo
         for _ in range(MAX_STEPS):
-            self.left -= 1
-            code = read(1)
-            if not code:
-                raise EOFError("the end of the file")
-            step = _STEPS[code[0]]
-            if step is None:
-                return self.pop()
-            step(self)
+            if self.at >= len(self.block):
+                self.fetch(1)
+            block, at = self.block, self.at
+            code = block[at]
+            self.at = at + 1
+            if code == _MEMOIZE:
+                memo[len(memo)] = stack[-1]
+            elif code == _ONE_BYTE and at + 1 < len(block):
+                stack.append(block[at + 1])
+                self.at = at + 2
+            elif code == _GET and at + 1 < len(block):
+                stack.append(memo[block[at + 1]])
+                self.at = at + 2
+            elif code == _LONG_GET and at + 4 < len(block):
+                stack.append(memo[int.from_bytes(block[at + 1 : at + 5], "little")])
+                self.at = at + 5
+            else:
+                step = _STEPS[code]
+                if step is None:
+                    return self.pop()
+                step(self)
         raise ValueError(f"more than {MAX_STEPS} instructions")
 
+    def fetch(self, size):
+        """Have the next bytes in the block, and as many as that of it at least."""
+        place = self.start + self.at
+        left = self.size - place
+        if size > left:
+            raise EOFError(
+                f"{size} bytes declared, {max(left, 0)} left" if size > 1 else "the end of the file"
+            )
+        kept = self.block[self.at :]
+        more = min(max(size, _BLOCK_BYTES), left) - len(kept)
+        if more > 0:
+            kept += self.stored.read(place + len(kept), more)
+        self.block, self.start, self.at = kept, place, 0
+
     def read(self, size):
-        self.left -= size
-        if self.left < 0:
-            raise EOFError(f"{size} bytes declared, {max(self.left + size, 0)} left")
-        content = self.stream.read(size)
-        if len(content) != size:
-            raise EOFError(f"{size} bytes expected, {len(content)} left")
+        end = self.at + size
+        if end > len(self.block):
+            self.fetch(size)
+            end = size
+        content = self.block[self.at : end]
+        self.at = end
         return content
+
+    def line(self, most):
+        """The rest of a line."""
+        if self.block.find(b"\n", self.at) < 0:
+            self.fetch(min(most, self.size - self.start - self.at))
+        end = self.block.find(b"\n", self.at, self.at + most)
+        if end < 0:
+            raise ValueError(f"a name of more than {most} bytes")
+        return self.read(end + 1 - self.at)[:-1].decode("utf-8")
 
     def number(self, form):
         return struct.unpack(form, self.read(struct.calcsize(form)))[0]
@@ -99,12 +137,11 @@ class _Machine:
         """Bytes of a declared size: read, or left in the file if they are many."""
         if size < _LEFT_BYTES:
             return decode(self.read(size))
-        if size > self.left:
-            raise EOFError(f"{size} bytes declared, {self.left} left")
-        self.left -= size
-        left = LeftBytes(self.stream.tell(), size, decode)
-        self.stream.seek(size, 1)
-        return left
+        place = self.start + self.at
+        if size > self.size - place:
+            raise EOFError(f"{size} bytes declared, {self.size - place} left")
+        self.at += size
+        return LeftBytes(place, size, decode)
 
     def since_mark(self):
         at = len(self.stack) - 1
@@ -152,10 +189,10 @@ class _Machine:
     def reconstruct(self, kind, *_):
         if kind != "ndarray" or not isinstance(kind, _Function):
             raise ValueError("an array of another class than numpy.ndarray")
-        return StoredArray(self.file)
+        return StoredArray(self.file, self.stored)
 
     def from_buffer(self, values, dtype, shape, order):
-        array = StoredArray(self.file)
+        array = StoredArray(self.file, self.stored)
         array.set(shape, dtype, order == "F", values)
         return array
 
@@ -255,9 +292,8 @@ def _container(machine, kind):
 
 
 def _global(machine):
-    module, name = (machine.stream.readline(300) for _ in range(2))
-    machine.left -= len(module) + len(name)
-    machine.function(module.decode("utf-8").rstrip("\n"), name.decode("utf-8").rstrip("\n"))
+    module = machine.line(300)
+    machine.function(module, machine.line(300))
 
 
 def _stack_global(machine):

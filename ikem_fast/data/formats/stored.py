@@ -1,6 +1,7 @@
 """Arrays of a pickle whose values are still in its file."""
 
 import math
+import os
 import re
 from typing import Any, Literal
 
@@ -11,6 +12,30 @@ from ikem_fast.data.sources import SourceFile
 from ikem_fast.errors import InputError, printable
 
 MAX_ARRAY_BYTES = 1 << 26
+
+
+class StoredBytes:
+    """The bytes of a file, read from any place; in a compressed member, forth, or else from its beginning.
+
+    The file stays open: opening it for every array costs as much as reading that.
+    """
+
+    def __init__(self, file: SourceFile) -> None:
+        self._file, self._stream = file, file.open()
+
+    def read(self, at: int, size: int) -> bytes:
+        """Read bytes from a place on. Raises EOFError where there are fewer."""
+        if self._file.member is None and hasattr(os, "pread"):
+            content = os.pread(self._stream.fileno(), size, at)
+            if len(content) == size:
+                return content
+        if at != self._stream.tell():
+            self._stream.seek(at)
+        return read_exactly(self._stream, size)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_stream"):
+            self._stream.close()
 
 
 class StoredArray:
@@ -26,8 +51,8 @@ class StoredArray:
     _order: Literal["C", "F"] = "C"
     _values: Any = b""
 
-    def __init__(self, file: SourceFile):
-        self._file = file
+    def __init__(self, file: SourceFile, stored: StoredBytes):
+        self._file, self._stored = file, stored
 
     def load(self) -> np.ndarray:
         """Read the values. Raises InputError for more than MAX_ARRAY_BYTES, or other than declared."""
@@ -45,9 +70,7 @@ class StoredArray:
     def _content(self, size):
         values = self._values
         if isinstance(values, LeftBytes):
-            with self._file.open() as stream:
-                stream.seek(values.at)
-                values = values.decode(read_exactly(stream, values.size))
+            values = values.decode(self._stored.read(values.at, values.size))
         if isinstance(values, str):  # protocol 2 has no bytes of its own
             values = values.encode("latin-1", "replace")
         if len(values) != size:

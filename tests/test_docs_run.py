@@ -1,0 +1,69 @@
+"""The commands of the documentation do what it says: run as they stand there, with less training."""
+
+import re
+
+import numpy as np
+import pytest
+
+from ikem_fast.cli import main
+from ikem_fast.data import open_dataset
+from ikem_fast.evaluate.results import read_results
+from tests.data import foreign
+from tests.pages import ROOT, blocks, command_of, commands
+
+DOCS = ROOT / "docs"
+SMALL = (
+    "--max-steps=2", "--batch-size=8", "--device=cpu", "--loggers=[]", "--model.queue-size=16",
+    "--model.encoder.name=tcn", "--model.hidden-channels=4", "--model.hidden-dim=8", "--model.feature-dim=4",
+)  # fmt: skip
+LESS = {
+    "pretrain": SMALL,
+    "distill": ("--max-steps=2", "--batch-size=8", "--device=cpu", "--loggers=[]"),
+    "evaluate linear": ("--untrained-seeds=1",),
+    "doctor": ("--quick",),
+}  # what is added to commands
+
+
+def run(words):
+    """Run a command of the documentation with less work, and see that it succeeds."""
+    name, options = command_of(words)
+    assert main([*name.split(), *options, *LESS.get(name, ())]) == 0, words
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_from_files_to_an_accuracy(place):
+    """A stranger with twenty joints in texts does what is said, word by word."""
+    page = DOCS / "own_data.md"
+    (layout,) = blocks(page, "yaml")
+    (place / re.match(r"# (\S+\.yaml)", layout)[1]).write_text(layout)
+    rng, packed = np.random.default_rng(0), []
+    for label in ("clap", "sit down", "wave"):
+        for person in ("anna", "bo", "cleo", "dan"):
+            raw = rng.normal(size=(int(rng.integers(15, 25)), 20, 3)).astype(np.float32)
+            packed.append(raw)
+            rows = np.concatenate([raw, rng.uniform(size=(*raw.shape[:2], 1))], 2).reshape(-1, 4)
+            path = place / "clips" / f"{label}_{person}_1.txt"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(foreign.lines(rows, end="\r\n").encode())
+    np.savez(
+        place / "clips.npz",
+        x=np.concatenate(packed),
+        len=list(map(len, packed)),
+        y=np.repeat(range(3), 4),
+        subject=np.tile(range(4), 3),
+    )
+    for words in commands(page):
+        run(words)
+    dataset = open_dataset(place / "data" / "own")
+    assert dataset.classes == ("clap", "sit down", "wave") and dataset.layout == "sensor"
+    assert (len(dataset["train"]), len(dataset["test"])) == (9, 3), "nine clips: one more than a batch"
+    assert len(set(dataset["train"].subjects)) == 3 and len(set(dataset["test"].subjects)) == 1
+    results = read_results(place / "runs" / "own" / "linear" / "linear.json")
+    assert 0 <= results.sets["joint+motion+bone"].top1 <= 100
+    for name in ("sensor.png", "classes.png", "report.html"):
+        assert (place / name).stat().st_size > 1000
