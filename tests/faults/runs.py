@@ -9,15 +9,23 @@ import time
 from pathlib import Path
 
 import torch
+import torch._dynamo  # what runs import on their way, each process anew
+import torch.utils.tensorboard
 
 from ikem_fast.cli import main
-from ikem_fast.train import load_checkpoint
+from ikem_fast.nn.config import EncoderConfig
+from ikem_fast.train import ModelConfig, PretrainConfig, load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "tests" / "version1" / "data"
+SMALL = ModelConfig(
+    feature_dim=4, queue_size=8, hidden_channels=2, dropout=0.2, modalities=("joint", "motion"),
+    encoder=EncoderConfig("tcn", {"blocks": 1, "segments": 1}),
+)  # fmt: skip
 MODEL = """
-    --model.feature-dim 4 --model.queue-size 8 --model.hidden-channels 1 --model.hidden-dim 4
-    --model.dropout 0.2 --model.modalities [joint,motion]
+    --model.feature-dim 4 --model.queue-size 8 --model.hidden-channels 2 --model.dropout 0.2
+    --model.modalities [joint,motion] --model.encoder.name tcn
+    --model.encoder.sizes {"blocks":1,"segments":1}
 """
 TIMES = ("seconds", "clips_per_second")  # of a record: what a clock says
 
@@ -31,6 +39,14 @@ def words(kind, out, *more, data=TINY):
         kind, "--config", str(bare), "--data", str(data), "--out", str(out), "--batch-size", "2",
         "--lr", "0.002", "--device", "cpu", "--resume", "auto", *model, *map(str, more),
     ]  # fmt: skip
+
+
+def settings(out, **changes):
+    """The same for a run in this process."""
+    return PretrainConfig(
+        **{"data": TINY, "out": out, "batch_size": 2, "lr": 0.01, "device": "cpu", "model": SMALL,
+           "exchange_from": None, **changes}
+    )  # fmt: skip
 
 
 def start(argv, before=None, name="errors.txt"):

@@ -12,19 +12,8 @@ import pytest
 import torch
 
 from ikem_fast.errors import InputError
-from ikem_fast.train import ModelConfig, PretrainConfig, load_checkpoint, pretrain
-
-TINY = Path(__file__).parents[1] / "version1" / "data"
-MODEL = ModelConfig(
-    feature_dim=2, queue_size=4, hidden_channels=1, hidden_dim=4, modalities=("joint",), dropout=0.1
-)
-
-
-def settings(out, **changes):
-    return PretrainConfig(
-        **{"data": TINY, "out": out, "batch_size": 2, "lr": 0.01, "device": "cpu", "model": MODEL,
-           "exchange_from": None, **changes}
-    )  # fmt: skip
+from ikem_fast.train import load_checkpoint, pretrain
+from tests.faults.runs import settings
 
 
 @pytest.fixture(scope="module")

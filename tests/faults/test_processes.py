@@ -8,11 +8,14 @@ from functools import partial
 
 import pytest
 
+from ikem_fast.runtime import pulse
 from ikem_fast.runtime.pulse import is_about_others
 from tests.faults.runs import start, wait_for, words
 
 
 def become(rank, port):
+    """One of two processes, which look twice for signs of life in less than a second."""
+    pulse.BEAT, pulse.LOOK = 0.1, 0.5
     os.environ |= {
         "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
@@ -24,7 +27,7 @@ def pair(out, *more, second=()):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    argv = words("pretrain", out, "--max-minutes", 10, "--exchange-from", "null", "--patience", 4, *more)
+    argv = words("pretrain", out, "--max-minutes", 10, "--exchange-from", "null", "--patience", 2, *more)
     return [
         start([*argv, *own], partial(become, rank, port), f"errors{rank}.txt")
         for rank, own in enumerate(((), second))

@@ -12,20 +12,14 @@ import pytest
 import torch
 
 from ikem_fast.errors import InputError
-from ikem_fast.train import ModelConfig, PretrainConfig, load_checkpoint, pretrain
+from ikem_fast.train import load_checkpoint, pretrain
 from ikem_fast.train.views import Views
+from tests.faults import runs
 from tests.faults.runs import TINY
-
-MODEL = ModelConfig(
-    feature_dim=4, queue_size=8, hidden_channels=1, hidden_dim=4, modalities=("joint", "motion"), dropout=0.0
-)
 
 
 def settings(out, **changes):
-    return PretrainConfig(
-        **{"data": TINY, "out": out, "batch_size": 2, "lr": 0.01, "device": "cpu", "model": MODEL,
-           "max_steps": 6, "exchange_from": None, "checkpoint_steps": 1, **changes}
-    )  # fmt: skip
+    return runs.settings(out, **{"max_steps": 6, "checkpoint_steps": 1, **changes})
 
 
 @pytest.fixture
