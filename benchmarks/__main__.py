@@ -31,6 +31,7 @@ def parse(arguments):
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--quick", action="store_true", help="the method's size alone")
+    parser.add_argument("--tiny", action="store_true", help="sizes that show whether it works, not how fast")
     parser.add_argument("--skeletons", type=Path, help="preparation: a folder of .skeleton files")
     parser.add_argument("--against", type=Path, help="busy: another checkout of this package, built")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
@@ -42,7 +43,7 @@ def main(arguments=None):
     given = parse(arguments)
     if given.device == "cuda" and not torch.cuda.is_available():
         sys.exit("error: --device cuda: torch finds no GPU")
-    settings = Settings(given.device, given.threads, given.quick, given.skeletons, given.against)
+    settings = Settings(given.device, given.threads, given.quick, given.tiny, given.skeletons, given.against)
     try:
         for name in given.subjects:
             if name != "publish":

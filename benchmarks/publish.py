@@ -66,11 +66,7 @@ def page(name, results=RESULTS):
 
 def devices_of(subject):
     """Those that a subject is measured on: some are of the processor by their nature."""
-    return (
-        ("cpu",)
-        if subject in ("busy", "compat", "kernels", "preparation", "augmentation")
-        else tuple(DEVICES)
-    )
+    return ("cpu",) if subject in ("busy", "compat", "preparation", "augmentation") else tuple(DEVICES)
 
 
 def index(results=RESULTS):
@@ -80,7 +76,8 @@ def index(results=RESULTS):
         "# Performance: what things cost, and what was measured where",
         "",
         "`python -m benchmarks SUBJECT --publish` measures a subject anew and rewrites its page; "
-        "`bash benchmarks/run_on_gpu.sh` builds, tests and measures everything where there is a GPU. "
+        "`bash benchmarks/run_on_gpu.sh` builds, tests and measures everything where there is a GPU, stage "
+        "by stage, and says on a first page what holds of what was predicted. "
         "Why things are as they are, what was tried and what it gave: [decisions](decisions.md).",
         "",
         "| subject | on | in a sentence |",

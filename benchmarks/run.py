@@ -21,6 +21,8 @@ DIGITS = 4
 class Run:
     """One run of a subject: what it records goes to a file beside the last results, which `keep` replaces.
 
+    Each row is there as soon as it is measured (`unfinished`), for a run may be ended by a limit.
+
     settings: of the run. path: of the results file.
     """
 
@@ -32,6 +34,8 @@ class Run:
         self.path = path
         self.about = machine(settings.device)
         self.rows = []
+        self.unfinished = path.with_suffix(".part")
+        self.unfinished.unlink(missing_ok=True)
         self.began = time.monotonic()
 
     def note(self, **facts):
@@ -46,6 +50,11 @@ class Run:
         """Keep a row of figures, and print it."""
         self.rows.append(row)
         print(line_of(row), flush=True)
+        self.unfinished.parent.mkdir(parents=True, exist_ok=True)
+        with self.unfinished.open("a", encoding="utf-8") as file:
+            file.writelines(
+                line_of(line) + "\n" for line in ([self.about] if len(self.rows) == 1 else []) + [row]
+            )
         return row
 
     def compare(self, ways, rounds, limit=float("inf"), *, clock=None, more=lambda way: {}, **labels):
@@ -66,6 +75,7 @@ class Run:
 
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_text(self.path, "".join(line_of(row) + "\n" for row in (self.about, *self.rows)))
+        self.unfinished.unlink(missing_ok=True)
 
 
 def line_of(row):

@@ -9,13 +9,15 @@ from pathlib import Path
 class Settings:
     """What the command line says of a run; a subject heeds what applies to it.
 
-    quick: the method's size alone. skeletons: a folder of .skeleton files. against: another checkout of this
-    package, built, to be measured beside this one.
+    quick: the method's size alone. tiny: sizes that show whether a subject works, and nothing of speed.
+    skeletons: a folder of .skeleton files. against: another checkout of this package, built, to be measured
+    beside this one.
     """
 
     device: str = "cpu"
     threads: int = 1
     quick: bool = False
+    tiny: bool = False
     skeletons: Path | None = None
     against: Path | None = None
 

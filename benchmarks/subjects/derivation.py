@@ -12,7 +12,6 @@ from ikem_fast import augment
 from ikem_fast.ops import derive_modalities
 
 CLIP = (3, 50, 25, 2)
-BYTES = 4 * 7 * int(np.prod(CLIP))  # of a clip in float32: one read, six writes
 WAYS = {
     "published": "published (NumPy augmentation a clip at a time, loops over joints), in our words",
     "reference": '`impl="reference"`',
@@ -57,11 +56,14 @@ def check_agreement():
         assert worst < 2e-5, f"{name} is {worst:.1e} away from the published formulation"
 
 
-def on_gpu(N):
-    """Calls that make one view, and that copy as many bytes; the runner flushes the cache between them."""
+def on_gpu(N, dtype):
+    """Calls that make one view of this dtype, and that copy as many bytes; the runner flushes the cache
+    between them.
+    """
     x, frames, matrices, starts = batch(N, "cuda")
-    source, target = (torch.empty(N * BYTES // 8, device="cuda") for _ in range(2))
-    options = {"shear": matrices[0], "crop_start": starts[0], "impl": "fused"}
+    moved = N * int(np.prod(CLIP)) * (4 + 6 * dtype.itemsize)
+    source, target = (torch.empty(moved // 8, device="cuda") for _ in range(2))
+    options = {"shear": matrices[0], "crop_start": starts[0], "out_dtype": dtype, "impl": "fused"}
     return {
         "fused": lambda: derive_modalities(x, frames, **options),
         "a copy of as many bytes": lambda: target.copy_(source),
@@ -71,11 +73,15 @@ def on_gpu(N):
 def measure(run):
     if run.device == "cuda":
         for N in (128, 4096):
-            run.compare(on_gpu(N), rounds=50, views=1, clips=N, threads=run.settings.threads)
+            for dtype in (torch.float32, torch.bfloat16):
+                labels = {"clips": N, "dtype": str(dtype).removeprefix("torch.")}
+                run.compare(on_gpu(N, dtype), rounds=50, views=1, threads=run.settings.threads, **labels)
         return
     check_agreement()
-    most = run.settings.threads
-    run.compare(ways(128), rounds=9, views=2, clips=128, threads=most)
+    most, clips = run.settings.threads, 2 if run.settings.tiny else 128
+    run.compare(ways(clips), rounds=9, views=2, clips=clips, threads=most)
+    if run.settings.tiny:
+        return
     for threads in [2**k for k in range(10) if 2**k < most] + [most]:
         torch.set_num_threads(threads)
         for N in () if run.settings.quick else BATCHES:
@@ -95,12 +101,16 @@ def microseconds(row):
 def table(results):
     if results.about["gpu"]:
         return show.table(
-            ("clips|", "way", "a view, µs|"),
-            [(row["clips"], row["way"], f"{show.median(row, 1e6):.3g}") for row in results.rows],
+            ("clips|", "modalities in", "way", "a view, µs|"),
+            [
+                (row["clips"], row["dtype"], row["way"], f"{show.median(row, 1e6):.3g}")
+                for row in results.rows
+            ],
         )
     found = compared(results)
     rows = [(WAYS[w], show.spread(row), show.ratio(row, found["published"])) for w, row in found.items()]
-    lines = show.table(("way", "two views of 128 clips, ms (p10–p90)|", "ratio|"), rows)
+    title = f"two views of {found['fused']['clips']} clips, ms (p10–p90)|"
+    lines = show.table(("way", title, "ratio|"), rows)
     scaling = show.pick(results.rows, scaling=True)
     if scaling:
         lines += ["", "Time a view of a clip, µs, by threads and clips in a batch:", ""]
@@ -139,10 +149,9 @@ def headline(results):
         row = results.rows[0]
         return f"A view of {row['clips']} clips with its six modalities takes {show.median(row, 1e6):.3g} µs."
     found = compared(results)
-    return (
-        f"Two views of 128 clips with their six modalities take {show.median(found['fused'], 1e3):.3g} ms, "
-        f"the published way {show.median(found['published'], 1e3):.3g}."
-    )
+    ours, theirs = (f"{show.median(found[way], 1e3):.3g}" for way in ("fused", "published"))
+    clips = found["fused"]["clips"]
+    return f"Two views of {clips} clips with their six modalities take {ours} ms, the published way {theirs}."
 
 
 def calls():

@@ -35,7 +35,8 @@ def ways(clips, epochs, dtype, device="cpu"):
     }
 
 
-def measure(run, clips=10_000, epochs=100):
+def measure(run):
+    clips, epochs = (60, 2) if run.settings.tiny else (10_000, 100)
     for dtype in (torch.float32, torch.bfloat16):
         labels = {"clips": clips, "epochs": epochs, "dtype": str(dtype).removeprefix("torch.")}
         run.compare(ways(clips, epochs, dtype, run.device), 1, clock=time.perf_counter, **labels)

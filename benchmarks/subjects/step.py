@@ -91,11 +91,11 @@ def speeds(device):
     return known
 
 
-def make_step(way, phase, N, K, device, modalities=MODALITIES):
+def make_step(way, phase, N, K, device, modalities=MODALITIES, **width):
     """call(clips, frames, views, phase) → losses, on a model of its own; all ways' have the same weights."""
     if way == PUBLISHED:
-        return PublishedStep(make_model(phase, K, modalities, impl="reference", device=device))
-    return ours(make_model(phase, K, modalities, device=device), N, device, **speeds(device)[way])
+        return PublishedStep(make_model(phase, K, modalities, impl="reference", device=device, **width))
+    return ours(make_model(phase, K, modalities, device=device, **width), N, device, **speeds(device)[way])
 
 
 def check_agreement(phase, device="cpu", N=16, K=64):
@@ -140,10 +140,10 @@ def parts_of(call):
     return dict(seconds)
 
 
-def sample(phase, way, N, K, device, steps, modalities=MODALITIES, parts=False):
+def sample(phase, way, N, K, device, steps, modalities=MODALITIES, parts=False, **width):
     """{"seconds": of each of `steps` steps, "peak_gb", "parts"} of a step that starts from nothing."""
     batch = make_batch(N, device)
-    call = functools.partial(make_step(way, phase, N, K, device, modalities), *batch, phase)
+    call = functools.partial(make_step(way, phase, N, K, device, modalities, **width), *batch, phase)
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     for _ in range(WARM_UP[device]):
@@ -161,39 +161,59 @@ def apart(device, function, *arguments, **options):
         return pool.apply(function, arguments, options)
 
 
-def measure_phase(run, phase, N, K, rounds):
-    """A GPU's steps follow each other; a CPU's ways take turns."""
-    device = run.device
-    turns, steps = (1, rounds) if device == "cuda" else (rounds, 1)
-    taken = {way: [] for way in speeds(device)}
-    for turn in range(turns):
+def measure_on_cpu(run, phase, N, K, rounds):
+    """Ways take turns."""
+    taken = {way: [] for way in speeds("cpu")}
+    for turn in range(rounds):
         for way, samples in taken.items():
-            parts = device == "cpu" and turn == 0
-            samples.append(apart(device, sample, phase, way, N, K, device, steps, parts=parts))
+            samples.append(apart("cpu", sample, phase, way, N, K, "cpu", 1, parts=turn == 0))
     for way, samples in taken.items():
         figures = runner.summary([s for one in samples for s in one["seconds"]])
-        parts = {"parts": samples[0]["parts"]} if device == "cpu" else {}
         peak = max(one["peak_gb"] for one in samples)
-        run.record(phase=phase, way=way, N=N, K=K, **figures, peak_gb=peak, **parts)
+        run.record(phase=phase, way=way, N=N, K=K, **figures, peak_gb=peak, parts=samples[0]["parts"])
+
+
+def measure_in_order(run, N, K, steps, **width):
+    """Phase 2 first, and what takes a compilation last: a limit may end the run."""
+    ways = sorted(speeds(run.device), key=lambda way: ("compiled" in way, way == PUBLISHED))
+    for phase in sorted(PHASES, key=lambda phase: phase != "exchange")[: 1 if run.settings.tiny else None]:
+        if not run.settings.tiny:
+            check_agreement(phase, run.device)
+        for way in ways:
+            taken = sample(phase, way, N, K, run.device, steps, **width)
+            figures = runner.summary(taken["seconds"])
+            run.record(phase=phase, way=way, N=N, K=K, **figures, peak_gb=taken["peak_gb"])
+
+
+def points(device, memory_gb, gb_a_clip):
+    """(batch, bank, modalities) of the sweep: batches that fit, by the memory a clip was seen to take."""
+    largest = min(4096 if device == "cuda" else 256, memory_gb / gb_a_clip)
+    batches = [(N, 32768, 6) for N in (16, 64, 128, 256, 512, 1024, 4096) if largest >= N]
+    return batches + [(128, K, 6) for K in (4096, 131072)] + [(128, 32768, P) for P in (2, 3, 4)]
 
 
 def sweep(run, steps=3):
     """This package's step of phase 2 over batch, bank and number of modalities."""
-    largest = 4096 if run.device == "cuda" else 256
-    points = [(N, 32768, 6) for N in (16, 64, 128, 256, 512, 4096) if largest >= N]
-    points += [(128, K, 6) for K in (4096, 131072)] + [(128, 32768, P) for P in (2, 3, 4)]
-    for N, K, P in points:
-        way = "this package, bfloat16"
+    way = "this package, bfloat16"
+    (known,) = show.pick(run.rows, phase="exchange", way=way)
+    memory = torch.cuda.mem_get_info()[0] / 1e9 if run.device == "cuda" else float("inf")
+    for N, K, P in points(run.device, 0.9 * memory, known["peak_gb"] / known["N"]):
         options = {"modalities": MODALITIES[:P]}
         taken = apart(run.device, sample, "exchange", way, N, K, run.device, steps, **options)
         run.record(sweep=True, N=N, K=K, P=P, **runner.summary(taken["seconds"]))
 
 
 def measure(run):
-    for phase in PHASES:
-        check_agreement(phase, run.device)
-    for phase in PHASES:
-        measure_phase(run, phase, 128, 32768, rounds=5 if run.device == "cuda" else 2)
+    if run.settings.tiny:
+        measure_in_order(run, 2, 16, 1, hidden_channels=4, hidden_dim=16)
+        return
+    if run.device == "cuda":
+        measure_in_order(run, 128, 32768, steps=5)
+    else:
+        for phase in PHASES:
+            check_agreement(phase)
+        for phase in PHASES:
+            measure_on_cpu(run, phase, 128, 32768, rounds=2)
     if not run.settings.quick:
         sweep(run)
 

@@ -17,7 +17,7 @@ struct BlockSync {
 };
 
 template <typename Out, int kVector>
-__global__ void __launch_bounds__(kThreads) derive_kernel(const __grid_constant__ Launch launch) {
+__global__ void __launch_bounds__(kThreads, 8) derive_kernel(const __grid_constant__ Launch launch) {
     extern __shared__ __align__(16) float shared[];
     for (int64_t tile = blockIdx.x; tile < launch.tiles; tile += gridDim.x) {
         Tile<Out, kVector, BlockSync>(launch, tile, shared, threadIdx.x, kThreads, BlockSync{}).derive();
@@ -34,14 +34,8 @@ void launch_kernel(const Derivation& d, cudaStream_t stream) {
 
 template <typename Out>
 void derive_to(const Derivation& d, cudaStream_t stream) {
-    switch (vector_width(d)) {
-        case 8:
-            if constexpr (sizeof(Out) == 2) return launch_kernel<Out, 8>(d, stream);
-        case 4:
-            return launch_kernel<Out, 4>(d, stream);
-        default:
-            return launch_kernel<Out, 1>(d, stream);
-    }
+    if (vector_width(d) == 4) return launch_kernel<Out, 4>(d, stream);
+    return launch_kernel<Out, 1>(d, stream);
 }
 
 }  // namespace

@@ -1,9 +1,10 @@
 // The body of the CUDA kernel, as a function of (tile, thread): what one thread of a block does for one tile.
 //
 // A tile is a run of frames of one clip. Its coordinates are read once, cropped, transformed and kept in
-// shared memory; bones and angles are added to them, each computed once; then every modality asked for is
-// written in contiguous runs of 16 bytes a thread where sizes allow. Frames at which derivatives look beyond
-// the run, two at most, are read again.
+// shared memory; bones, axes and angles are added to them, each computed once; then every modality asked for
+// is written, four values side by side a thread where sizes allow, out of four read in one access: threads of
+// a warp then meet every bank of the memory alike. Frames at which derivatives look beyond the run, two at
+// most, are read again.
 //
 // Nothing here is CUDA but the memory it is given, so that the tests run blocks of it on CPU threads
 // (tests/ops/emulate_kernel.cpp); modalities_cuda.cu launches it on a GPU.
@@ -36,8 +37,12 @@ struct Launch {
     int64_t shared_bytes;
 };
 
+// Floats of a plane, so that the next one begins at a multiple of 16 bytes.
+IKEM_HD int64_t padded(int64_t floats) { return (floats + 3) / 4 * 4; }
+
 inline int64_t shared_bytes(int64_t run, int64_t values) {
-    const int64_t floats = 3 * (run + 2) * values + 4 * (run + 1) * values;
+    const int64_t floats =
+        3 * padded((run + 2) * values) + 4 * padded((run + 1) * values) + 3 * padded(run * values);
     return floats * int64_t{sizeof(float)} + 2 * values * int64_t{sizeof(int16_t)};
 }
 
@@ -55,16 +60,13 @@ inline int64_t frame_step(int64_t values, int vector) {
     return step;
 }
 
-// Values written at once: as many as make 16 bytes or, where sizes do not divide so, 4 values or 1.
+// Values written at once: 4, or 1 where sizes do not divide so. Eight of 16 bits would be read from shared
+// memory at twice the stride, half as fast.
 inline int vector_width(const Derivation& d) {
     const int64_t values = d.joints * d.bodies;
-    const int widest = d.out_type == ScalarType::Float ? 4 : 8;
     if (reinterpret_cast<uintptr_t>(d.out) % 16 != 0 || tile_bodies(d) < d.bodies) return 1;
-    for (const int vector : {widest, 4}) {
-        const bool fits = shared_bytes(frame_step(values, vector), values) <= kSharedBytes;
-        if (fits && d.frames * values % vector == 0) return vector;
-    }
-    return 1;
+    const bool fits = shared_bytes(frame_step(values, 4), values) <= kSharedBytes;
+    return fits && d.frames * values % 4 == 0 ? 4 : 1;
 }
 
 inline Launch plan(const Derivation& d, int vector) {
@@ -110,24 +112,25 @@ class Tile {
         with_next_ = smaller(launch.run + 1, d_.frames - begin_);
         with_after_ = smaller(launch.run + 2, d_.frames - begin_);
         speed_ = clip_speed(d_, clip_);
-        x_ = {shared, with_after_ * values_};
-        bones_ = {x_.plane(3), with_next_ * values_};
+        x_ = {shared, padded(with_after_ * values_)};
+        bones_ = {x_.plane(3), padded(with_next_ * values_)};
         angles_ = bones_.plane(3);
-        parent_ = reinterpret_cast<int16_t*>(angles_ + with_next_ * values_);
+        axes_ = {bones_.plane(4), padded(frames_ * values_)};
+        parent_ = reinterpret_cast<int16_t*>(axes_.plane(3));
         axis_ = parent_ + values_;
     }
 
     IKEM_HD void derive() {
-        const bool wants_angle = d_.asks_for(kAngularVelocity);
-        const bool wants_bone = wants_angle || d_.asks_for(kRotationAxis) || d_.asks_for(kBone);
+        const bool wants_axis = d_.asks_for(kAngularVelocity) || d_.asks_for(kRotationAxis);
+        const bool wants_bone = wants_axis || d_.asks_for(kBone);
         load();
         sync_();
         if (wants_bone) {
             find_bones();
             sync_();
         }
-        if (wants_angle) {
-            find_angles();
+        if (wants_axis) {
+            find_axes();
             sync_();
         }
         write();
@@ -184,35 +187,85 @@ class Tile {
         }
     }
 
-    IKEM_HD Vec3 axis_bone(int i) const {
-        const int frame = i / values_ * values_;
-        return bones_[frame + axis_[i - frame]];
+    // Axes and angles of rotation; of the frame behind the run, angles alone.
+    IKEM_HD void find_axes() {
+        for (int i = thread_; i < with_next_ * values_; i += threads_) {
+            const int frame = i / values_ * values_;
+            const Vec3 mine = bones_[i], other = bones_[frame + axis_[i - frame]];
+            angles_[i] = angle(mine, other);
+            if (i < frames_ * values_) axes_.set(i, rotation_axis(mine, other));
+        }
     }
 
-    IKEM_HD void find_angles() {
-        for (int i = thread_; i < with_next_ * values_; i += threads_)
-            angles_[i] = angle(bones_[i], axis_bone(i));
+    // kVector values side by side, as the threads of a block read and write them.
+    struct Some {
+        float value[kVector];
+    };
+    struct Some3 {
+        Some x, y, z;
+        IKEM_HD Vec3 operator[](int k) const { return {x.value[k], y.value[k], z.value[k]}; }
+    };
+
+    // Those of a plane from value i of the tile, `later` values on: in accesses of 16 bytes, two where they
+    // lie across. i is a multiple of kVector, so that all threads have the same shift.
+    IKEM_HD static Some read_some(const float* plane, int i, int later) {
+        Some some;
+        if constexpr (kVector == 1) {
+            some.value[0] = plane[i + later];
+        } else {
+            static_assert(kVector == 4);
+            const int shift = later % 4;
+            const auto* quads = reinterpret_cast<const Vector<float, 4>*>(plane + (i + later - shift));
+            const Vector<float, 4> near = quads[0], far = quads[shift == 0 ? 0 : 1];
+            const float both[7] = {near.value[0], near.value[1], near.value[2], near.value[3],
+                                   far.value[0],  far.value[1],  far.value[2]};
+            float half[5];
+#pragma unroll
+            for (int k = 0; k < 5; ++k) half[k] = shift & 2 ? both[k + 2] : both[k];
+#pragma unroll
+            for (int k = 0; k < 4; ++k) some.value[k] = shift & 1 ? half[k + 1] : half[k];
+        }
+        return some;
     }
 
-    // Modality m of value i; 0 where a later frame is missing.
-    IKEM_HD Vec3 value(int m, int i) const {
-        const bool has_next = i < (with_next_ - 1) * values_, has_after = i < (with_after_ - 2) * values_;
-        const int next = i + values_;
-        switch (m) {
-            case kJoint:
-                return x_[i];
-            case kMotion:
-                return has_next ? motion(x_[i], x_[next], speed_) : Vec3{};
-            case kBone:
-                return bones_[i];
-            case kAcceleration:
-                return has_after ? acceleration(x_[i], x_[next], x_[next + values_], speed_) : Vec3{};
-            case kRotationAxis:
-                return rotation_axis(bones_[i], axis_bone(i));
-            default:
-                if (!has_next) return Vec3{};
-                return angular_velocity(rotation_axis(bones_[i], axis_bone(i)), angles_[i], angles_[next],
-                                        speed_);
+    IKEM_HD static Some3 read_some(Planes planes, int i, int later) {
+        return {read_some(planes.plane(0), i, later), read_some(planes.plane(1), i, later),
+                read_some(planes.plane(2), i, later)};
+    }
+
+    // Modality m of kVector values from value i on; 0 where a later frame is missing. What lies behind the
+    // last frame is read with it, and not used.
+    IKEM_HD void find(int m, int i, Vec3 (&found)[kVector]) const {
+        const int with_next = (with_next_ - 1) * values_, with_after = (with_after_ - 2) * values_;
+        if (m == kMotion || m == kAcceleration) {
+            const Some3 now = read_some(x_, i, 0), next = read_some(x_, i, values_);
+            const Some3 after = m == kAcceleration ? read_some(x_, i, 2 * values_) : next;
+#pragma unroll
+            for (int k = 0; k < kVector; ++k) {
+                const bool there = i + k < (m == kMotion ? with_next : with_after);
+                const Vec3 value = m == kMotion ? motion(now[k], next[k], speed_)
+                                                : acceleration(now[k], next[k], after[k], speed_);
+                found[k] = there ? value : Vec3{};
+            }
+        } else if (m == kAngularVelocity) {
+            const Some3 axis = read_some(axes_, i, 0);
+            const Some now = read_some(angles_, i, 0), next = read_some(angles_, i, values_);
+#pragma unroll
+            for (int k = 0; k < kVector; ++k) {
+                const Vec3 value = angular_velocity(axis[k], now.value[k], next.value[k], speed_);
+                found[k] = i + k < with_next ? value : Vec3{};
+            }
+        } else {
+            // Chosen as numbers: an object chosen by its address would have to be in memory.
+            const Planes kept_in = {m == kJoint  ? x_.x
+                                    : m == kBone ? bones_.x
+                                                 : axes_.x,
+                                    m == kJoint  ? x_.stride
+                                    : m == kBone ? bones_.stride
+                                                 : axes_.stride};
+            const Some3 kept = read_some(kept_in, i, 0);
+#pragma unroll
+            for (int k = 0; k < kVector; ++k) found[k] = kept[k];
         }
     }
 
@@ -222,13 +275,14 @@ class Tile {
             const int t = i / values_;
             const int64_t at = offset(begin_ + t, i - t * values_);
             for (int p = 0; p < d_.num_modalities; ++p) {
+                Vec3 found[kVector];
+                find(d_.modality[p], i, found);
                 Vector<Out, kVector> x, y, z;
 #pragma unroll
                 for (int k = 0; k < kVector; ++k) {
-                    const Vec3 v = value(d_.modality[p], i + k);
-                    x.value[k] = static_cast<Out>(v.x);
-                    y.value[k] = static_cast<Out>(v.y);
-                    z.value[k] = static_cast<Out>(v.z);
+                    x.value[k] = static_cast<Out>(found[k].x);
+                    y.value[k] = static_cast<Out>(found[k].y);
+                    z.value[k] = static_cast<Out>(found[k].z);
                 }
                 Out* out = static_cast<Out*>(d_.out) + (p * d_.clips + clip_) * 3 * plane + at;
                 *reinterpret_cast<Vector<Out, kVector>*>(out) = x;
@@ -246,7 +300,7 @@ class Tile {
     int first_body_, bodies_, values_;  // values_: of one coordinate in one frame of the tile
     int frames_, with_next_, with_after_;
     float speed_;
-    Planes x_, bones_;
+    Planes x_, bones_, axes_;
     float* angles_;
     int16_t *parent_, *axis_;
 };

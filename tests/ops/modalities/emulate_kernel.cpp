@@ -46,14 +46,8 @@ void run(const Derivation& d, int threads) {
 
 template <typename Out>
 void run_to(const Derivation& d, int threads) {
-    switch (vector_width(d)) {
-        case 8:
-            return run<Out, 8>(d, threads);
-        case 4:
-            return run<Out, 4>(d, threads);
-        default:
-            return run<Out, 1>(d, threads);
-    }
+    if (vector_width(d) == 4) return run<Out, 4>(d, threads);
+    return run<Out, 1>(d, threads);
 }
 
 struct Input {

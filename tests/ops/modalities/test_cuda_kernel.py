@@ -4,7 +4,9 @@ What is left to a GPU (launch, streams, graphs, large tensors) is in tests/cuda/
 """
 
 import functools
+import importlib.util
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -44,6 +46,25 @@ def test_compiles_without_a_gpu_or_a_warning(source, tmp_path):
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+    if source.name == "modalities_cuda.cu":
+        reads_four_values_at_once(tmp_path / "kernel.o")
+
+
+def reads_four_values_at_once(binary):
+    """Assert that kernels that write four values read them so from shared memory, and spill nothing."""
+    found = importlib.util.find_spec("triton")
+    if found is None:
+        return
+    disassembler = Path(found.origin).parent / "backends/nvidia/bin/cuobjdump"
+    command = [disassembler, "-sass", "-arch", "sm_90", binary]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    kernels = dict(re.findall(r"Function : (\S*derive_kernel\S*)\n(.*?)(?=\.{10,}|\Z)", text, re.DOTALL))
+    assert len(kernels) == 6
+    for name, instructions in kernels.items():
+        assert not re.search(r"\b(STL|LDL)\b", instructions), name
+        if "Li4E" in name:
+            assert instructions.count("LDS.128") >= 20, name
+            assert "STG.E.128" in instructions if "kernelIf" in name else "STG.E.64" in instructions, name
 
 
 @pytest.fixture(scope="module", params=["thread", "address,alignment"])
@@ -97,8 +118,17 @@ def long_chain(V):
     ("N", "T", "M", "layout", "dtype", "out_dtype", "options"),
     [
         (3, 50, 2, "ntu-rgb+d", torch.float32, torch.float32, {}),  # 4 values at once
-        (2, 50, 2, "ntu-rgb+d", torch.float32, torch.bfloat16, {}),  # 4: 2500 is no multiple of 8
-        (2, 16, 2, "ntu-rgb+d", torch.bfloat16, torch.float16, {}),  # 8
+        (
+            2,
+            50,
+            2,
+            "ntu-rgb+d",
+            torch.float32,
+            torch.bfloat16,
+            {},
+        ),  # later frames 2 values out of step with 4
+        (2, 16, 1, "ntu-rgb+d", torch.bfloat16, torch.float16, {}),  # 1
+        (2, 8, 1, long_chain(7), torch.float32, torch.float32, {}),  # 3
         (2, 13, 1, "coco", torch.float16, torch.float32, {}),  # 1: an odd number of values
         (2, 16, 2, "ntu-rgb+d", torch.float32, torch.float32, {"misaligned_by": 1}),
         (2, 16, 2, "ntu-rgb+d", torch.float32, torch.bfloat16, {"misaligned_by": 4}),
@@ -106,7 +136,7 @@ def long_chain(V):
         (2, 2, 3, "h36m", torch.float32, torch.float32, {}),
         (2, 9, 2, "ntu-rgb+d", torch.float32, torch.float32, {"modalities": ("acceleration", "joint")}),
         (1, 9, 2, "ntu-rgb+d", torch.float32, torch.float32, {"modalities": ("rotation_axis", "bone")}),
-        (1, 4, 1, long_chain(511), torch.float32, torch.bfloat16, {}),  # 8 frames, for 8 values, do not fit
+        (1, 4, 1, long_chain(511), torch.float32, torch.bfloat16, {}),  # 4 frames, for 4 values, do not fit
         (1, 7, 5, long_chain(300), torch.float32, torch.float32, {}),  # a tile does not hold all bodies
         (1, 4, 3, long_chain(512), torch.float32, torch.float32, {"threads": 1}),
     ],
