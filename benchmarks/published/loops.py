@@ -48,7 +48,7 @@ def aimclr_before(a):
     mask = torch.cat([torch.ones_like(mined[:, :1]), mined], 1)
     loss = -((mask * F.log_softmax(logits[0], 1)).sum(1) / mask.sum(1)).mean()
     guide = logits[0].detach().softmax(1)
-    return loss - sum((guide * one.softmax(1).log()).sum(1).mean() for one in logits[1:])
+    return loss - sum((guide * one.softmax(1).log()).sum(1).mean() for one in logits[1:]) / 2
 
 
 def aimclr_after(a):
@@ -57,17 +57,20 @@ def aimclr_after(a):
     mined = [ops.nearest_neighbors(u.detach(), bank, MINED)[1] for u in a["q"]]
     loss = ops.multi_positive_nce(weak, key, bank, mined, TEMPERATURE)
     followers = (strong, dropped)
-    return loss + sum(ops.soft_contrast(u, weak, key, bank, TEMPERATURE, TEMPERATURE) for u in followers)
+    return loss + sum(ops.soft_contrast(u, weak, key, bank, TEMPERATURE, TEMPERATURE) for u in followers) / 2
 
 
 def cmd_before(a):
-    """Every stream against its key, and after each other's nearest neighbors."""
+    """Every stream against its key, and after the nearest neighbors of each other's key."""
     loss, topk = crossclr_before(a), int(NEIGHBORS * a["banks"].shape[2])
-    similarities = [unit(q) @ bank.clone().detach() for q, bank in zip(a["q"], a["banks"], strict=True)]
-    for student, own in enumerate(similarities):
-        for teacher, guide in enumerate(similarities):
+    of_queries, of_keys = (
+        [unit(x) @ bank.clone().detach() for x, bank in zip(a[side], a["banks"], strict=True)]
+        for side in ("q", "k")
+    )
+    for student, own in enumerate(of_queries):
+        for teacher, guide in enumerate(of_keys):
             if student != teacher:
-                guide, rows = guide.detach().topk(topk, 1)
+                guide, rows = guide.topk(topk, 1)
                 p, log_q = F.softmax(guide / 0.05, 1), F.log_softmax(own.gather(1, rows) / 0.1, 1)
                 loss = loss + F.kl_div(log_q, p, reduction="batchmean")
     return loss
@@ -78,7 +81,7 @@ def cmd_after(a):
     students, teachers = (list(side) for side in zip(*pairs, strict=True))
     loss, topk = crossclr_after(a), int(NEIGHBORS * a["banks"].shape[2])
     for i, j in zip(students, teachers, strict=True):
-        loss = loss + ops.neighbor_kl(a["q"][i], a["q"][j], a["banks"][i], a["banks"][j], 0.1, 0.05, topk)
+        loss = loss + ops.neighbor_kl(a["q"][i], a["k"][j], a["banks"][i], a["banks"][j], 0.1, 0.05, topk)
     return loss
 
 

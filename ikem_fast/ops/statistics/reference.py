@@ -5,42 +5,47 @@ import torch
 from ikem_fast.ops._precision import compute_dtype, outside_autocast
 
 
-@outside_autocast
 def variance_covariance(z, target, epsilon):
     """→ variance (P,), covariance (P,)."""
-    z = centered(z.to(compute_dtype(z)))
-    C = z.mT @ z / (z.shape[1] - 1)
-    diagonal = C.diagonal(dim1=1, dim2=2)
-    return spread(diagonal, target, epsilon), without_diagonal(C).square().sum((1, 2)) / z.shape[2]
+    return of_covariance(*covariance(z), target, epsilon)
+
+
+def cross_correlation(a, b, weight, epsilon):
+    """→ (P,). epsilon: of the standardization, None where there is none."""
+    return of_correlation(*correlation(a, b, epsilon), weight)
 
 
 @outside_autocast
-def cross_correlation(a, b, weight, epsilon):
-    """→ (P,). epsilon: of the standardization, None where there is none."""
-    a, b = standardized(a, b, epsilon)
-    C = a.mT @ b / a.shape[1]
-    on = (C.diagonal(dim1=1, dim2=2) - 1).square().sum(1)
-    return on + weight * without_diagonal(C).square().sum((1, 2))
+def covariance(z):
+    """→ the diagonal (P,D) of the covariance matrix, and the sum of squares beside it (P,)."""
+    z = centered(z.to(compute_dtype(z)))
+    return _in_and_beside_diagonal(z.mT @ z / (z.shape[1] - 1))
+
+
+@outside_autocast
+def correlation(a, b, epsilon):
+    """→ the diagonal (P,D) of the cross-correlation matrix, and the sum of squares beside it (P,)."""
+    dtype = compute_dtype(a, b)
+    a, b = a.to(dtype), b.to(dtype)
+    if epsilon is not None:
+        a, b = (x * torch.rsqrt(x.square().mean(1, keepdim=True) + epsilon) for x in map(centered, (a, b)))
+    return _in_and_beside_diagonal(a.mT @ b / a.shape[1])
 
 
 def centered(z):
     return z - z.mean(1, keepdim=True)
 
 
-def spread(variance, target, epsilon):
-    """How far deviations (P,D) are below their target, in the mean."""
-    return torch.relu(target - torch.sqrt(variance + epsilon)).mean(1)
+def of_covariance(diagonal, squares, target, epsilon):
+    """How far deviations are below their target, in the mean; the squares for each feature."""
+    variance = torch.relu(target - torch.sqrt(diagonal + epsilon)).mean(1)
+    return variance, squares / diagonal.shape[1]
 
 
-def standardized(a, b, epsilon):
-    """Both over the batch, in the dtype of computation."""
-    dtype = compute_dtype(a, b)
-    a, b = a.to(dtype), b.to(dtype)
-    if epsilon is None:
-        return a, b
-    a, b = centered(a), centered(b)
-    return tuple(x * torch.rsqrt(x.square().mean(1, keepdim=True) + epsilon) for x in (a, b))
+def of_correlation(diagonal, squares, weight):
+    return (diagonal - 1).square().sum(1) + weight * squares
 
 
-def without_diagonal(C):
-    return C - torch.diag_embed(C.diagonal(dim1=1, dim2=2))
+def _in_and_beside_diagonal(C):
+    diagonal = C.diagonal(dim1=1, dim2=2)
+    return diagonal, (C - torch.diag_embed(diagonal)).square().sum((1, 2))
