@@ -38,7 +38,9 @@ def test_links_into_a_page_lead_to_a_heading(page):
         assert anchor in anchors(there), f"{page.name}: no heading {anchor!r} in {there.name}"
 
 
-@pytest.mark.parametrize("what", ["format", "joint layout", "modality", "encoder", "augmentation", "op", "protocol"])
+@pytest.mark.parametrize(
+    "what", ["format", "joint layout", "modality", "encoder", "augmentation", "op", "protocol"]
+)
 def test_every_recipe_takes_five_lines(what):
     text = read("CONTRIBUTING.md")
     (recipe,) = re.findall(rf"^\*\*An? {what}\*\*.*\n((?:\d\. .*\n)+)", text, re.MULTILINE)
