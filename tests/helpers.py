@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from ikem_fast.cli import main
+from ikem_fast.nn.config import EncoderConfig
 from ikem_fast.ops import _library
 
 
@@ -14,6 +15,10 @@ def needs_library(device_type):
 
 
 needs_kernel = needs_library("cpu")
+
+
+# For tests of what is around an encoder: a tenth of the time of ST-GCN's ten blocks.
+ONE_BLOCK = EncoderConfig("tcn", {"blocks": 1, "segments": 1})
 
 
 def run(capsys, *words):

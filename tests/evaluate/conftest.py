@@ -4,6 +4,7 @@ import pytest
 
 from ikem_fast.data.formats.synthetic import prepare_synthetic
 from ikem_fast.train import ModelConfig, PretrainConfig, pretrain
+from tests.helpers import ONE_BLOCK
 
 MODALITIES = ("joint", "motion", "bone")
 
@@ -19,7 +20,9 @@ def tiny_dataset(tmp_path_factory):
 @pytest.fixture(scope="session")
 def small(tiny_dataset, tmp_path_factory):
     """Settings that evaluations of encoders share: the dataset, and a checkpoint of three narrow encoders."""
-    model = ModelConfig(feature_dim=4, queue_size=12, hidden_channels=2, hidden_dim=8, modalities=MODALITIES)
+    model = ModelConfig(
+        feature_dim=4, queue_size=12, hidden_channels=2, encoder=ONE_BLOCK, modalities=MODALITIES
+    )
     out = tmp_path_factory.mktemp("evaluated") / "teacher"
     checkpoint = pretrain(
         PretrainConfig(data=tiny_dataset, out=out, epochs=1, batch_size=12, device="cpu", model=model)

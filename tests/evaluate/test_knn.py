@@ -5,8 +5,9 @@ import pytest
 from ikem_fast.errors import InputError
 from ikem_fast.evaluate import KnnConfig, evaluate_knn, read_results
 from ikem_fast.train import ModelConfig, PretrainConfig, pretrain
+from tests.helpers import ONE_BLOCK
 
-MODEL = ModelConfig(feature_dim=8, queue_size=16, hidden_channels=4, hidden_dim=12)
+MODEL = ModelConfig(feature_dim=8, queue_size=16, hidden_channels=4, encoder=ONE_BLOCK)
 
 
 def test_the_whole_way(tiny_dataset, tmp_path):

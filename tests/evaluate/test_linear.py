@@ -22,10 +22,12 @@ from ikem_fast.evaluate.probes.choice import probe_name
 from ikem_fast.evaluate.probes.ridge import fit_ridge
 from ikem_fast.evaluate.render.picture import draw
 from ikem_fast.evaluate.results import Results, read_scores, score
+from ikem_fast.nn.encoders.tcn import smoothing_matrix
 from ikem_fast.train import ModelConfig, PretrainConfig, load_checkpoint, pretrain
 from tests.evaluate.tables import text_of
+from tests.helpers import ONE_BLOCK
 
-MODEL = ModelConfig(feature_dim=8, queue_size=16, hidden_channels=4, hidden_dim=12)
+MODEL = ModelConfig(feature_dim=8, queue_size=16, hidden_channels=4, encoder=ONE_BLOCK)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +73,7 @@ def test_results_heads_and_picture_are_written(tiny_dataset, checkpoint, tmp_pat
     assert (tmp_path / "linear.png").read_bytes().startswith(b"\x89PNG")
     assert not list(tmp_path.glob("*.partial"))
     with np.load(tmp_path / "linear.npz", allow_pickle=False) as heads:
-        assert heads[f"{trio}.weight"].shape == (36, 12) and heads[f"{trio}.bias"].shape == (12,)
+        assert heads[f"{trio}.weight"].shape == (96, 12) and heads[f"{trio}.bias"].shape == (12,)
     again = evaluate_linear(config(tmp_path / "b", **options))
     assert again.sets == results.sets and again.baselines["raw"] == results.baselines["raw"]
 
@@ -215,10 +217,11 @@ def test_untrained_encoders_have_fitting_statistics(tiny_dataset, checkpoint):
     estimate_statistics(encoders, dataset["train"], dataset.layout, device="cpu")
     first = encoders["joint"].data_bn
     clips = torch.tensor(dataset["train"].clips)
-    coordinates = clips.permute(3, 1, 0, 2, 4).flatten(0, 1).flatten(1)
+    smoothed = torch.einsum("st,nctvm->ncsvm", smoothing_matrix(clips.shape[2], 2.0, clips), clips)
+    coordinates = smoothed.permute(3, 1, 0, 2, 4).flatten(0, 1).flatten(1)
     torch.testing.assert_close(first.running_mean, coordinates.mean(1), rtol=1e-3, atol=1e-4)
     features = extract_features(encoders, dataset["train"], dataset.layout, device="cpu")
-    assert features.shape == (len(dataset["train"]), 6, 12) and features.isfinite().all()
+    assert features.shape == (len(dataset["train"]), 6, 32) and features.isfinite().all()
     assert features.std(0).min() > 1e-4, "an untrained encoder must still tell clips apart"
 
 

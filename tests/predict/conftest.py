@@ -5,6 +5,7 @@ import pytest
 from ikem_fast.data.formats.synthetic import prepare_synthetic
 from ikem_fast.evaluate import LinearConfig, evaluate_linear
 from ikem_fast.train import ModelConfig, PretrainConfig, pretrain
+from tests.helpers import ONE_BLOCK
 
 
 @pytest.fixture(scope="session")
@@ -13,7 +14,11 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("predicted")
     prepare_synthetic(folder / "data", clips_per_class=3, frames=8)
     model = ModelConfig(
-        feature_dim=4, queue_size=12, hidden_channels=2, hidden_dim=8, modalities=("joint", "motion", "bone")
+        feature_dim=4,
+        queue_size=12,
+        hidden_channels=2,
+        encoder=ONE_BLOCK,
+        modalities=("joint", "motion", "bone"),
     )
     common = {"data": folder / "data", "device": "cpu"}
     pretrain(PretrainConfig(out=folder / "run", epochs=1, batch_size=12, model=model, **common))

@@ -33,7 +33,7 @@ def test_what_evaluation_measured_is_what_the_bundle_answers(run, bundle):
         probabilities, features = recognizer(clips, frames, name)
         calm = torch.tensor(scores.sets[name]) / recognizer.heads[name].temperature
         torch.testing.assert_close(probabilities, calm.softmax(1), atol=1e-5, rtol=0)
-        assert features.shape == (len(test), len(name.split("+")), 8)
+        assert features.shape == (len(test), len(name.split("+")), 16)
         right = (probabilities.argmax(1).numpy() == test.labels).mean()
         assert 100 * right == pytest.approx(description.results["sets"][name]["top1"])
 
@@ -61,7 +61,7 @@ def test_a_checkpoint_alone_gives_features_and_no_labels(run, tmp_path):
     for path in (tmp_path, tmp_path / "checkpoint.pt"):
         prediction = ikem_fast.load(path).predict(clip)
         assert prediction.labels is None and prediction.probabilities is None
-        assert prediction.features.shape == (1, 3, 8) and np.isfinite(prediction.features).all()
+        assert prediction.features.shape == (1, 3, 16) and np.isfinite(prediction.features).all()
 
 
 def test_nothing_there_is_one_message(tmp_path):

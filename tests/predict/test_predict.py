@@ -43,7 +43,7 @@ def as_npz(path, clips):
 
 def test_arrays_batches_and_files_are_answered_alike(loaded, raws, tmp_path):
     wanted = loaded.predict(raws)
-    assert wanted.probabilities.shape == (3, 12) and wanted.features.shape == (3, 3, 8)
+    assert wanted.probabilities.shape == (3, 12) and wanted.features.shape == (3, 3, 16)
     np.testing.assert_allclose(wanted.probabilities.sum(1), 1, atol=1e-5)
     assert wanted.labels == tuple(loaded.classes[i] for i in wanted.probabilities.argmax(1))
     file = as_npz(tmp_path / "clips.npz", raws)
@@ -58,7 +58,7 @@ def test_arrays_batches_and_files_are_answered_alike(loaded, raws, tmp_path):
 
 
 def test_another_set_answers_where_it_is_named(loaded, raws):
-    assert loaded.predict(raws, of="bone").features.shape == (3, 1, 8)
+    assert loaded.predict(raws, of="bone").features.shape == (3, 1, 16)
     with pytest.raises(InputError, match="set: expected one of joint, motion, bone, "):
         loaded.predict(raws, of="joint+bone")
 

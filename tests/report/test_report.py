@@ -17,6 +17,7 @@ from ikem_fast.report.clips import flattened
 from ikem_fast.report.repeat import repeating_command
 from ikem_fast.report.runs import curve, find_subjects, read_run
 from ikem_fast.train import DistillConfig, ModelConfig, PretrainConfig, distill, pretrain
+from tests.helpers import ONE_BLOCK
 from tests.pages import read_page
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
@@ -34,7 +35,7 @@ def runs(tmp_path_factory):
     names = np.load(data / "test_names.npy").astype("U80")
     names[0] = HOSTILE
     np.save(data / "test_names.npy", names)
-    model = ModelConfig(feature_dim=4, queue_size=12, hidden_channels=2, hidden_dim=8)
+    model = ModelConfig(feature_dim=4, queue_size=12, hidden_channels=2, encoder=ONE_BLOCK)
     made = {"data": data}
     for seed in (0, 1):
         out = made[f"six{seed}"] = folder / f"seed{seed}" / "six"

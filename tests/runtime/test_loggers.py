@@ -11,6 +11,7 @@ from ikem_fast.errors import InputError
 from ikem_fast.evaluate import RawConfig, evaluate_raw
 from ikem_fast.runtime.loggers import LOGGERS, Loggers
 from ikem_fast.train import ModelConfig, PretrainConfig, pretrain
+from tests.helpers import ONE_BLOCK
 
 SETTINGS = {"lr": 0.1, "model": {"queue_size": 12, "encoder": {}}}
 
@@ -147,7 +148,9 @@ def test_one_that_fails_later_is_left_out_and_the_others_go_on(tmp_path, picture
 
 
 def test_a_run_tells_its_loggers_what_stands_in_its_metrics(tmp_path, tiny_dataset, wandb):
-    model = ModelConfig(feature_dim=4, queue_size=12, hidden_channels=1, hidden_dim=4, modalities=("joint",))
+    model = ModelConfig(
+        feature_dim=4, queue_size=12, hidden_channels=2, encoder=ONE_BLOCK, modalities=("joint",)
+    )
     out = tmp_path / "run"
     pretrain(PretrainConfig(data=tiny_dataset, out=out, epochs=1, batch_size=12, device="cpu", model=model,
                             loggers=("wandb",)))  # fmt: skip

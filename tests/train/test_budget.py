@@ -19,10 +19,16 @@ from ikem_fast.train.budget import Budget, Progress
 from ikem_fast.train.step import Step
 from ikem_fast.train.tasks.pretrain import Pretraining
 from ikem_fast.train.views import Views
+from tests.helpers import ONE_BLOCK
 
 TINY = Path(__file__).parents[1] / "version1" / "data"  # four clips: two batches of two an epoch
 MODEL = ModelConfig(
-    feature_dim=2, queue_size=8, hidden_channels=1, hidden_dim=4, modalities=("joint", "motion"), dropout=0.2
+    feature_dim=2,
+    queue_size=8,
+    hidden_channels=2,
+    encoder=ONE_BLOCK,
+    modalities=("joint", "motion"),
+    dropout=0.2,
 )
 ALONE = Processes(0, 1, torch.device("cpu"))
 

@@ -14,10 +14,16 @@ from ikem_fast.nn import IKEM, RelationalDistiller
 from ikem_fast.nn.encoders.base import encode_views
 from ikem_fast.train import DistillConfig, ModelConfig, PretrainConfig, distill, load_checkpoint, pretrain
 from ikem_fast.train.tasks.distill import Distillation
+from tests.helpers import ONE_BLOCK
 
 TINY = Path(__file__).parents[1] / "version1" / "data"
 MODEL = ModelConfig(
-    feature_dim=2, queue_size=6, hidden_channels=1, hidden_dim=4, modalities=("joint", "motion"), dropout=0.0
+    feature_dim=2,
+    queue_size=6,
+    hidden_channels=2,
+    encoder=ONE_BLOCK,
+    modalities=("joint", "motion"),
+    dropout=0.0,
 )
 COMMON = {"data": TINY, "batch_size": 2, "device": "cpu", "max_steps": 1}
 

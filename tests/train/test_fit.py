@@ -16,12 +16,13 @@ from ikem_fast.train import DistillConfig, ModelConfig, PretrainConfig, distill,
 from ikem_fast.train.loop import fit
 from ikem_fast.train.step import Step
 from ikem_fast.train.tasks.pretrain import Pretraining
+from tests.helpers import ONE_BLOCK
 
 MODEL = ModelConfig(
     feature_dim=4,
     queue_size=12,
-    hidden_channels=1,
-    hidden_dim=4,
+    hidden_channels=2,
+    encoder=ONE_BLOCK,
     modalities=("joint", "bone"),
     dropout=0.0,
     impl="reference",

@@ -13,10 +13,16 @@ from ikem_fast.train.budget import Progress
 from ikem_fast.train.health import ROWS, Health, effective_rank, nearest_of_class
 from ikem_fast.train.task import Seen
 from ikem_fast.train.tasks.pretrain import Pretraining
+from tests.helpers import ONE_BLOCK
 
 TINY = Path(__file__).parents[1] / "version1" / "data"
 MODEL = ModelConfig(
-    feature_dim=2, queue_size=8, hidden_channels=1, hidden_dim=4, modalities=("joint", "motion"), dropout=0.0
+    feature_dim=2,
+    queue_size=8,
+    hidden_channels=2,
+    encoder=ONE_BLOCK,
+    modalities=("joint", "motion"),
+    dropout=0.0,
 )
 
 

@@ -11,10 +11,16 @@ from ikem_fast.nn import IKEM
 from ikem_fast.train import ModelConfig, PretrainConfig, pretrain
 from ikem_fast.train.budget import Progress
 from ikem_fast.train.tasks.pretrain import Pretraining
+from tests.helpers import ONE_BLOCK
 
 TINY = Path(__file__).parents[1] / "version1" / "data"
 MODEL = ModelConfig(
-    feature_dim=2, queue_size=8, hidden_channels=1, hidden_dim=4, modalities=("joint", "motion"), dropout=0.0
+    feature_dim=2,
+    queue_size=8,
+    hidden_channels=2,
+    encoder=ONE_BLOCK,
+    modalities=("joint", "motion"),
+    dropout=0.0,
 )
 
 

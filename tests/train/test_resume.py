@@ -11,10 +11,16 @@ import torch
 
 from ikem_fast.errors import InputError
 from ikem_fast.train import DistillConfig, ModelConfig, PretrainConfig, distill, load_checkpoint, pretrain
+from tests.helpers import ONE_BLOCK
 
 TINY = Path(__file__).parents[1] / "version1" / "data"
 MODEL = ModelConfig(
-    feature_dim=2, queue_size=8, hidden_channels=1, hidden_dim=4, modalities=("joint", "motion"), dropout=0.1
+    feature_dim=2,
+    queue_size=8,
+    hidden_channels=2,
+    encoder=ONE_BLOCK,
+    modalities=("joint", "motion"),
+    dropout=0.1,
 )
 
 

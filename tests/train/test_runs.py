@@ -11,8 +11,11 @@ from ikem_fast.train import DistillConfig, ModelConfig, PretrainConfig, distill,
 from ikem_fast.train import loop as loop_module
 from ikem_fast.train.budget import Progress
 from ikem_fast.train.views import Views
+from tests.helpers import ONE_BLOCK
 
-MODEL = ModelConfig(feature_dim=8, queue_size=16, hidden_channels=4, hidden_dim=12, dropout=0.2, momentum=0.9)
+MODEL = ModelConfig(
+    feature_dim=8, queue_size=16, hidden_channels=4, encoder=ONE_BLOCK, dropout=0.2, momentum=0.9
+)
 
 
 @pytest.fixture(scope="module")

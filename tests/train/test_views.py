@@ -12,17 +12,21 @@ from ikem_fast.runtime.processes import Processes
 from ikem_fast.train import ModelConfig, PretrainConfig, load_checkpoint, pretrain
 from ikem_fast.train.budget import Progress
 from ikem_fast.train.views import Views
+from tests.helpers import ONE_BLOCK
 
 TINY = Path(__file__).parents[1] / "version1" / "data"
 STRONG = (
     {"name": "rotation"}, {"name": "joint_mask", "count": 2}, {"name": "noise", "probability": 0.5},
     {"name": "crop_resize"},
 )  # fmt: skip
+
 FIRST = Progress(steps=0, epoch=1, batch=0, share=0)
 
 
 def settings(out, **changes):
-    model = ModelConfig(feature_dim=2, queue_size=8, hidden_channels=1, hidden_dim=4, modalities=("joint",))
+    model = ModelConfig(
+        feature_dim=2, queue_size=8, hidden_channels=2, encoder=ONE_BLOCK, modalities=("joint",)
+    )
     return PretrainConfig(
         **{"data": TINY, "out": out, "batch_size": 2, "lr": 0.01, "device": "cpu", "model": model,
            "max_steps": 3, "exchange_from": None, **changes}
