@@ -85,6 +85,11 @@ def op_library(with_cuda):
     )
 
 
+COMPILED_FROM = (
+    "sources", "define_macros", "include_dirs", "libraries", "library_dirs", "extra_compile_args",
+)  # fmt: skip
+
+
 def default_architectures():
     """Those of the default list that this nvcc knows, and PTX of the newest for GPUs to come."""
     nvcc = Path(cpp_extension.CUDA_HOME, "bin", "nvcc")
@@ -125,9 +130,10 @@ class BuildNative(BuildExtension):
                 if CUDA_REQUIRED:
                     sys.exit(f"IKEM_BUILD_CUDA=1, but the CUDA kernels were not built: {problem}")
                 notice(f"trying without the CUDA kernels, which were not built: {problem}")
-                # In its place, so that it keeps what setuptools noted on it when the build began.
-                vars(extension).update(vars(op_library(with_cuda=False)))
                 no_cuda = problem
+                without = op_library(with_cuda=False)
+                for part in COMPILED_FROM:  # all else on it is what setuptools noted when the build began
+                    setattr(extension, part, getattr(without, part))
                 problem = self.attempt(extension)
             else:
                 no_cuda = NO_CUDA
