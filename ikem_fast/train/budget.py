@@ -4,7 +4,6 @@ import time
 from dataclasses import dataclass
 
 from ikem_fast.runtime.processes import Processes
-from ikem_fast.train.config import TrainConfig
 
 CLOCK = 16  # steps between two looks at the first process's clock, where several have to agree on it
 
@@ -39,13 +38,14 @@ class Budget:
     """Counts steps and seconds of a run, those before it was gone on with too.
 
     Args:
-        config: what ends the run: `epochs`, `max_steps`, `max_minutes`, whichever comes first.
         steps_an_epoch: batches of an epoch.
+        total: steps after which the run ends, minutes: of training after which it ends, whichever comes
+            first; None for one that does not end it.
         processes: those that train; the clock is the first one's.
         steps, seconds: used before.
 
     Example:
-        budget = Budget(config, len(loader), processes)
+        budget = Budget(len(loader), config.total_steps(len(loader)), config.max_minutes, processes)
         while not budget.progress().over:
             step(...)
             budget.count()
@@ -53,15 +53,16 @@ class Budget:
 
     def __init__(
         self,
-        config: TrainConfig,
         steps_an_epoch: int,
+        total: int | None,
+        minutes: float | None,
         processes: Processes,
         steps: int = 0,
         seconds: float = 0.0,
     ) -> None:
         self.steps_an_epoch = steps_an_epoch
-        self.total = config.total_steps(steps_an_epoch)
-        self.limit = None if config.max_minutes is None else 60 * config.max_minutes
+        self.total = total
+        self.limit = None if minutes is None else 60 * minutes
         self.processes = processes
         self.steps = steps
         self.began = time.monotonic() - seconds

@@ -4,7 +4,7 @@ import contextlib
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from ikem_fast.augment.named import completed, named
 from ikem_fast.errors import InputError
@@ -12,9 +12,7 @@ from ikem_fast.nn.config import ModelConfig
 from ikem_fast.ops.modalities.definitions import DEFINITIONS
 from ikem_fast.runtime.loggers import LOGGERS
 from ikem_fast.settings import setting
-
-if TYPE_CHECKING:
-    from ikem_fast.train.budget import Progress
+from ikem_fast.train.budget import Progress
 
 PUBLISHED_BATCH = 128
 MAX_LEARNING_RATE = 100.0  # far above any that learns: a slip of the keys is refused, an experiment is not
@@ -147,7 +145,7 @@ class TrainConfig:
         ends += [] if self.max_steps is None else [self.max_steps]
         return min(ends, default=None)
 
-    def learning_rate(self, progress: "Progress") -> float:
+    def learning_rate(self, progress: Progress) -> float:
         """Compute the rate of a step: `lr`, scaled by `lr_scaling`, as `schedule` and `warmup` have it."""
         rate = self.lr * (self.batch_size / PUBLISHED_BATCH if self.lr_scaling == "linear" else 1)
         if self.schedule == "cosine":

@@ -98,7 +98,10 @@ class _Run:
         self.sums = _Sums(task.names, processes, standing.unfinished.get("sums"))
         if standing.unfinished.get("health"):
             self.health.load(standing.unfinished["health"], processes.device)
-        self.budget = Budget(config, len(loader), processes, standing.steps, standing.seconds)
+        self.budget = Budget(
+            len(loader), config.total_steps(len(loader)), config.max_minutes, processes,
+            standing.steps, standing.seconds,
+        )  # fmt: skip
         if not standing.steps:
             task.begin(loader, processes)
         task.model.train()

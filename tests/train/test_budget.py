@@ -101,15 +101,14 @@ def test_minutes_end_a_run_and_those_used_are_kept(tmp_path, monkeypatch):
     assert rates == sorted(rates, reverse=True) and rates[-1] < rates[0]
 
 
-def test_processes_agree_on_the_time(tmp_path):
+def test_processes_agree_on_the_time():
     """A second process takes the first's clock, now and then; its own runs ahead."""
-    config = settings(tmp_path, max_minutes=1)
 
     class Second(Processes):
         def of_first(self, work):
             return 30.0
 
-    budget = Budget(config, 2, Second(1, 2, torch.device("cpu")), seconds=59)
+    budget = Budget(2, None, 1, Second(1, 2, torch.device("cpu")), seconds=59)
     assert budget.progress().share == 0.5 and not budget.progress().over
 
 
