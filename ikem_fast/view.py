@@ -33,12 +33,13 @@ VIEWS = 2  # of the whole recipe: what a query sees, and what its key sees
 
 
 class _Shown(NamedTuple):
-    """A preprocessed clip: what it is called, (3,T,V,M) float32, its frames, its layout."""
+    """A preprocessed clip: its name, (3,T,V,M) float32, its frames, its layout, whether it is flat."""
 
     title: str
     coordinates: np.ndarray
     frames: int
     layout: Layout
+    planar: bool = False
 
 
 @checked
@@ -94,7 +95,7 @@ def view(
 def augmented_panels(shown: _Shown, entries: Any, seed: int) -> list[Panel]:
     """Make a panel of the clip, one for each augmentation alone, and one for each view by all of them."""
     _, frames, _, bodies = shown.coordinates.shape
-    shape = Shape(frames, bodies, shown.layout)
+    shape = Shape(frames, bodies, shown.layout, shown.planar)
     recipes = [(entry["name"], [{**entry, "probability": 1.0}]) for entry in entries if _is_named(entry)]
     recipes = [(name.replace("_", " "), "alone", one) for name, one in recipes]
     recipes += [(f"view {number}", "all of them", list(entries)) for number in range(1, VIEWS + 1)]
@@ -132,7 +133,8 @@ def _of_dataset(folder, split, index):
     if index >= len(part):
         raise InputError(f"{folder}: expected an index below {len(part)} in {split}, found {index}")
     title = f"{dataset.classes[part.labels[index]]} · {part.names[index]}"
-    return _Shown(title, np.array(part.clips[index]), int(part.frames[index]), dataset.skeleton)
+    clip, frames = np.array(part.clips[index]), int(part.frames[index])
+    return _Shown(title, clip, frames, dataset.skeleton, dataset.preprocessing.planar)
 
 
 def _of_file(path, index, layout):

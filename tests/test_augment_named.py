@@ -48,6 +48,17 @@ def test_each_changes_clips_and_leaves_what_is_absent_absent(name, x):
     assert not y[::2, ..., 1].any()
 
 
+@pytest.mark.parametrize("name", ["shear", "rotation", "scale", "noise", "bone_lengths", "joint_offset"])
+def test_scores_of_poses_in_a_plane_stay(name, x):
+    flat = Recipe(named([{"name": name}]), Shape(T, M, LAYOUT, planar=True))
+    y = augmented(flat, x)
+    torch.testing.assert_close(y[:, 2], x[:, 2], rtol=0, atol=1e-6)
+    assert (y[:, :2] - x[:, :2]).abs().max() > 1e-3
+    if name != "joint_offset":  # which moves by the size of a clip, of which a score is a part
+        without = torch.cat((x[:, :2], torch.zeros_like(x[:, 2:])), 1)
+        torch.testing.assert_close(augmented(flat, without)[:, :2], y[:, :2], rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_a_probability_is_of_each_clip_and_a_share_of_a_batch_is_cut_from_the_whole(name, x):
     none, some = recipe({"name": name, "probability": 0.0}), recipe({"name": name, "probability": 0.5})

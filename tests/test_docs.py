@@ -1,6 +1,7 @@
 """What the documentation says is true: its examples run, its commands exist, its links lead somewhere."""
 
 import re
+import runpy
 
 import pytest
 
@@ -41,3 +42,9 @@ def test_the_readme_lists_every_command_and_configuration():
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_pages_of_formats_are_what_the_formats_say():
+    pages = runpy.run_path(str(ROOT / "tools" / "format_pages.py"))["pages"]()
+    there = {f"formats/{page.name}": page.read_text("utf-8") for page in (ROOT / "docs/formats").iterdir()}
+    assert there == pages, "run: python tools/format_pages.py"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ikem_fast.cli import main
-from ikem_fast.data import open_dataset
+from ikem_fast.data import open_dataset, synthetic
 from ikem_fast.evaluate.results import read_results
 from tests.data import foreign
 from tests.pages import ROOT, blocks, command_of, commands
@@ -20,6 +20,7 @@ LESS = {
     "pretrain": SMALL,
     "distill": ("--max-steps=2", "--batch-size=8", "--device=cpu", "--loggers=[]"),
     "evaluate linear": ("--untrained-seeds=1",),
+    "prepare synthetic": ("--clips-per-class=3", "--frames=8"),
     "doctor": ("--quick",),
 }  # what is added to commands
 
@@ -67,3 +68,23 @@ def test_from_files_to_an_accuracy(place):
     assert 0 <= results.sets["joint+motion+bone"].top1 <= 100
     for name in ("sensor.png", "classes.png", "report.html"):
         assert (place / name).stat().st_size > 1000
+
+
+def test_from_nothing_to_answers(place):
+    """The tutorial, and what other pages make of its runs: one command behind another."""
+    for words in commands(DOCS / "tutorial.md"):
+        run(words)
+    assert {path.name for path in place.iterdir()} >= {"clip.html", "report.html", "comparison.html"}
+    raw = synthetic.generate_clip(synthetic.plan_clips(1)[0], 0)
+    (place / "raw").mkdir()
+    for name in ("a.npy", "b.npy", "raw/c.npy"):
+        np.save(name, raw.transpose(1, 2, 0, 3))
+    asked = "predict raw|predict a.skeleton|torch-export|data/synthetic --augmented|report runs/teacher "
+    done = []
+    for page in ("predict.md", "export.md", "report.md"):
+        for words in commands(DOCS / page):
+            if re.search(asked, " ".join(words)):  # of what there is here, and needs no other package
+                run([word.replace(".skeleton", ".npy") for word in words])
+                done.append(words[1])
+    assert sorted(done) == ["export", "predict", "predict", "report", "view"]
+    assert (place / "student.pt2").stat().st_size > 1000 and (place / "views.html").stat().st_size > 1000

@@ -6,7 +6,7 @@ To add one: a class below, a line in AUGMENTATIONS.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -19,11 +19,15 @@ from ikem_fast.skeleton import Layout
 
 @dataclass(frozen=True)
 class Shape:
-    """What augmentations are drawn for: frames T, bodies M, and the layout of V joints."""
+    """What augmentations are drawn for: frames T, bodies M, and the layout of V joints.
+
+    planar: whether poses are in a plane, their third number a score or 0.
+    """
 
     frames: int
     bodies: int
     layout: Layout
+    planar: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +37,7 @@ class Augmentation:
     probability: with which each clip is augmented.
     """
 
+    moves: ClassVar[bool] = False  # joints in space, which the score of a pose in a plane is no part of
     probability: float = setting(1.0, least=0, most=1)
 
     def problem_for(self, shape: Shape) -> str | None:
@@ -130,6 +135,7 @@ class Flip(Augmentation):
 class Noise(Augmentation):
     """Add Gaussian noise of standard deviation `std`, in the coordinates' unit, to joints that are there."""
 
+    moves = True
     std: float = setting(0.01, least=0, most=1000)
 
     def draw(self, n, shape, source):
@@ -192,6 +198,7 @@ class LimbMask(Augmentation):
 class BoneLengths(Augmentation):
     """Multiply the length of each bone by a factor in [1 − amplitude, 1 + amplitude]: another person's."""
 
+    moves = True
     amplitude: float = setting(0.3, least=0, below=1)
 
     def draw(self, n, shape, source):
@@ -206,6 +213,7 @@ class BoneLengths(Augmentation):
 class JointOffset(Augmentation):
     """Move each joint by a constant: Gaussian of standard deviation `std`, in units of the clip's size."""
 
+    moves = True
     std: float = setting(0.1, least=0, most=10)
 
     def draw(self, n, shape, source):

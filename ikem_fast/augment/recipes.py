@@ -185,7 +185,9 @@ class Recipe:
 
     What is drawn is drawn for a whole batch and may be cut. Matrices (shear, rotation, scale) and the crop
     are not applied but handed on, for `ops.derive_modalities` applies them at no cost; so they come after
-    all others, matrices multiplied in the order of the list.
+    all others, matrices multiplied in the order of the list. Of poses in a plane the third number, a score,
+    stays: of a matrix is taken what it does within the plane, so that a turn about x or y makes a body
+    narrower, as a camera sees it.
 
     Args:
         augmentations: of `named`.
@@ -232,13 +234,16 @@ class Recipe:
         rest: dict[str, Tensor] = {}
         for one, (chosen, values) in zip(self.augmentations, drawn, strict=True):
             if isinstance(one, Linear):
-                matrix = _where(chosen, values[0], torch.eye(3, device=clips.device))
+                matrix = _within_plane(values[0]) if self.shape.planar else values[0]
+                matrix = _where(chosen, matrix, torch.eye(3, device=clips.device))
                 rest["shear"] = _product(matrix, rest["shear"]) if "shear" in rest else matrix
             elif isinstance(one, Crop):
                 padding = torch.full((), self.shape.frames // 6, device=clips.device)
                 rest["crop_start"] = _where(chosen, values[0], padding)
             else:
                 changed = one.apply(clips, values, self.shape.layout)
+                if self.shape.planar and one.moves:
+                    changed = torch.cat((changed[:, :2], clips[:, 2:]), 1)
                 clips = changed if chosen is None else choose(chosen, changed, clips)
         return clips, rest
 
@@ -256,6 +261,14 @@ def _where(chosen, value, otherwise):
     if chosen is None:
         return value
     return torch.where(chosen.view(-1, *(1,) * (value.dim() - 1)), value, otherwise)
+
+
+def _within_plane(matrix):
+    """What matrices (N,3,3) do to x and y; the third number stays."""
+    kept = torch.zeros_like(matrix)
+    kept[:, :2, :2] = matrix[:, :2, :2]
+    kept[:, 2, 2] = 1
+    return kept
 
 
 def _product(a, b):

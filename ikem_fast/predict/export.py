@@ -10,7 +10,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Literal, get_args
@@ -23,14 +23,13 @@ from ikem_fast.data.preparation import Preprocessing
 from ikem_fast.errors import InputError
 from ikem_fast.files import replacing
 from ikem_fast.nn.encoders.stgcn import STGCN
-from ikem_fast.ops.preprocessing.reference import preprocess_frames
 from ikem_fast.predict.bundle import Bundle
+from ikem_fast.predict.prepared import preprocess_joints
 
 Target = Literal["onnx", "torch-export"]
 TARGETS: tuple[str, ...] = get_args(Target)
 OUTPUTS = ("probabilities", "features", "frames")
 TOLERANCE = 1e-4  # of a probability
-HARMLESS = {"frames", "num_bodies", "bodies_by", "to_layout", "frame_rate", "source_rate"}  # for raw joints
 BATCHES = (1, 32)  # that are timed
 LENGTH, REPEATS = 60, 5  # frames of a timed clip, and how often it is asked
 Run = Callable[[np.ndarray], list[np.ndarray]]
@@ -67,8 +66,8 @@ def export(bundle: Bundle, out: Path, target: Target = "onnx", of: str | None = 
         target: of `TARGETS`.
         of: the set of modalities that answers; that of most, if not given.
 
-    Raises InputError where there is no classifier, a package is missing, or the file does not give the
-    bundle's probabilities to 1e-4 (then nothing is left at `out`).
+    Raises InputError where there is no classifier, a package is missing, frames are drawn (sampling uniform),
+    or the file does not give the bundle's probabilities to 1e-4 (then nothing is left at `out`).
 
     Example:
         export(ikem_fast.load("runs/student"), Path("student.onnx")).milliseconds[1]
@@ -79,11 +78,10 @@ def export(bundle: Bundle, out: Path, target: Target = "onnx", of: str | None = 
             f"{bundle.folder}: expected a classifier, found encoders alone; "
             "fit one with ikem-fast evaluate linear"
         )
-    other = Preprocessing.of(bundle.description.prepared).chosen().keys() - HARMLESS
-    if other:
+    if Preprocessing.of(bundle.description.prepared).sampling == "uniform":
         raise InputError(
-            f"{bundle.folder}: expected clips prepared as published, which a file knows, found another "
-            f"{', '.join(sorted(other))}"
+            f"{bundle.folder}: expected clips sampled linearly or not at all, found sampling 'uniform', "
+            "which draws frames by a clip's length"
         )
     write, load = {"onnx": (_write_onnx, _load_onnx), "torch-export": (_write_program, _load_program)}[target]
     graph, clips = Graph(bundle, name).eval(), example_clips(bundle)
@@ -110,17 +108,13 @@ class Graph(nn.Module):
         super().__init__()
         self.recognizer = bundle.recognizer
         self.of = of
-        self.frames = bundle.description.frames
+        chosen = Preprocessing.of(bundle.description.prepared)
+        self.preprocessing = replace(chosen, frames=bundle.description.frames)
         self.layout = bundle.description.layout
 
     def forward(self, joints: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Map joints (N,3,F,V,M) to probabilities (N,C), features (N,S,H), frames (N,)."""
-        N, C, F, V, M = joints.shape
-        # A copy, not a reshape, which would ask for strides: the program would not be for one clip or frame.
-        packed = joints.transpose(0, 1).clone(memory_format=torch.contiguous_format).view(C, N * F, V, M)
-        clip = torch.arange(N * F, device=joints.device) // F
-        zeros = torch.zeros(N, dtype=torch.int64, device=joints.device)
-        clips, frames = preprocess_frames(packed, clip, zeros, self.frames, self.layout)
+        clips, frames = preprocess_joints(joints, self.preprocessing, self.layout)
         probabilities, features = self.recognizer(clips, frames.clamp(min=1), self.of, impl="reference")
         return probabilities, features, frames
 

@@ -33,7 +33,8 @@ class Views:
         self.config = config
         self.processes = processes
         self.source = torch.Generator(processes.device)
-        shape = Shape(dataset.num_frames, dataset.num_bodies, dataset.skeleton)
+        planar = dataset.preprocessing.planar
+        shape = Shape(dataset.num_frames, dataset.num_bodies, dataset.skeleton, planar)
         lists = {"augmentations": config.augmentations}
         lists["key_augmentations"] = (
             config.augmentations if config.key_augmentations is None else config.key_augmentations

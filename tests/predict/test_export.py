@@ -10,12 +10,15 @@ import pytest
 import torch
 
 from ikem_fast.cli import main
+from ikem_fast.data import preprocess_clips
+from ikem_fast.data.preparation import Preprocessing
 from ikem_fast.errors import InputError
 from ikem_fast.nn.build import build_encoders
 from ikem_fast.nn.config import EncoderConfig, ModelConfig
 from ikem_fast.nn.recognizer import LinearHead, Recognizer
 from ikem_fast.predict import Bundle
 from ikem_fast.predict.export import TOLERANCE, example_clips, export, filled_up
+from ikem_fast.predict.prepared import preprocess_joints
 from ikem_fast.runtime.bundle import Description
 from ikem_fast.skeleton import get_layout
 
@@ -27,7 +30,10 @@ SIZES = {
 }
 
 
-def bundle_of(name, layout="sbu", bodies=2, modalities=("angular_velocity",)):
+CHOSEN = {"center": "clip", "align": "clip", "up": "z", "reach": 1.3, "sampling": "none"}
+
+
+def bundle_of(name, layout="sbu", bodies=2, modalities=("angular_velocity",), prepared=None):
     """A bundle of random weights, whose scores differ clearly."""
     torch.manual_seed(0)
     sizes, shared = SIZES[name]
@@ -36,7 +42,9 @@ def bundle_of(name, layout="sbu", bodies=2, modalities=("angular_velocity",)):
     width = len(modalities) * next(iter(encoders.values())).hidden_dim
     head = LinearHead(torch.randn(width, 5), torch.randn(5), 1.5)
     layout = get_layout(layout)
-    description = Description("made", layout, bodies, 20, tuple("abcde"), modalities, model)
+    description = Description(
+        "made", layout, bodies, 20, tuple("abcde"), modalities, model, prepared=prepared or {}
+    )
     return Bundle(Recognizer(encoders, layout, {"+".join(modalities): head}), description)
 
 
@@ -44,7 +52,7 @@ def bundle_of(name, layout="sbu", bodies=2, modalities=("angular_velocity",)):
 def test_onnx_answers_as_the_bundle(name, tmp_path):
     import onnxruntime
 
-    bundle = bundle_of(name)
+    bundle = bundle_of(name, prepared=CHOSEN if name == "transformer" else {})
     exported = export(bundle, tmp_path / "model.onnx")
     assert exported.difference <= TOLERANCE and exported.size == exported.path.stat().st_size
     assert set(exported.milliseconds) == {1, 32}
@@ -59,6 +67,31 @@ def test_onnx_answers_as_the_bundle(name, tmp_path):
     assert session.run(["frames"], {"joints": np.stack([nobody, broken])})[0].tolist() == [0, -1]
     if name == "tcn":
         run_the_example(exported.path, example_clips(bundle)[2], bundle, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {}, CHOSEN, {"center": "none", "align": "none", "scale": 0.01}, {"center": "clip", "align": "frame"},
+        {"align": "clip"}, {"planar": True, "align": "none", "up": "y-down", "reach": 2.0},
+        {"sampling": "none", "up": "y-down", "scale": 3.0},
+    ],
+)  # fmt: skip
+def test_what_was_chosen_is_computed_as_in_preparing(choice):
+    bundle = bundle_of("tcn")
+    clips = example_clips(bundle)
+    clips[1][...] = np.where(clips[1] < 0.1, 0, clips[1])  # joints that are missing
+    choice = Preprocessing(**choice, frames=20)
+    wanted = preprocess_clips(clips, layout="sbu", preprocessing=choice)
+    found, frames = preprocess_joints(torch.from_numpy(filled_up(clips)), choice, get_layout("sbu"))
+    assert frames.tolist() == [clip.frames for clip in wanted]
+    for clip, one in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(clip, one.coordinates, atol=1e-4 * max(1, np.abs(one.coordinates).max()))
+
+
+def test_frames_that_are_drawn_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"expected clips sampled linearly or not .*'uniform'"):
+        export(bundle_of("tcn", prepared={"sampling": "uniform"}), tmp_path / "model.onnx")
 
 
 def run_the_example(model, clip, bundle, folder):

@@ -149,7 +149,8 @@ class PackedClips:
                     content = read_exactly(stream, length * frame_bytes)
                     if index >= start:
                         clip = np.frombuffer(content, self._dtype).reshape(length, *frame_shape)
-                        yield as_raw(clip.transpose(2, 0, 1, 3)).astype(np.float32)
+                        clip = clip.transpose(2, 0, 1, 3).astype(np.float32)
+                        yield as_raw(clip) if self.planar else clip
         except InputError:
             raise
         except BROKEN as error:

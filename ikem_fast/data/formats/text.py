@@ -1,5 +1,6 @@
 """Numbers in text files, as sensors and other programs write them."""
 
+import io
 from collections.abc import Callable
 from typing import Any
 
@@ -13,9 +14,11 @@ def as_numbers(content: bytes) -> np.ndarray:
 
     Raises ValueError quoting what is no number.
     """
-    words = content.removeprefix(b"\xef\xbb\xbf").translate(_SPACES).split()
+    words = content.removeprefix(_MARK).translate(_SPACES).split()
     try:
-        return np.array(words, np.float64)
+        if b"_" in content:  # which Python's float takes between digits
+            raise ValueError(f"{next(word for word in words if b'_' in word)!r}")
+        return np.fromiter(map(float, words), np.float64, len(words))
     except ValueError as error:
         raise ValueError(f"expected numbers, found: {printable(error, 100)}") from None
 
@@ -27,15 +30,31 @@ def as_rows(content: bytes, columns: int | None = None) -> np.ndarray:
 
     Raises ValueError for lines of other lengths, or what is no number.
     """
-    lines = content.removeprefix(b"\xef\xbb\xbf").translate(_SPACES).splitlines()
-    rows = [words for line in lines if (words := line.split())]
-    columns = columns or (len(rows[0]) if rows else 0)
+    content = content.removeprefix(_MARK).translate(_SPACES)
+    if b"\r" in content:
+        content = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    if not content.strip():
+        return np.zeros((0, columns or 0))
+    try:
+        rows = np.loadtxt(io.BytesIO(content), comments=None, ndmin=2)
+    except ValueError as error:
+        _check_lengths(content, columns)
+        raise ValueError(f"expected numbers, found: {printable(error, 100)}") from None
+    if rows.shape[1] != (columns or rows.shape[1]):
+        _check_lengths(content, columns)
+    return rows
+
+
+def _check_lengths(content, columns):
+    """Say which line is of another length than the first, or than it should be."""
+    rows = [words for line in content.splitlines() if (words := line.split())]
+    columns = columns or len(rows[0])
     for number, row in enumerate(rows, 1):
         if len(row) != columns:
             raise ValueError(f"expected {columns} numbers a line, found {len(row)} in line {number}")
-    return as_numbers(b" ".join(word for row in rows for word in row)).reshape(len(rows), columns)
 
 
+_MARK = b"\xef\xbb\xbf"  # of the byte order, as some editors write it
 _SPACES = bytes.maketrans(b",;\t", b"   ")
 
 

@@ -19,6 +19,17 @@ def preprocess_frames(raw, clip, zeros, frames, layout):
 
     Sizes are taken from shapes alone: exported, it stays a graph for any number of clips and frames.
     """
+    x, true_frames = resample_frames(raw, clip, zeros, frames)
+    x = turn_bodies(x - x[..., layout.root, None, :], layout).transpose(0, 1)
+    there = (true_frames > 0).view(-1, 1, 1, 1, 1)
+    return torch.where(there, x, 0).float(), true_frames
+
+
+def resample_frames(raw, clip, zeros, frames, stretch=True):
+    """The frames that hold body 0, resampled: (3,N,T,V,M), and how many they are (N,), −1 with NaN in them.
+
+    stretch: whether they are spread over the T frames, or as they are, the last one held.
+    """
     total, device = raw.shape[1], raw.device
     count = lambda flags: zeros.index_add(0, clip, flags.long())  # noqa: E731
     is_first = (raw[:, :, 0, 0] != 0).any(0)
@@ -33,21 +44,21 @@ def preprocess_frames(raw, clip, zeros, frames, layout):
     source = torch.zeros_like(place).scatter(0, place, torch.arange(total, device=device))
     length = count(valid)[:, None]
     t = torch.arange(frames, device=device, dtype=torch.float64)
-    position = (t + 0.5) * (length.double() / frames) - 0.5
+    position = (t + 0.5) * (length.double() / frames) - 0.5 if stretch else t + 0 * length.double()
     position = position.clamp(min=0).minimum(length - 1).clamp(min=0)
     before = position.long()
     weight = (position - before).to(raw.dtype)[..., None, None]
     first = length.cumsum(0) - length
     frame = lambda index: raw[:, source[(first + index).clamp(max=total - 1)]]  # noqa: E731
     start = frame(before)  # (3,N,T,V,M)
-    x = start + (frame((before + 1).minimum(length - 1).clamp(min=0)) - start) * weight
-    x = x - x[..., layout.root, None, :]
+    return start + (frame((before + 1).minimum(length - 1).clamp(min=0)) - start) * weight, true_frames
 
+
+def turn_bodies(x, layout):
+    """Turn each body of each frame of (3,N,T,V,M) about y, so that its shoulders lie along x."""
     right, left = layout.shoulders
     across = (x[..., right, :] - x[..., left, :]).double()  # (3,N,T,M)
     cos = across[0] / ((across[0] ** 2 + across[2] ** 2).sqrt() + 1e-4)
     sin = (1 - cos * cos).sqrt() * torch.where(across[2].sum(1, keepdim=True) >= 0, -1, 1)
     cos, sin = (turn.to(x.dtype)[:, :, None] for turn in (cos, sin))
-    turned = torch.stack((cos * x[0] - sin * x[2], x[1], sin * x[0] + cos * x[2]), 1)
-    there = (true_frames > 0).view(-1, 1, 1, 1, 1)
-    return torch.where(there, turned, 0).float(), true_frames
+    return torch.stack((cos * x[0] - sin * x[2], x[1], sin * x[0] + cos * x[2]))

@@ -159,8 +159,8 @@ def _gains(title, lead, more, less, classes, runs, name):
     if left_out > 0:
         moved = moved[: MOST_CLASSES // 2] + moved[-MOST_CLASSES // 2 :]
     better, worse = sum(value > 0 for _, value in rows), sum(value < 0 for _, value in rows)
-    lead += f", in percentage points{', mean of the runs' if runs > 1 else ''}: {better} classes gain, "
-    lead += f"{worse} lose, {len(rows) - better - worse} stay as they are."
+    lead += f", in percentage points{', mean of the runs' if runs > 1 else ''}: {better} of {len(rows)} "
+    lead += f"classes gain, {worse} lose."
     lead += f" The largest {MOST_CLASSES} differences are shown." if left_out > 0 else ""
     return section(title, lead, differences(moved), name=name)
 
