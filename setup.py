@@ -38,6 +38,8 @@ TORCH_2_11 = "0x020b000000000000"
 # Kernel and reference round alike (csrc/modalities/modalities.h), so no fused multiply-adds; errno and
 # floating-point exceptions, which nobody reads, would keep loops from being vectorised.
 CXX_FLAGS = ["-O3", "-g0", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd"]
+if os.name != "nt":  # where it was built is in no wheel: the same commit gives the same bytes
+    CXX_FLAGS.append(f"-ffile-prefix-map={Path.cwd()}=.")
 NVCC_FLAGS = ["-O3", "-fmad=false", "-DUSE_CUDA"]
 
 

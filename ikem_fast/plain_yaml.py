@@ -33,7 +33,7 @@ def load_yaml(text: str) -> Any:
         return get_loader("yaml")(text)
     except InputError:
         raise
-    except (yaml.YAMLError, ValueError, OverflowError) as error:
+    except Exception as error:  # YAML's constructors raise nearly anything
         raise InputError(f"expected YAML, found: {printable(' '.join(str(error).split()))}") from None
 
 

@@ -39,6 +39,14 @@ def test_files_that_are_no_code_are_shipped(name):
     assert any(Path(name).match(pattern) for pattern in patterns) and (ROOT / "ikem_fast" / name).is_file()
 
 
+def test_what_is_installed_by_digest_is_what_is_tested():
+    text = (ROOT / "requirements/linux-x86_64.txt").read_text(encoding="utf-8")
+    locked = re.findall(r"^(\S+==\S+) \\\n    --hash=sha256:[0-9a-f]{64}$", text, re.MULTILINE)
+    pinned = re.findall(r"^\S+==\S+$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    assert locked == [pin for pin in pinned if not pin.startswith(("torch==", "triton=="))]
+    assert "--require-hashes" in (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
 def test_what_is_not_for_the_image_stays_out():
     ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
     assert {".git", ".venv", "runs", "**/*.so"} <= set(ignored)

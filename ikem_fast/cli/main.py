@@ -2,7 +2,8 @@
 
 import sys
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 from ikem_fast import __version__
 from ikem_fast.cli.index import overview, read_index
@@ -12,6 +13,10 @@ from ikem_fast.progress import is_quiet, set_quiet
 DRY = ("pretrain", "distill")
 HELP = {"--help", "-h"}
 MESSAGE = 4000  # characters of one
+CUT_SHORT = (
+    "ikem-fast: expected files that stay as they are while they are read, found one of the dataset cut short "
+    "meanwhile; prepare it anew, or copy it again\n"
+)
 SAVED = 75  # EX_TEMPFAIL of sysexits.h: start it again
 
 
@@ -58,6 +63,21 @@ def main(argv: list[str] | None = None) -> int:
 def _complain(message):
     """One line, whatever names and values it quotes: no terminal obeys it."""
     sys.stderr.write(f"ikem-fast: {printable(message, MESSAGE)}\n")
+
+
+@contextmanager
+def _naming_cut_files() -> Iterator[None]:
+    """Have a mapped file that is cut short while it is read end the command with a message, too."""
+    try:
+        from ikem_fast._skeleton_io import end_at_bus_errors
+    except ImportError:  # installed without a compiler
+        yield
+        return
+    end_at_bus_errors(CUT_SHORT)
+    try:
+        yield
+    finally:
+        end_at_bus_errors("")
 
 
 def _taken(argv, *names):
@@ -129,7 +149,7 @@ def _run(name, argv):
         return 0
     following = next_command(command.name, options)
     common = [take_common(command, one, options) for one in command.common]
-    with command.within(*common) if command.within else nullcontext():
+    with _naming_cut_files(), command.within(*common) if command.within else nullcontext():
         if command.settings:
             result = command.run(command.settings(**options))
         else:

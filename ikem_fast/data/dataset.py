@@ -13,6 +13,8 @@ Nothing in it is pickled; `writer.DatasetWriter` writes it.
 
 import contextlib
 import json
+import math
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -20,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ikem_fast.data.headers import read_header
 from ikem_fast.data.preparation import Preprocessing
 from ikem_fast.errors import InputError, printable
 from ikem_fast.skeleton import Layout, stored_layout
@@ -237,21 +240,37 @@ def read_description(folder: Path) -> dict:
 
 
 def _open_array(path, dtype, shape):
-    """Memory-map an .npy file and hold it against its expected dtype (None: any unicode) and shape."""
+    """Open an .npy file and hold it against its expected dtype (None: any unicode) and shape.
+
+    What has a row of numbers a clip is mapped into memory, all else is read: it is small, and then of no
+    matter to a run what becomes of the file.
+    """
     if not path.is_file():
         raise InputError(f"{path}: expected an array of shape {shape}, found no such file; prepare anew")
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        with path.open("rb") as file:
+            header = read_header(file, path.name)
+            start, size = file.tell(), os.fstat(file.fileno()).st_size
     except (ValueError, EOFError, OSError) as error:
         raise InputError(f"{path}: expected a whole .npy file, found: {error}; prepare anew") from None
-    if not isinstance(array, np.memmap):
-        raise InputError(f"{path}: expected an .npy file, found an archive of several; prepare anew")
-    if array.shape != shape or (array.dtype.kind != "U" if dtype is None else array.dtype != dtype):
+    found = header.dtype
+    fits = found is not None and (found.kind == "U" if dtype is None else found == dtype)
+    if not fits or header.shape != shape or (header.fortran_order and len(shape) > 1):
         expected = "unicode" if dtype is None else np.dtype(dtype).name
         raise InputError(
             f"{path}: expected {expected} of shape {shape}, "
-            f"found {array.dtype} of shape {array.shape}; prepare anew"
+            f"found {found or 'another type'} of shape {header.shape}; prepare anew"
         )
+    bytes_of_all = math.prod(shape) * found.itemsize
+    if size - start < bytes_of_all:
+        raise InputError(
+            f"{path}: expected a whole .npy file, found {size - start} bytes in place of {bytes_of_all}; "
+            "prepare anew"
+        )
+    if len(shape) > 1:
+        return np.memmap(path, found, "r", start, shape)
+    array = np.fromfile(path, found, math.prod(shape), offset=start)
+    array.flags.writeable = False
     return array
 
 
@@ -281,5 +300,5 @@ def _open_subjects(path, rows):
     if not path.exists():
         return None
     with contextlib.suppress(InputError):  # integers, or what is said below
-        return np.asarray(_open_array(path, np.int64, (rows,))).astype(str)
-    return np.asarray(_open_array(path, None, (rows,)))
+        return _open_array(path, np.int64, (rows,)).astype(str)
+    return _open_array(path, None, (rows,))

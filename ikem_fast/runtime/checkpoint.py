@@ -8,6 +8,7 @@ had when it was written.
 import contextlib
 import hashlib
 import hmac
+import io
 import pickle
 import re
 import zipfile
@@ -92,8 +93,7 @@ def save_checkpoint(
         "unfinished": dict(unfinished or {}),
     }
     with replacing(path) as beside:
-        with beside.open("wb") as file:  # by itself torch says little of a full disk
-            torch.save(state, file)
+        _save(state, beside)
         _seal(beside)
 
 
@@ -163,6 +163,29 @@ def _is_whole(value):
     if not isinstance(value, torch.Tensor) or value.layout != torch.strided:
         return False
     return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+
+
+class _Disk(io.BufferedWriter):
+    """Keeps the error of a write: torch raises another in its place, which says little of disks."""
+
+    error: OSError | None = None
+
+    def write(self, content):
+        try:
+            return super().write(content)
+        except OSError as error:
+            self.error = error
+            raise
+
+
+def _save(state, path):
+    with _Disk(io.FileIO(path, "wb")) as file:
+        try:
+            torch.save(state, file)
+        except RuntimeError:
+            if file.error is not None:
+                raise file.error from None
+            raise
 
 
 def _seal(path):

@@ -1,7 +1,9 @@
 """What a run says where memory or the disk runs out under it."""
 
 import contextlib
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 
@@ -25,10 +27,9 @@ def naming_what_ran_out(config: TrainConfig) -> Iterator[None]:
         if not _is_memory(error):
             raise
         text = " ".join(str(error).split())[:300]
-        less = max(config.batch_size // 2, 1)
         raise InputError(
-            f"expected memory for batches of {config.batch_size} clips, found too little ({text}); try "
-            f"--batch-size {less} --lr-scaling linear, --amp true, or a smaller --model.queue-size"
+            f"expected memory for batches of {config.batch_size} clips, found too little ({text}); "
+            f"{_advice(config, asked_for(text), free_memory())}"
         ) from None
     except OSError as error:
         raise OSError(
@@ -36,6 +37,48 @@ def naming_what_ran_out(config: TrainConfig) -> Iterator[None]:
             f"{error.strerror or error}; what was written before is whole, go on with --resume auto",
             str(error.filename or config.out),
         ) from error
+
+
+def asked_for(text: str) -> int | None:
+    """Read how many bytes were asked for at once out of torch's message; None where it does not say.
+
+    Example:
+        asked_for("Tried to allocate 2.00 GiB.")  # 2147483648
+    """
+    found = re.search(r"[Tt]ried to allocate ([\d.]+) (bytes|[KMG]iB)", text)
+    units = {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+    return int(float(found[1]) * units[found[2]]) if found else None
+
+
+def free_memory() -> int | None:
+    """Return the bytes free, of the GPU where one is used, else of the machine; None if not known."""
+    if torch.cuda.is_available() and torch.cuda.memory_allocated():
+        return torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+    with contextlib.suppress(OSError, IndexError):
+        text = Path("/proc/meminfo").read_text(encoding="ascii")
+        return 1024 * int(text.partition("MemAvailable:")[2].split()[0])
+    return None
+
+
+def _advice(config, asked, free):
+    """Which settings to lower, and to what: a step's memory goes with its clips, a bank's with its keys."""
+    share = 0.5
+    if asked and free is not None:
+        share = min(share, free / (2 * asked))  # twice: more than this one thing is asked for in a step
+    less = max(int(config.batch_size * share), 1)
+    part = f"1/{round(config.batch_size / less)}" if less < config.batch_size else "no less"
+    advice = [
+        f"--batch-size {less} --lr-scaling linear ({part} of a step's memory)",
+        "--amp true (about half)",
+    ]
+    model = getattr(config, "model", None)
+    if model is not None:
+        of_a_key = 4 * model.feature_dim * len(model.modalities)
+        keys = max(int(model.queue_size * share), 1)
+        megabytes = [f"{count * of_a_key / 1e6:.3g} MB" for count in (model.queue_size, keys)]
+        advice.append(f"--model.queue-size {keys} (a bank of {megabytes[1]} in place of {megabytes[0]})")
+    known = "" if free is None else f"{free / 1e9:.3g} GB are free; "
+    return f"{known}try {', or '.join(advice)}"
 
 
 def _is_memory(error):

@@ -1,5 +1,6 @@
 """Runs that tests of faults kill, stop and starve; tiny, each in a process of its own, the same each time."""
 
+import faulthandler
 import json
 import multiprocessing
 import os
@@ -62,10 +63,12 @@ def start(argv, before=None, name="errors.txt"):
 
 
 def _run(argv, errors, before):
-    sys.stdout = sys.stderr = errors.open("w", buffering=1)
-    for number in (1, 2):
-        os.dup2(sys.stderr.fileno(), number)
+    with errors.open("w") as file:
+        for number in (1, 2):
+            os.dup2(file.fileno(), number)
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
     torch.set_num_threads(1)
+    faulthandler.disable()  # which pytest enables, and a command line does not have
     for number in (signal.SIGINT, signal.SIGHUP):  # which tests in the background of a shell are deaf to
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     if before is not None:

@@ -1,6 +1,7 @@
 """Checkpoints that were damaged: refused by name, and the one before is offered and used."""
 
 import json
+import os
 import random
 import shutil
 import struct
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from ikem_fast.errors import InputError
+from ikem_fast.runtime.checkpoint import save_checkpoint
 from ikem_fast.train import load_checkpoint, pretrain
 from tests.faults.runs import settings
 
@@ -131,6 +133,28 @@ def test_the_best_is_kept_and_known_after_a_stop(tmp_path):
     records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     lowest = min(records, key=lambda record: record["loss"])
     assert load_checkpoint(tmp_path / "checkpoint-best.pt")["step"] == lowest["step"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no limit of a file's size")
+def test_wherever_a_disk_ends_it_is_said(run, tmp_path):
+    """The system itself refuses what is written beyond a limit, each time a few bytes later."""
+    import resource
+
+    state, model = load_checkpoint(run), torch.nn.Linear(3, 2)
+    parts = {name: state[name] for name in ("kind", "dataset", "epoch", "step", "seconds")}
+    parts |= {"config": settings(run), "model_config": settings(run).model, "model": model,
+              "optimizer": torch.optim.SGD(model.parameters())}  # fmt: skip
+    save_checkpoint(tmp_path / "a.pt", **parts)
+    whole = (tmp_path / "a.pt").read_bytes()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for limit in range(0, len(whole), len(whole) // 40):
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+            with pytest.raises(OSError, match="File too large"):
+                save_checkpoint(tmp_path / "a.pt", **parts)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert (tmp_path / "a.pt").read_bytes() == whole and len(list(tmp_path.iterdir())) == 1
 
 
 def crafted(path, run, **changes):

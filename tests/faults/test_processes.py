@@ -2,41 +2,27 @@
 
 import os
 import signal
-import socket
 import time
-from functools import partial
 
 import pytest
 
-from ikem_fast.runtime import pulse
 from ikem_fast.runtime.pulse import is_about_others
+from tests.faults.ranks import joining
 from tests.faults.runs import start, wait_for, words
 
 
-def become(rank, port):
-    """One of two processes, which look twice for signs of life in less than a second."""
-    pulse.BEAT, pulse.LOOK = 0.1, 0.5
-    os.environ |= {
-        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-    }  # fmt: skip
-
-
-def pair(out, *more, second=()):
-    """Both processes of a run that only minutes end; those of `second` are the second one's own settings."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+def group(out, *more, size=2, last=()):
+    """The processes of a run that only minutes end; those of `last` are the last one's own settings."""
     argv = words("pretrain", out, "--max-minutes", 10, "--exchange-from", "null", "--patience", 2, *more)
     return [
-        start([*argv, *own], partial(become, rank, port), f"errors{rank}.txt")
-        for rank, own in enumerate(((), second))
+        start([*argv, *(last if rank == size - 1 else ())], before, f"errors{rank}.txt")
+        for rank, before in enumerate(joining(size))
     ]
 
 
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGSTOP"])
 def test_one_that_dies_or_does_not_answer_ends_the_other_with_its_number(name, tmp_path):
-    first, second = pair(tmp_path / "run", "--checkpoint-steps", 1)
+    first, second = group(tmp_path / "run", "--checkpoint-steps", 1)
     try:
         wait_for(first, tmp_path / "run", 1)
         os.kill(second.pid, getattr(signal, name))
@@ -53,7 +39,7 @@ def test_one_that_dies_or_does_not_answer_ends_the_other_with_its_number(name, t
 
 
 def test_one_that_has_other_settings_is_refused_at_the_start(tmp_path):
-    both = pair(tmp_path / "run", second=("--lr", "0.5"))
+    both = group(tmp_path / "run", last=("--lr", "0.5"))
     for process in both:
         process.join(60)
         assert process.exitcode == 2
@@ -63,7 +49,7 @@ def test_one_that_has_other_settings_is_refused_at_the_start(tmp_path):
 
 
 def test_a_signal_to_one_ends_both_at_the_same_step(tmp_path):
-    first, second = pair(tmp_path / "run")
+    first, second = group(tmp_path / "run")
     wait_for(first, tmp_path / "run", 1)
     os.kill(second.pid, signal.SIGTERM)
     for process in (first, second):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 from ikem_fast.errors import InputError
-from ikem_fast.train import load_checkpoint, pretrain
+from ikem_fast.train import limits, load_checkpoint, pretrain
 from ikem_fast.train.views import Views
 from tests.faults import runs
 from tests.faults.runs import TINY
@@ -106,8 +107,26 @@ def test_too_little_memory_says_what_to_lower(error, tmp_path, monkeypatch):
         raise error
 
     monkeypatch.setattr(Views, "__call__", starved)
-    with pytest.raises(InputError, match=r"batches of 2 clips.*--batch-size 1.*--model\.queue-size"):
+    with pytest.raises(InputError, match=r"batches of 2 clips.*--batch-size 1 .*--model\.queue-size 4 "):
         pretrain(settings(tmp_path / "run"))
+
+
+def test_too_little_memory_says_by_how_much(tmp_path, monkeypatch):
+    """For real: a thousand times what there is, of which an eighth of a thousandth fits with room."""
+    asked = 1000 * limits.free_memory()
+
+    def greedy(self, *batch):
+        torch.empty(asked, dtype=torch.uint8)
+
+    monkeypatch.setattr(Views, "__call__", greedy)
+    with pytest.raises(
+        InputError, match=r"GB are free; try --batch-size 1 .*1/2 of a step's memory"
+    ) as caught:
+        pretrain(settings(tmp_path / "run"))
+    assert limits.asked_for(str(caught.value)) == asked
+    assert re.search(
+        r"--model\.queue-size 1 \(a bank of 3.2e-05 MB in place of 0.000256 MB\)", str(caught.value)
+    )
 
 
 def test_a_folder_that_goes_away_is_one_message(tmp_path, monkeypatch):

@@ -20,10 +20,11 @@ import numpy as np
 
 from ikem_fast.data.dataset import Dataset
 from ikem_fast.data.formats.base import Damaged, Format
-from ikem_fast.data.formats.npy import MAX_BLOCK_BYTES, NpyFile, read_header
+from ikem_fast.data.formats.npy import MAX_BLOCK_BYTES, NpyFile
 from ikem_fast.data.formats.own import Own, as_bodies, frame_counts, is_pattern
 from ikem_fast.data.formats.stream import known_layout
 from ikem_fast.data.formats.text import as_rows
+from ikem_fast.data.headers import read_header
 from ikem_fast.data.preprocess import MAX_COORDINATE, Clip, Skipped
 from ikem_fast.data.sources import SourceFile, find_files
 from ikem_fast.errors import InputError

@@ -36,7 +36,7 @@ def parse_clip(content: bytes, bodies: int | None) -> np.ndarray:
         parsed = json.loads(content)
         found = parsed["annotations"] if isinstance(parsed, dict) else parsed
         people = [(_number(one["image_id"]), _pose(one), _track(one)) for one in found]
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         expected = f"a list of image_id and keypoints of {JOINTS} joints"
         raise ValueError(f"expected {expected}, found: {type(error).__name__}: {error}") from None
     if not people:

@@ -65,7 +65,7 @@ def parse_clip(content: bytes, bodies: int | None) -> np.ndarray:
     for number, frame in enumerate(frames):
         try:
             people.append(_people(frame))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
             expected = f"{JOINTS} landmarks of x, y, z"
             found = f"{type(error).__name__}: {error}"
             raise ValueError(f"frame {number}: expected {expected}, found: {found}") from None

@@ -19,8 +19,9 @@ import numpy as np
 
 from ikem_fast.data.dataset import MAX_CLASSES, Dataset
 from ikem_fast.data.formats.base import Damaged, Format, in_plane, prepared_with
-from ikem_fast.data.formats.npy import BROKEN, read_exactly, read_header
+from ikem_fast.data.formats.npy import BROKEN
 from ikem_fast.data.formats.stream import as_raw, number_classes
+from ikem_fast.data.headers import read_exactly, read_header
 from ikem_fast.data.pipeline import PlannedClip, prepare_clips, to_clips
 from ikem_fast.data.splits import Choosable
 from ikem_fast.errors import InputError, printable

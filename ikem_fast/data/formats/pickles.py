@@ -12,8 +12,9 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from ikem_fast.data.formats.npy import BROKEN, MAGIC
+from ikem_fast.data.formats.npy import BROKEN
 from ikem_fast.data.formats.stored import LeftBytes, StoredArray, StoredBytes, StoredType
+from ikem_fast.data.headers import MAGIC
 from ikem_fast.data.sources import SourceFile
 from ikem_fast.errors import InputError, printable
 

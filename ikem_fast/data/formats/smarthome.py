@@ -66,7 +66,7 @@ def _people(frame):
     try:
         poses = np.array([person["pose3d"] for person in frame], np.float32)
         return poses.reshape(-1, 3, JOINTS).transpose(0, 2, 1)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise ValueError(
             f"expected 'pose3d' of {3 * JOINTS} numbers of each person, found: {type(error).__name__}"
         ) from None

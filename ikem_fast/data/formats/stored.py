@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ikem_fast.data.formats.npy import BROKEN, read_exactly
+from ikem_fast.data.formats.npy import BROKEN
+from ikem_fast.data.headers import read_exactly
 from ikem_fast.data.sources import SourceFile
 from ikem_fast.errors import InputError, printable
 

@@ -15,9 +15,10 @@ import numpy as np
 from ikem_fast.data.dataset import MAX_CLASSES, Dataset
 from ikem_fast.data.formats import ntu
 from ikem_fast.data.formats.base import Damaged, in_plane, prepared_with
-from ikem_fast.data.formats.npy import MAGIC, NpyFile
+from ikem_fast.data.formats.npy import NpyFile
 from ikem_fast.data.formats.pickles import load_pickle
 from ikem_fast.data.formats.stored import as_list
+from ikem_fast.data.headers import MAGIC
 from ikem_fast.data.pipeline import PlannedClip, prepare_clips, to_clips
 from ikem_fast.data.preparation import NUM_FRAMES
 from ikem_fast.data.preprocess import Clip, Skipped
