@@ -8,7 +8,7 @@ import torch
 pytest.importorskip("triton")
 
 from benchmarks import predict
-from benchmarks.compiled import compiled, launches
+from benchmarks.compiled import compiled, compiled_for_amd, launches
 from benchmarks.predict import CARDS
 
 bfloat16, float16, float32 = torch.bfloat16, torch.float16, torch.float32
@@ -62,6 +62,16 @@ def test_relations(name, card, sizes):
 def test_float32_is_multiplied_in_three_parts():
     for launch in noted("info_nce", "H200", dtype=float32):
         holds(launch, "H200")
+
+
+def test_the_kernels_compile_for_amd(monkeypatch):
+    """For an MI300, though nothing takes them there: what runs on one is plain torch."""
+    monkeypatch.setattr(torch.version, "hip", "6.4")
+    calls = predict.calls("cross_modal_contrast", 128, 32768)
+    launched = {launch.name: launch for launch in launches(CARDS["A100"], calls["backward"])}
+    for name in ("similarities", "gradients", "weighted_keys"):
+        spilled, products = compiled_for_amd(launched[name])
+        assert spilled == 0 and (products > 0) == (name != "gradients"), name
 
 
 def total(name, card, clips=128, keys=32768):
