@@ -16,10 +16,12 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from benchmarks import show
+from benchmarks.run import RESULTS, read_results
 from benchmarks.subject import Subject
 from benchmarks.subjects import step as steps
 
 SIZE = (128, 32768)
+COUNTED = RESULTS / "parts-cpu.jsonl"
 CARDS = ("H200", "H100", "RTX 4090")
 SPANS = ("ikem_fast.nn.ikem.span", "ikem_fast.nn.distiller.span", "ikem_fast.train.step.span")
 # Nothing runs on a GPU for these, for views, and for questions ("prim").
@@ -160,6 +162,14 @@ def totals(results, phase):
     rows = show.pick(results.rows, phase=phase)
     counts = [sum(row[name] for row in rows) for name in ("launches", "bytes", "operations")]
     return *counts, {card: sum(row["predicted"][card] for row in rows) for card in CARDS}
+
+
+def clips_per_second(card):
+    """Of a step of phase 2 as one graph, as last counted; None for a card that was not, or before any was."""
+    if card not in CARDS or not COUNTED.is_file():
+        return None
+    results = read_results(COUNTED)
+    return results.rows[0]["N"] / totals(results, "exchange")[-1][card]
 
 
 def table(results):
