@@ -116,14 +116,30 @@ class Compiled:
     loop: int
 
 
-@functools.cache
-def _compiled(kernel, signature, constants, aligned, options, arch):
-    source = ASTSource(
+def _source(kernel, signature, constants, aligned):
+    return ASTSource(
         fn=kernel,
         signature=dict(signature),
         constexprs=dict(constants),
         attrs={(index,): [["tt.divisibility", 16]] for index in aligned},
     )
+
+
+def compiled_for_amd(launch, arch="gfx942"):
+    """(registers spilled, matrix instructions) of what the compiler makes of a launch for an AMD GPU."""
+    options = {name: launch.arguments[name] for name in _OPTIONS if name in launch.arguments}
+    options["enable_fp_fusion"] = True
+    made = triton.compile(
+        _source(launch.kernel, *launch.variant), target=GPUTarget("hip", arch, 64), options=options
+    )
+    code = made.asm["amdgcn"]
+    spilled = re.search(r"\.vgpr_spill_count:\s+(\d+)", code).group(1)
+    return int(spilled), len(re.findall(r"\bv_mfma", code))
+
+
+@functools.cache
+def _compiled(kernel, signature, constants, aligned, options, arch):
+    source = _source(kernel, signature, constants, aligned)
     made = triton.compile(
         source, target=GPUTarget("cuda", arch, 32), options=dict(options) | {"enable_fp_fusion": True}
     )

@@ -58,17 +58,17 @@ CARDS = {
 EXPONENTIALS = 16  # a clock and multiprocessor
 
 
-def calls(name, clips, keys, dtype=torch.bfloat16, bank=None):
-    """What to give `launches`: {pass: call} of a loss at the method's sizes."""
+def calls(name, clips, keys, dtype=torch.bfloat16, bank=None, *, P=P, D=D, topk=1):
+    """What to give `launches`: {pass: call} of a loss, at the method's sizes if not given."""
     empty = lambda *shape, dtype=dtype: torch.empty(shape, dtype=dtype, device="meta")  # noqa: E731
     q, z, student = empty(P, clips, D), empty(P, clips, P * D), empty(S, clips, P * D)
     queue = empty(P, keys, D, dtype=bank or dtype)
-    options = {False: (TEMPERATURE, False, 1, True), True: (TEMPERATURE, True, 1, True)}
+    options = {wide: (TEMPERATURE, wide, topk, True) for wide in (False, True)}
 
     def backward(x, wide):
         A = len(x)
-        saved = [empty(*shape, dtype=torch.float32) for shape in ((A, P, clips), (A, P, clips, 1))]
-        mined, values = empty(P, clips, 1, dtype=torch.int64), empty(P, clips, 1, dtype=torch.float32)
+        saved = [empty(*shape, dtype=torch.float32) for shape in ((A, P, clips), (A, P, clips, topk))]
+        mined, values = (empty(P, clips, topk, dtype=dtype) for dtype in (torch.int64, torch.float32))
         grad = empty(A, clips, dtype=torch.float32)
         losses.relations_backward(grad, x, q, queue, *saved, mined, values, *options[wide])
 
@@ -83,7 +83,7 @@ def calls(name, clips, keys, dtype=torch.bfloat16, bank=None):
             "forward": lambda: losses.relations(student, q, queue, *options[True]),
             "backward": lambda: backward(student, True),
         },
-        "nearest_neighbors": {"forward": lambda: losses.nearest(q, queue, 1)},
+        "nearest_neighbors": {"forward": lambda: losses.nearest(q, queue, topk)},
     }[name]
 
 

@@ -66,7 +66,9 @@ def page(name, results=RESULTS):
 
 def devices_of(subject):
     """Those that a subject is measured on: some are of the processor by their nature."""
-    return ("cpu",) if subject in ("busy", "compat", "preparation", "augmentation") else tuple(DEVICES)
+    return (
+        ("cpu",) if subject in ("busy", "compat", "parts", "preparation", "augmentation") else tuple(DEVICES)
+    )
 
 
 def index(results=RESULTS):

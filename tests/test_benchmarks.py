@@ -22,6 +22,7 @@ from benchmarks.subjects import (
     compat,
     derivation,
     losses,
+    parts,
     preparation,
     step,
 )
@@ -152,6 +153,35 @@ def test_every_part_of_a_step_is_timed():
     parts = step.parts_of(lambda: call(*batch, "exchange"))
     assert set(parts) == set(step.PARTS)
     assert all(seconds > 0 for seconds in parts.values())
+
+
+@pytest.fixture(scope="module")
+def two_counted_steps():
+    small = {"modalities": ("joint", "bone"), "hidden_channels": 4, "hidden_dim": 16}
+    return parts.noted("exchange", 4, 16, steps_taken=2, **small)
+
+
+def test_a_step_never_waits_for_the_gpu(two_counted_steps):
+    """Tensors without memory have no value to wait for; and a part has the launches that it always had."""
+    counted = two_counted_steps[0].parts
+    assert set(counted) == {*step.PARTS, "rest"}
+    assert counted["query"]["launches"] <= 2 * 290 and counted["backward"]["launches"] <= 2 * 310
+    assert counted["key"]["operations"] == counted["query"]["operations"] > 0
+    assert counted["optimiser"]["launches"] <= 20
+
+
+def test_a_wait_is_seen(monkeypatch):
+    monkeypatch.setattr(
+        "ikem_fast.train.step.gradient_norm", lambda p: torch.ones(()) * p[0].grad.sum().item()
+    )
+    with pytest.raises(torch._subclasses.fake_tensor.DataDependentOutputException):
+        parts.noted("contrast", 2, 8, modalities=("joint",), hidden_channels=4, hidden_dim=16)
+
+
+def test_a_step_takes_the_memory_that_the_one_before_gave_back(two_counted_steps):
+    """As many pieces of every size: torch's allocator asks the device for none."""
+    first, second = two_counted_steps
+    assert first.allocated == second.allocated and sum(first.allocated.values()) > 100
 
 
 @pytest.mark.parametrize("name", loops.LOOPS)

@@ -10,6 +10,7 @@ from benchmarks.subjects import (
     kernels,
     loader,
     losses,
+    parts,
     preparation,
     step,
 )
@@ -24,6 +25,7 @@ SUBJECTS = {
     "preparation": preparation.SUBJECT,
     "loader": loader.SUBJECT,
     "step": step.SUBJECT,
+    "parts": parts.SUBJECT,
     "encoders": encoders.SUBJECT,
     "evaluation": evaluation.SUBJECT,
 }
@@ -32,7 +34,7 @@ SUBJECTS = {
 PAGES = {
     "losses": ("The bank losses", ("losses", "compat", "busy", "kernels")),
     "inputs": ("From files to modalities", ("preparation", "loader", "augmentation", "derivation")),
-    "step": ("A training step", ("step",)),
+    "step": ("A training step", ("step", "parts")),
     "encoders": ("Encoders", ("encoders",)),
     "evaluation": ("Evaluation", ("evaluation",)),
 }

@@ -8,19 +8,19 @@ import torch
 pytest.importorskip("triton")
 
 from benchmarks import predict
-from benchmarks.compiled import compiled, launches
+from benchmarks.compiled import compiled, compiled_for_amd, launches
 from benchmarks.predict import CARDS
 
-bfloat16, float32 = torch.bfloat16, torch.float32
+bfloat16, float16, float32 = torch.bfloat16, torch.float16, torch.float32
 # Shared memory that one program can have.
 ROOM = {80: 163 << 10, 86: 99 << 10, 89: 99 << 10, 90: 227 << 10, 100: 227 << 10, 120: 99 << 10}
 each_card = pytest.mark.parametrize("card", ["A100", "RTX 3090", "RTX 4090", "H200", "B200", "RTX 5090"])
 
 
 @functools.cache
-def noted(name, card, clips=128, keys=32768, dtype=bfloat16):
+def noted(name, card, clips=128, keys=32768, dtype=bfloat16, **sizes):
     """The launches of a loss forward and backward, those alike once."""
-    calls = predict.calls(name, clips, keys, dtype).values()
+    calls = predict.calls(name, clips, keys, dtype, **sizes).values()
     found = [launch for call in calls for launch in launches(CARDS[card], call)]
     return list({(launch.name, str(launch.variant)): launch for launch in found}.values())
 
@@ -45,18 +45,33 @@ def test_exchange(card):
     assert names == {"unit_rows", "similarities", "weighted_keys", "losses", "feature_gradients"}
 
 
-@pytest.mark.parametrize("card", ["A100", "H200"])
-def test_relations(card):
-    """The kernels of the cross-modal contrast: small tiles, pairs, gradients, nearest keys."""
-    launched = noted("cross_modal_contrast", card)
-    names = {launch.name for launch in launched if holds(launch, card)}
+@pytest.mark.parametrize(
+    ("name", "card", "sizes"),
+    [
+        ("cross_modal_contrast", "H200", {}),
+        ("relational_distillation", "RTX 3090", {}),
+        ("relational_distillation", "H200", {"dtype": float16, "P": 8, "D": 256, "topk": 16}),
+    ],
+)
+def test_relations(name, card, sizes):
+    """Small tiles, pairs, gradients, nearest keys; and the largest of everything in the least memory."""
+    names = {launch.name for launch in noted(name, card, **sizes) if holds(launch, card)}
     assert {"pair_sums", "weights", "gradients", "nearest"} < names
 
 
-@pytest.mark.parametrize("card", ["RTX 4090", "H200"])
-def test_float32_is_multiplied_in_three_parts(card):
-    for launch in noted("info_nce", card, dtype=float32):
-        holds(launch, card)
+def test_float32_is_multiplied_in_three_parts():
+    for launch in noted("info_nce", "H200", dtype=float32):
+        holds(launch, "H200")
+
+
+def test_the_kernels_compile_for_amd(monkeypatch):
+    """For an MI300, though nothing takes them there: what runs on one is plain torch."""
+    monkeypatch.setattr(torch.version, "hip", "6.4")
+    calls = predict.calls("cross_modal_contrast", 128, 32768)
+    launched = {launch.name: launch for launch in launches(CARDS["A100"], calls["backward"])}
+    for name in ("similarities", "gradients", "weighted_keys"):
+        spilled, products = compiled_for_amd(launched[name])
+        assert spilled == 0 and (products > 0) == (name != "gradients"), name
 
 
 def total(name, card, clips=128, keys=32768):

@@ -90,7 +90,12 @@ def operand_dtype(features):
 
 
 def precision():
-    """How float32 factors are multiplied: in three TF32 products, or in one where torch may do so too."""
+    """How float32 factors are multiplied: in three TF32 products, or in one where torch may do so too.
+
+    AMD's matrix units take float32 as it is.
+    """
+    if torch.version.hip:
+        return "ieee"
     return "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "tf32x3"
 
 
