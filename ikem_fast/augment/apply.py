@@ -397,4 +397,4 @@ def _mix_frames(x, weight):
 def _mirrored(frame, T):
     """Frames of an endlessly mirrored clip (…, 1, 0, 0, 1, …, T−1, T−1, T−2, …) as frames of the clip."""
     frame = frame % (2 * T)
-    return torch.where(frame < T, frame, 2 * T - 1 - frame).long()
+    return torch.minimum(frame, 2 * T - 1 - frame).long()
