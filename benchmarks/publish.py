@@ -67,7 +67,9 @@ def page(name, results=RESULTS):
 def devices_of(subject):
     """Those that a subject is measured on: some are of the processor by their nature."""
     return (
-        ("cpu",) if subject in ("busy", "compat", "parts", "preparation", "augmentation") else tuple(DEVICES)
+        ("cpu",)
+        if subject in ("busy", "compat", "compat_step", "parts", "preparation", "augmentation")
+        else tuple(DEVICES)
     )
 
 

@@ -20,6 +20,7 @@ from benchmarks.subjects import (
     augmentation,
     busy,
     compat,
+    compat_step,
     derivation,
     losses,
     parts,
@@ -187,6 +188,11 @@ def test_a_step_takes_the_memory_that_the_one_before_gave_back(two_counted_steps
 @pytest.mark.parametrize("name", loops.LOOPS)
 def test_loops_of_others_agree_before_and_after(name):
     assert compat.disagreement(name, loops.draw(6, 80, wide=40)) < 1e-4
+
+
+@pytest.mark.parametrize("phase", ["contrast", "cross"])
+def test_steps_of_others_agree_before_and_after(phase):
+    assert compat_step.disagreement(phase) < 1e-4
 
 
 def test_every_way_derives_the_same():

@@ -4,6 +4,7 @@ from benchmarks.subjects import (
     augmentation,
     busy,
     compat,
+    compat_step,
     derivation,
     encoders,
     evaluation,
@@ -19,6 +20,7 @@ SUBJECTS = {
     "losses": losses.SUBJECT,
     "busy": busy.SUBJECT,
     "compat": compat.SUBJECT,
+    "compat_step": compat_step.SUBJECT,
     "kernels": kernels.SUBJECT,
     "derivation": derivation.SUBJECT,
     "augmentation": augmentation.SUBJECT,
@@ -32,7 +34,7 @@ SUBJECTS = {
 
 # Page of docs/performance → its title and subjects, in this order.
 PAGES = {
-    "losses": ("The bank losses", ("losses", "compat", "busy", "kernels")),
+    "losses": ("The bank losses", ("losses", "compat", "compat_step", "busy", "kernels")),
     "inputs": ("From files to modalities", ("preparation", "loader", "augmentation", "derivation")),
     "step": ("A training step", ("step", "parts")),
     "encoders": ("Encoders", ("encoders",)),

@@ -1,4 +1,4 @@
-// The k largest of a row where k is not small: sorting by digits costs the same whatever k is.
+// The k largest of a row: a few by the largest of blocks; many by digits, which costs the same whatever k is.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +13,13 @@ class Largest {
     const std::vector<int32_t>& find(const float* row, int64_t n, int64_t k);
 
   private:
+    // Leave at least k numbers in found_, sorted. False where this is not the way to them.
+    bool find_few(const float* row, int64_t n, int64_t k);
+    void find_many(const float* row, int64_t n, int64_t k);
+
+    std::vector<float> of_blocks_;
     std::vector<uint32_t> keys_;
-    std::vector<uint64_t> found_, spare_;
+    std::vector<uint64_t> found_, spare_;  // sortable numbers, and where they are
     std::vector<int32_t> places_;
 };
 

@@ -5,9 +5,9 @@
 namespace ikem {
 namespace {
 
-// Where this much times topk is more than the bank, rows of all similarities are sorted by digits, and not
-// compared key by key.
-constexpr int64_t kMany = 1024;
+// Where this much times topk is more than the bank, rows of all similarities are kept and their largest found
+// at once, and not key by key as they come.
+constexpr int64_t kMany = 4096;
 
 // Clips of a block: the more, the fewer times the bank is packed; all similarities of a block are kept.
 int64_t rows_of(int64_t clips, int64_t size) {

@@ -8,10 +8,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ikem_fast.augment.bones import carried
 from ikem_fast.skeleton import Layout, get_layout
 from ikem_fast.tables import index_table
 
 BLUR_TAPS = 15
+FEW = 8  # clips, of which a call costs more than what it copies
 
 
 def on_clips(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -59,7 +61,7 @@ def shear(x: Tensor, matrix: Tensor) -> Tensor:
     matrix = matrix.to(x.dtype).view(len(x), 3, 3, 1, 1, 1)
     product = matrix[:, :, 0] * x[:, None, 0]
     for c in (1, 2):
-        product = product + matrix[:, :, c] * x[:, None, c]
+        product = torch.addcmul(product, matrix[:, :, c], x[:, None, c])
     return product
 
 
@@ -77,13 +79,21 @@ def rotation_matrix(angles: Tensor) -> Tensor:
     """
     if angles.dim() != 2 or angles.shape[1] != 3:
         raise ValueError(f"angles: expected shape (N, 3), found {tuple(angles.shape)}")
-    (sx, sy, sz), (cx, cy, cz) = angles.sin().unbind(1), angles.cos().unbind(1)
-    entries = (
-        *(cy * cz, sx * sy * cz - cx * sz, cx * sy * cz + sx * sz),
-        *(cy * sz, sx * sy * sz + cx * cz, cx * sy * sz - sx * cz),
-        *(-sy, sx * cy, cx * cy),
-    )
-    return torch.stack(entries, 1).view(len(angles), 3, 3)
+    angles = torch.nn.functional.pad(angles, (0, 1))  # of which the sine is 0, the cosine 1
+    sine = angles.sin()
+    factors = torch.cat([sine, angles.cos(), -sine], 1).index_select(1, index_table(_FACTORS, angles))
+    a, b, c, d, e = factors.view(-1, 5, 3, 3).unbind(1)
+    return a * b * c + d * e
+
+
+# Of the entries a·b·c + d·e of a turn: 0 … are sines of x, y, z and 0, 4 … cosines, 8 … sines' negatives.
+_FACTORS = (
+    *(7, 0, 4, 7, 0, 4, 3, 7, 7),
+    *(5, 1, 1, 5, 1, 1, 3, 0, 4),
+    *(6, 6, 6, 2, 2, 2, 3, 5, 5),
+    *(3, 4, 0, 3, 4, 8, 9, 3, 3),
+    *(3, 10, 2, 3, 6, 6, 7, 3, 3),
+)
 
 
 @on_clips
@@ -112,7 +122,10 @@ def flip(x: Tensor, flipped: Tensor, layout: str | Layout = "ntu-rgb+d", *, nega
     if x.shape[3] != layout.num_joints:
         raise ValueError(f"x: expected {layout.num_joints} joints for {layout.name!r}, found {x.shape[3]}")
     _check("flipped", flipped, (len(x),), kind=torch.bool)
-    mirrored = torch.cat([x[:, :, :, first:end] for first, end in _runs(layout.swap)], 3)
+    if len(x) < FEW:
+        mirrored = x.index_select(3, index_table(layout.swap, x))
+    else:
+        mirrored = torch.cat([x[:, :, :, first:end] for first, end in _runs(layout.swap)], 3)
     if negate:
         mirrored[:, 0].neg_()
     return choose(flipped, mirrored, x)
@@ -247,7 +260,6 @@ def crop_resize(x: Tensor, start: Tensor, length: Tensor, frames: int | None = N
 
     Returns:
         (N,3,frames,V,M).
-
     """
     N, _, T, _, _ = x.shape
     frames = T if frames is None else frames
@@ -375,23 +387,6 @@ def _mix_joints(x, weight):
     return mixed.view(N, M, C, T, V).movedim(1, 4).to(x.dtype)
 
 
-@functools.lru_cache(maxsize=16)
-def carried(layout: Layout, device: torch.device) -> Tensor:
-    """Tell which joints a bone carries: (V,V) bool, [v,a] where v is a or hangs on it, and a is no root."""
-    return index_table(_carried(layout), device).bool()
-
-
-@functools.cache
-def _carried(layout):
-    def bones_above(joint):
-        while joint not in layout.roots:
-            yield joint
-            joint = layout.parents[joint]
-
-    joints = range(layout.num_joints)
-    return tuple(tuple(int(a in bones) for a in joints) for bones in (set(bones_above(v)) for v in joints))
-
-
 def _mix_frames(x, weight):
     """Frame t of clip n becomes Σ_j weight[n,t,j] x_j: weight (N,T,T)."""
     dtype = torch.promote_types(weight.dtype, x.dtype)
@@ -402,4 +397,4 @@ def _mix_frames(x, weight):
 def _mirrored(frame, T):
     """Frames of an endlessly mirrored clip (…, 1, 0, 0, 1, …, T−1, T−1, T−2, …) as frames of the clip."""
     frame = frame % (2 * T)
-    return torch.where(frame < T, frame, 2 * T - 1 - frame).long()
+    return torch.minimum(frame, 2 * T - 1 - frame).long()

@@ -6,7 +6,7 @@ import math
 import torch
 from torch import Tensor
 
-from ikem_fast.augment.apply import carried
+from ikem_fast.augment.bones import carried
 from ikem_fast.skeleton import Layout, get_layout
 
 Generator = torch.Generator | None  # None: torch's own
@@ -42,7 +42,7 @@ def draw_rotation(
     """
     axis = draw_integers(n, 3, generator=generator, device=device)
     angle = draw_uniform((n, 1), -limit, limit, generator=generator, device=device)
-    return torch.nn.functional.one_hot(axis, 3) * angle
+    return angle.new_zeros(n, 3).scatter_(1, axis[:, None], angle)
 
 
 def draw_chosen(

@@ -80,10 +80,22 @@ def test_nearest_keys_are_those_of_a_sort(topk):
     assert all(len(set(row.tolist())) == topk for row in indices.flatten(0, 1))
 
 
-def test_of_equal_keys_the_first_is_nearest():
-    queue = F.normalize(torch.randn(1, 3, 8), dim=-1).repeat(1, 400, 1)
-    _, indices = ops.nearest_neighbors(torch.randn(1, 4, 8), queue, 5, impl="fused")
-    assert torch.equal(indices, indices[..., :1] + torch.arange(0, 15, 3))
+@pytest.mark.parametrize("copies", [400, 2000])
+@pytest.mark.parametrize("topk", [1, 5, 300])
+def test_of_equal_keys_the_first_is_nearest(topk, copies):
+    queue = F.normalize(torch.randn(1, 3, 8), dim=-1).repeat(1, copies, 1)
+    _, indices = ops.nearest_neighbors(torch.randn(1, 4, 8), queue, topk, impl="fused")
+    assert torch.equal(indices, indices[..., :1] + torch.arange(0, 3 * topk, 3))
+
+
+@pytest.mark.parametrize("topk", [1, 5, 30])
+def test_keys_that_are_not_numbers_come_last(topk):
+    queue = F.normalize(torch.randn(1, 2048, 8), dim=-1)
+    queue[:, 3:] = torch.nan  # all but three
+    values, indices = ops.nearest_neighbors(torch.randn(1, 4, 8), queue, topk, impl="fused")
+    there = min(topk, 3)
+    assert (indices[..., :there] < 3).all() and values[..., :there].isfinite().all()
+    assert values[..., there:].isnan().all()
 
 
 @each_loss
