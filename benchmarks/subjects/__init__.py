@@ -11,6 +11,7 @@ from benchmarks.subjects import (
     loader,
     losses,
     preparation,
+    readers,
     step,
 )
 
@@ -22,6 +23,7 @@ SUBJECTS = {
     "derivation": derivation.SUBJECT,
     "augmentation": augmentation.SUBJECT,
     "preparation": preparation.SUBJECT,
+    "readers": readers.SUBJECT,
     "loader": loader.SUBJECT,
     "step": step.SUBJECT,
     "encoders": encoders.SUBJECT,
@@ -31,6 +33,7 @@ SUBJECTS = {
 # Page of docs/performance → its title and subjects, in this order.
 PAGES = {
     "losses": ("The bank losses", ("losses", "compat", "busy", "kernels")),
+    "readers": ("Readers", ("readers",)),
     "inputs": ("From files to modalities", ("preparation", "loader", "augmentation", "derivation")),
     "step": ("A training step", ("step",)),
     "encoders": ("Encoders", ("encoders",)),
