@@ -68,7 +68,7 @@ def devices_of(subject):
     """Those that a subject is measured on: some are of the processor by their nature."""
     return (
         ("cpu",)
-        if subject in ("busy", "compat", "compat_step", "parts", "preparation", "augmentation")
+        if subject in ("busy", "compat", "compat_step", "parts", "preparation", "readers", "augmentation")
         else tuple(DEVICES)
     )
 

@@ -97,7 +97,11 @@ def test_every_protocol_of_ntu_has_the_published_recipe():
         (["train"], "found 'train'"),
         (["prepare"], "prepare ntu"),
         (["prepare", "ntu90"], "found 'prepare ntu90'"),
-        (["pretrain"], "required: data, out"),
+        (["pretrain"], "pretrain: expected --data, --out, found none"),
+        (
+            ["prepare", "ntu", "--source", "no", "--out", "o"],
+            "expected --protocol (ntu60-xsub | ntu60-xview |",
+        ),
         (["pretrain", "--data", "d", "--out", "o", "--epochs", "ten"], "epochs"),
         (["pretrain", "--data", "d", "--out", "o", "--epoch", "3"], "epoch"),
         (["pretrain", "--data", "d", "--out", "o", "--config", "nope"], "ntu60_xsub"),

@@ -13,6 +13,7 @@ from benchmarks.subjects import (
     losses,
     parts,
     preparation,
+    readers,
     step,
 )
 
@@ -25,6 +26,7 @@ SUBJECTS = {
     "derivation": derivation.SUBJECT,
     "augmentation": augmentation.SUBJECT,
     "preparation": preparation.SUBJECT,
+    "readers": readers.SUBJECT,
     "loader": loader.SUBJECT,
     "step": step.SUBJECT,
     "parts": parts.SUBJECT,
@@ -35,6 +37,7 @@ SUBJECTS = {
 # Page of docs/performance → its title and subjects, in this order.
 PAGES = {
     "losses": ("The bank losses", ("losses", "compat", "compat_step", "busy", "kernels")),
+    "readers": ("Readers", ("readers",)),
     "inputs": ("From files to modalities", ("preparation", "loader", "augmentation", "derivation")),
     "step": ("A training step", ("step", "parts")),
     "encoders": ("Encoders", ("encoders",)),

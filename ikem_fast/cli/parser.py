@@ -6,7 +6,7 @@ import sys
 from dataclasses import fields, is_dataclass
 from inspect import signature
 from pathlib import Path
-from typing import Any, ClassVar, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from ikem_fast.cli.commands import Command, all_commands
 from ikem_fast.cli.help import choices_of, help_text
@@ -78,7 +78,7 @@ def _parser(command):
 
         def error(self, message, ex=None):
             if self.first is None:
-                text = printable(_plain(message), 1000)
+                text = printable(_plain(message, command), 1000)
                 self.first = InputError(f"{self.where}: {text}; see ikem-fast {command.name} --help")
             raise self.first from ex
 
@@ -218,8 +218,21 @@ def _expanded(name, value):
         raise InputError(f"{name}: {error} {str(value)!r}") from None
 
 
-def _plain(message):
+def _plain(message, command):
     """jsonargparse's message in the words of this package's."""
     message = " ".join(message.split())
+    missing = re.fullmatch(r"the following arguments are required: ([\w, ]+)", message)
+    if missing:
+        hints = get_type_hints(command.settings or command.run)
+        return (
+            "expected " + ", ".join(_option(name, hints) for name in missing[1].split(", ")) + ", found none"
+        )
     message = re.sub(r"Parser key ['\"]config['\"]: ", "", message)
     return re.sub(r"Parser key ['\"]([^'\"]+)['\"]:", r"\1:", message)
+
+
+def _option(name, hints):
+    """An option, and what it may be, where that is a few words."""
+    kind = hints.get(name)
+    choices = f" ({' | '.join(map(str, get_args(kind)))})" if get_origin(kind) is Literal else ""
+    return f"--{name.replace('_', '-')}{choices}"

@@ -18,7 +18,11 @@ def preprocess_joints(joints: Tensor, choice: Preprocessing, layout: Layout) -> 
 
     Returns (N,3,T,V,M) float32, and the true frame counts (N,) int64: 0 where nobody is there, −1 where a
     coordinate is no number.
+
+    Raises ValueError where the choice does not say how many frames.
     """
+    if choice.frames is None:
+        raise ValueError("choice: expected a preparation that says its frames, found none")
     N, C, F, V, M = joints.shape
     # A copy, not a reshape, which would ask for strides: the program would not be for one clip or frame.
     packed = joints.transpose(0, 1).clone(memory_format=torch.contiguous_format).view(C, N * F, V, M)
