@@ -6,7 +6,11 @@ cd "$(dirname "$0")/.."
 python=${PYTHON:-.venv/bin/python}
 flags="-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer"
 "$python" -m pytest -q tests/ops/encoder/test_sanitized_kernels.py
-CXX="${CXX:-c++} $flags" MAX_JOBS=${MAX_JOBS:-2} "$python" setup.py -q build \
+# A compiler of one word, as torch's build wants it.
+mkdir -p build
+printf '#!/bin/sh\nexec %s %s "$@"\n' "${CXX:-c++}" "$flags" > build/sanitizing-c++
+chmod +x build/sanitizing-c++
+CXX=$PWD/build/sanitizing-c++ MAX_JOBS=${MAX_JOBS:-2} "$python" setup.py -q build \
     --build-lib build/sanitized --build-temp build/sanitized-objects
 runtime=$(${CXX:-c++} -print-file-name=libasan.so)
 cd build/sanitized

@@ -47,12 +47,20 @@ def joined(device: str, patience: float = PATIENCE) -> "Iterator[Processes]":
         yield Processes(0, 1, chosen)
         return
     timeout = timedelta(seconds=patience)
-    if chosen.type == "cuda":
-        dist.init_process_group("nccl", device_id=chosen, timeout=timeout)
-        host = dist.new_group(backend="gloo", timeout=timeout)
-    else:
-        dist.init_process_group("gloo", timeout=timeout)
-        host = dist.group.WORLD
+    try:
+        if chosen.type == "cuda":
+            dist.init_process_group("nccl", device_id=chosen, timeout=timeout)
+            host = dist.new_group(backend="gloo", timeout=timeout)
+        else:
+            dist.init_process_group("gloo", timeout=timeout)
+            host = dist.group.WORLD
+    except RuntimeError as error:
+        if not is_about_others(error):
+            raise
+        raise InputError(
+            f"process {rank}: expected to reach {size - 1} others, found: {printable(error)}; see that all "
+            "were started, and start again with --resume auto"
+        ) from error
     pulse = Pulse(dist.distributed_c10d._get_default_store(), rank, size, patience)
     try:
         with pulse:

@@ -11,6 +11,7 @@ from tests.faults.ranks import joining
 from tests.faults.runs import ROOT, records, scalars, start, wait_for, words
 from tools.torture.common import require, within
 
+RESTARTS = 6  # on a busy machine gloo may give up while processes begin again
 ENDED = 60  # seconds in which the others have to end
 
 
@@ -54,7 +55,7 @@ def elastic(folder, draw):
         steps = ("--max-steps", 60, "--exchange-from", 8, "--checkpoint-steps", 2, "--batch-size", 4)
         said = _torchrun(size, words("pretrain", whole, *steps), 0).communicate(timeout=300)[0]
         require((whole / "checkpoint.pt").exists(), f"no run: {said[-1500:]}")
-        agent = _torchrun(size, words("pretrain", out, *steps), 3)
+        agent = _torchrun(size, words("pretrain", out, *steps), RESTARTS)
         while agent.poll() is None and not (out / "metrics.jsonl").exists():
             time.sleep(0.05)
         time.sleep(draw.random() * 2)
