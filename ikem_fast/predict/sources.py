@@ -76,7 +76,7 @@ class _Reader:
 
     def of_path(self, path):
         if path.is_dir():
-            files = sorted(file for file in path.rglob("*") if file.is_file() and not _hidden(file, path))
+            files = sorted(file for file in path.rglob("*") if file.is_file() and not _hidden(file.relative_to(path).parts))
             yield from self._of_place(path, ((file, printable(file)) for file in files))
         elif path.suffix == ".zip" and zipfile.is_zipfile(path):
             with contextlib.closing(_unpacked(path)) as files:
@@ -146,15 +146,16 @@ class _Reader:
             yield from ((f"{name}#{number}", clip) for number, clip in enumerate(clips, 2))
 
 
-def _hidden(file, folder):
-    return any(part.startswith(".") for part in file.relative_to(folder).parts)
+def _hidden(parts):
+    """Whether one of a path's parts is a hidden file or folder; ".." is neither."""
+    return any(part.startswith(".") and part.strip(".") for part in parts)
 
 
 def _unpacked(path):
     """(path, name) of each file of an archive, unpacked for as long as it is looked at."""
     with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
         for member in archive.infolist():
-            if member.is_dir() or any(part.startswith(".") for part in member.filename.split("/")):
+            if member.is_dir() or _hidden(member.filename.split("/")):
                 continue
             name = printable(f"{path}/{member.filename}", 1 << 12)
             try:
