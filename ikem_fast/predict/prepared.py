@@ -31,7 +31,7 @@ def preprocess_joints(joints: Tensor, choice: Preprocessing, layout: Layout) -> 
     stretch = choice.sampling == "linear"
     x, found = resample_frames(_upright(packed, choice), clip, zeros, choice.frames, stretch)
     x = _scaled(_posed(x, layout, choice), layout, choice).transpose(0, 1)
-    frames = found if stretch else torch.where(found > 0, choice.frames, found)
+    frames = found if stretch else torch.where(found > 0, x.shape[2], found)
     return torch.where((found > 0).view(-1, 1, 1, 1, 1), x, 0).float(), frames
 
 
