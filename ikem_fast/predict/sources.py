@@ -76,7 +76,11 @@ class _Reader:
 
     def of_path(self, path):
         if path.is_dir():
-            files = sorted(file for file in path.rglob("*") if file.is_file() and not _hidden(file.relative_to(path).parts))
+            files = sorted(
+                file
+                for file in path.rglob("*")
+                if file.is_file() and not _hidden(file.relative_to(path).parts)
+            )
             yield from self._of_place(path, ((file, printable(file)) for file in files))
         elif path.suffix == ".zip" and zipfile.is_zipfile(path):
             with contextlib.closing(_unpacked(path)) as files:
