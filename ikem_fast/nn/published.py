@@ -86,16 +86,7 @@ def load_published_state_dict(
             raise ValueError(f"state_dict: expected {theirs!r} (for {name!r}), which is not there")
 
     banks = ["queue" + suffixes[name] for name in model.modalities]
-    missing = [name for name in banks if name not in published]
-    if missing:
-        raise ValueError(f"state_dict: expected {missing[0]!r} (a memory bank), which is not there")
-    _, K, D = model.bank.rows.shape
-    for name in banks:
-        if published[name].shape != (D, K):
-            raise ValueError(
-                f"state_dict: expected shape {(D, K)} for {name!r}, found {tuple(published[name].shape)}"
-            )
-    ours["bank.rows"] = torch.stack([published[name].T for name in banks])
+    ours["bank.rows"] = _bank_rows(model, published, banks)
     pointer = published.get("queue_ptr", torch.zeros(1, dtype=torch.int64))
     ours["bank.pointer"] = pointer.reshape(-1)[0]
 
@@ -142,6 +133,20 @@ def published_state_dict(model: IKEM, *, exchange_heads: bool = True) -> dict[st
         state["queue" + suffixes[name]] = rows.T.clone()
         state["queue_ptr" + suffixes[name]] = model.bank.pointer.reshape(1).clone()
     return state
+
+
+def _bank_rows(model, published, banks):
+    """The banks (P,K,D) of their (D,K) by name. Raises ValueError."""
+    missing = [name for name in banks if name not in published]
+    if missing:
+        raise ValueError(f"state_dict: expected {missing[0]!r} (a memory bank), which is not there")
+    _, K, D = model.bank.rows.shape
+    for name in banks:
+        if published[name].shape != (D, K):
+            raise ValueError(
+                f"state_dict: expected shape {(D, K)} for {name!r}, found {tuple(published[name].shape)}"
+            )
+    return torch.stack([published[name].T for name in banks])
 
 
 def _suffixes(model, published):
