@@ -61,7 +61,7 @@ def shear(x: Tensor, matrix: Tensor) -> Tensor:
     matrix = matrix.to(x.dtype).view(len(x), 3, 3, 1, 1, 1)
     product = matrix[:, :, 0] * x[:, None, 0]
     for c in (1, 2):
-        product = torch.addcmul(product, matrix[:, :, c], x[:, None, c])
+        product = product + matrix[:, :, c] * x[:, None, c]  # two roundings, as kernels have it
     return product
 
 
