@@ -20,7 +20,7 @@ demo: $(READY)
 	$(BIN)/ikem-fast demo --out runs/demo
 
 test: lint
-	$(BIN)/python -m pytest -n auto --dist loadgroup --benchmark-disable
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --benchmark-disable
 
 torture: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tools.torture

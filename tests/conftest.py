@@ -1,22 +1,12 @@
 """Fixtures that every test may use."""
 
 import os
-from itertools import chain
 from pathlib import Path
 
 import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-@pytest.hookimpl(tryfirst=True)  # ahead of pytest-xdist, which reads the marks in its own
-def pytest_collection_modifyitems(items):
-    """Run the tests that share what is made once for a module in one process (`--dist loadgroup`)."""
-    for item in items:
-        fixtures = chain.from_iterable(item._fixtureinfo.name2fixturedefs.values())
-        if any(fixture.scope == "module" for fixture in fixtures):
-            item.add_marker(pytest.mark.xdist_group(item.module.__name__))
 
 
 @pytest.fixture(scope="session")
