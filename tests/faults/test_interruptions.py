@@ -22,11 +22,24 @@ def whole(tmp_path_factory):
     return out
 
 
+def slow_down():
+    """A step takes so long that a run does not end ahead of what is to end it."""
+    from ikem_fast.train.step import Step
+
+    run = Step._run
+
+    def slowed(self, *batch, **options):
+        time.sleep(0.1)
+        return run(self, *batch, **options)
+
+    Step._run = slowed
+
+
 def test_a_run_that_is_killed_goes_on_to_the_same(whole, tmp_path):
     """Kill −9 somewhere in phase 1, then in phase 2."""
     out, draw = tmp_path / "run", random.Random(os.getpid())
     for lines in (1, 3):
-        process = start(words("pretrain", out, *STEPS))
+        process = start(words("pretrain", out, *STEPS), slow_down)
         wait_for(process, out, lines)
         time.sleep(draw.random() / 10)
         process.kill()
