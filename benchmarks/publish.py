@@ -53,7 +53,7 @@ def page(name, results=RESULTS):
             plots = {f"{stem}-{device}.png": figure for stem, figure in SUBJECTS[subject].plots(one).items()}
             figures |= plots
             lines += section(subject, device, one, list(plots))
-        missing = [device for device in DEVICES if device not in measured and device in devices_of(subject)]
+        missing = [device for device in SUBJECTS[subject].devices if device not in measured]
         for device in missing:
             lines += [
                 f"### {DEVICES[device]}",
@@ -62,15 +62,6 @@ def page(name, results=RESULTS):
                 "",
             ]
     return figures, lines[:-1]
-
-
-def devices_of(subject):
-    """Those that a subject is measured on: some are of the processor by their nature."""
-    return (
-        ("cpu",)
-        if subject in ("busy", "compat", "compat_step", "parts", "preparation", "readers", "augmentation")
-        else tuple(DEVICES)
-    )
 
 
 def index(results=RESULTS):

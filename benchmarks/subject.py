@@ -41,6 +41,7 @@ class Subject:
         headline: results → one sentence for the index.
         plots: results → {name: matplotlib figure}.
         calls: (group, way, make) for `pytest --benchmark`; make() gives the call that is timed.
+        devices: those that it is measured on; some subjects are of the processor by their nature.
     """
 
     about: str
@@ -49,3 +50,4 @@ class Subject:
     headline: Callable[[Results], str]
     plots: Callable[[Results], dict] = lambda results: {}
     calls: Callable[[], Iterable[tuple[str, str, Callable]]] = lambda: ()
+    devices: tuple[str, ...] = ("cpu", "cuda")

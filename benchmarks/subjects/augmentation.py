@@ -64,6 +64,7 @@ def calls():
 
 
 SUBJECT = Subject(
+    devices=("cpu",),
     about="""Shear, rotation, scaling and flips of axes are a matrix for each clip, and a temporal crop a
 start: inside the derivation they cost nothing extra. Here each is timed by itself, batched torch on the
 clips' device against NumPy a clip at a time, as published loaders do it.""",

@@ -142,6 +142,7 @@ def headline(results):
 
 
 SUBJECT = Subject(
+    devices=("cpu",),
     about="""The losses on a busy machine: cross + exchange, forward and backward, N = 128, K = 32768, D =
 128, P = 6, alone and beside two processes that spin on the same cores. Each way has a process of its own and
 takes its turn, quiet and loaded in alternation.""",

@@ -98,6 +98,7 @@ def calls():
 
 
 SUBJECT = Subject(
+    devices=("cpu",),
     about="""The losses of a step, forward and back, of loops that [drop-in](../drop_in.md) tells how to
 change, as stand-ins in our own words (`benchmarks/published/loops.py`): before, every similarity written out;
 after, by our ops. Times are of the processor, since other processes do not lengthen those. Memory is the

@@ -85,6 +85,7 @@ def _small(way):
 
 
 SUBJECT = Subject(
+    devices=("cpu",),
     about=f"""A whole step as CrosSCLR has it, three streams of clips {SHAPE}, ST-GCN of
 {SIZES["hidden_channels"]} channels, in our own words (`benchmarks/published/loop_step.py`): streams, encoders
 of queries and keys, momentum, loss, queue, backward, SGD. Freed memory is kept on both sides; times are of

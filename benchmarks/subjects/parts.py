@@ -206,6 +206,7 @@ def headline(results):
 
 
 SUBJECT = Subject(
+    devices=("cpu",),
     about="""What a step consists of on a GPU, counted without one: every operation in mixed precision, in
 plain torch but for fused operators, with the bytes that it reads and writes; the losses by what their kernels
 are launched with, bytes of the cache included. Milliseconds are not measured: each launch by the bytes or the

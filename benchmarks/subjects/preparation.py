@@ -163,6 +163,7 @@ def headline(results):
 
 
 SUBJECT = Subject(
+    devices=("cpu",),
     about="""NTU RGB+D's raw files, processor time on one core, each way in turn. The compiled pass
 preprocesses clips of any lengths in batches of 32 and needs no torch, so that a worker stays small.""",
     measure=measure,

@@ -244,6 +244,7 @@ def headline(results):
 
 
 SUBJECT = Subject(
+    devices=("cpu",),
     about="""Clips read one after another on one core, each format's files as its dataset has them (400 clips
 of 80 frames in arrays and pickles, 20 files otherwise), beside what code of that format does: processor
 time, each way in turn. MB is how far memory grows. A pickle is interpreted in Python, which is what refusing

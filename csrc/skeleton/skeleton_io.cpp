@@ -7,16 +7,12 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
-#include <csignal>
 #include <memory>
-#include <string>
 #include <utility>
 #include <vector>
-#ifdef SIGBUS
-#include <unistd.h>
-#endif
 
 #include "preprocessing/preprocessing.h"
+#include "skeleton/bus_errors.h"
 #include "skeleton/skeleton_parser.h"
 
 namespace py = pybind11;
@@ -100,32 +96,6 @@ py::tuple preprocess(const std::vector<py::array>& clips, int64_t frames, int64_
                                                         : preprocess_all<float>(clips, p);
 }
 
-#ifdef SIGBUS
-char bus_message[1024];
-size_t bus_length = 0;
-
-// All that a handler may call; what the kernel could not read is not there to go on with.
-void on_bus_error(int) {
-    const ssize_t written = write(STDERR_FILENO, bus_message, bus_length);
-    _exit(written < 0 ? 1 : 2);
-}
-#endif
-
-// Whether from now on a bus error is said with this message and ends the process with status 2; without one,
-// whether it is as before again. What else handles them is left alone.
-bool end_at_bus_errors(const std::string& message) {
-#ifdef SIGBUS
-    struct sigaction present = {}, wanted = {};
-    wanted.sa_handler = message.empty() ? SIG_DFL : &on_bus_error;
-    const bool known = sigaction(SIGBUS, nullptr, &present) == 0 &&
-                       (present.sa_handler == SIG_DFL || present.sa_handler == &on_bus_error);
-    bus_length = message.copy(bus_message, sizeof bus_message);
-    return known && sigaction(SIGBUS, &wanted, nullptr) == 0;
-#else
-    return message.empty();
-#endif
-}
-
 }  // namespace
 
 PYBIND11_MODULE(_skeleton_io, module) {
@@ -147,7 +117,7 @@ PYBIND11_MODULE(_skeleton_io, module) {
         "(clips (N, 3, frames, V, M) float32, true frame counts (N,) int64) of raw clips (3, F, V, M), "
         "all float32 or all float64: what ikem_fast.ops.preprocess_clips computes, a clip at a time.");
     module.def(
-        "end_at_bus_errors", &end_at_bus_errors, py::arg("message"),
+        "end_at_bus_errors", &ikem::end_at_bus_errors, py::arg("message"),
         "Whether a bus error (a mapped file was cut short) from now on is said with this message and ends "
         "the process with status 2; an empty one: whether it is as before again.");
 }

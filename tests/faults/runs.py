@@ -14,14 +14,14 @@ import torch._dynamo  # what runs import on their way, each process anew
 import torch.utils.tensorboard
 
 from ikem_fast.cli import main
-from ikem_fast.nn.config import EncoderConfig
 from ikem_fast.train import ModelConfig, PretrainConfig, load_checkpoint
+from tests.helpers import ONE_BLOCK
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "tests" / "version1" / "data"
 SMALL = ModelConfig(
     feature_dim=4, queue_size=8, hidden_channels=2, dropout=0.2, modalities=("joint", "motion"),
-    encoder=EncoderConfig("tcn", {"blocks": 1, "segments": 1}),
+    encoder=ONE_BLOCK,
 )  # fmt: skip
 MODEL = """
     --model.feature-dim 4 --model.queue-size 8 --model.hidden-channels 2 --model.dropout 0.2

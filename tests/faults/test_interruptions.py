@@ -22,7 +22,7 @@ def whole(tmp_path_factory):
     return out
 
 
-def slow_down():
+def take_time():
     """A step takes so long that a run does not end ahead of what is to end it."""
     from ikem_fast.train.step import Step
 
@@ -39,7 +39,7 @@ def test_a_run_that_is_killed_goes_on_to_the_same(whole, tmp_path):
     """Kill −9 somewhere in phase 1, then in phase 2."""
     out, draw = tmp_path / "run", random.Random(os.getpid())
     for lines in (1, 3):
-        process = start(words("pretrain", out, *STEPS), slow_down)
+        process = start(words("pretrain", out, *STEPS), take_time)
         wait_for(process, out, lines)
         time.sleep(draw.random() / 10)
         process.kill()
@@ -81,7 +81,7 @@ def test_a_run_that_was_told_to_stop_within_an_epoch_goes_on_to_the_same(whole, 
     assert differences(whole, tmp_path / "run") == []
 
 
-def slow_steps():
+def never_end_a_step():
     from ikem_fast.train.step import Step
 
     def wait(self, *batch, **options):
@@ -93,7 +93,7 @@ def slow_steps():
 
 def test_a_second_interrupt_ends_at_once(tmp_path):
     """In a step that does not end: the first waits for it, the second does not."""
-    process = start(words("pretrain", tmp_path / "run", *STEPS), before=slow_steps)
+    process = start(words("pretrain", tmp_path / "run", *STEPS), before=never_end_a_step)
     wait_for(process, tmp_path, 1, "errors.txt")
     began = time.monotonic()
     os.kill(process.pid, signal.SIGINT)
@@ -108,7 +108,7 @@ def test_a_second_interrupt_ends_at_once(tmp_path):
 
 def test_a_second_run_in_a_folder_is_refused_and_a_dead_ones_lock_is_not(tmp_path):
     out = tmp_path / "run"
-    first = start(words("pretrain", out, *STEPS), before=slow_steps)
+    first = start(words("pretrain", out, *STEPS), before=never_end_a_step)
     wait_for(first, tmp_path, 1, "errors.txt")
     status, said = finish(words("pretrain", out, *STEPS))
     assert status == 2 and "another run is training into this folder" in said

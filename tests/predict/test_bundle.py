@@ -16,10 +16,11 @@ from ikem_fast.data import open_dataset
 from ikem_fast.errors import InputError
 from ikem_fast.evaluate import read_scores
 from ikem_fast.nn.build import build_encoders
-from ikem_fast.nn.config import EncoderConfig, ModelConfig
+from ikem_fast.nn.config import ModelConfig
 from ikem_fast.nn.recognizer import LinearHead, Recognizer
 from ikem_fast.runtime.bundle import Description, read_bundle, write_bundle
 from ikem_fast.skeleton import Layout
+from tests.helpers import ONE_BLOCK
 
 ALL = "joint+motion+bone"
 
@@ -90,9 +91,7 @@ def test_the_card_has_the_measured_table(bundle):
 
 def test_a_layout_of_ones_own_comes_along(tmp_path):
     layout = Layout("stick", ("hip", "head", "right", "left"), (-1, 0, 1, 1), (0, 2, 3), (2, 3))
-    model = ModelConfig(
-        feature_dim=4, hidden_channels=4, encoder=EncoderConfig("tcn", {"blocks": 1, "segments": 1})
-    )
+    model = ModelConfig(feature_dim=4, hidden_channels=4, encoder=ONE_BLOCK)
     encoders = build_encoders(model, layout, ("bone",), bodies=1)
     head = LinearHead(torch.randn(encoders["bone"].hidden_dim, 2), torch.zeros(2), 0.5)
     description = Description("mine", layout, 1, 10, ("a", "b"), ("bone",), model)
