@@ -13,8 +13,8 @@ ROOT = Path(__file__).parent
 # Tests and benchmarks import `benchmarks` (and `ikem_fast`, installed or not) from the checkout.
 sys.path.insert(0, str(ROOT))
 
-# Beside other test processes, one takes its share of the cores, and so do processes that it starts; where it is
-# told to take more, threads that wait leave their cores to others. torch reads this when it is imported.
+# Beside other test processes, one takes its share of the cores, and so do processes that it starts; where it
+# is told to take more, threads that wait leave their cores to others. torch reads this when it is imported.
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
     threads = max(os.cpu_count() // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]), 1)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
