@@ -61,13 +61,15 @@ def test_float32_is_off_float64_by_no_more_than_plain_torch(settings, shape, tra
     N, T, M = shape
     x, cotangent = torch.randn(N, 3, T, net.A.shape[-1], M), torch.randn(N, 5)
     exact = gradients(net, "reference", x, cotangent, torch.float64)
-    plain = gradients(net, "reference", x, cotangent)
     fused = gradients(net, "fused", x, cotangent)
+    # Of inputs that differ in their last bit, too: a normalization over few numbers magnifies what rounding
+    # does, and one try may be lucky.
+    plain = [gradients(net, "reference", x * nudge, cotangent) for nudge in (1, 1 + 2**-23, 1 - 2**-24)]
     # Twice plain torch's own error, plus a few roundings.
     for i in (0, 1):
-        assert error(fused[i], exact[i]) <= 2 * error(plain[i], exact[i]) + 2e-6
+        assert error(fused[i], exact[i]) <= 2 * max(error(one[i], exact[i]) for one in plain) + 2e-6
     for i in (2, 3):
-        assert worst(fused[i], exact[i]) <= 2 * worst(plain[i], exact[i]) + 1e-5
+        assert worst(fused[i], exact[i]) <= 2 * max(worst(one[i], exact[i]) for one in plain) + 1e-5
 
 
 def test_bfloat16_is_off_float64_by_no_more_than_plain_torch():
