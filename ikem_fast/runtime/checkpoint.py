@@ -11,6 +11,7 @@ import hmac
 import io
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -222,10 +223,14 @@ def _read(path):
     """What the file holds; torch checks neither that its bytes are those that were
     written, nor says clearly what is wrong, and its advice (to allow code in the file) is not passed on."""
     try:
-        with path.open("rb") as file:  # opened once: what is checked is what is read
+        with (
+            path.open("rb") as file,
+            warnings.catch_warnings(),
+        ):  # opened once: what is checked is what is read
             sealed = _is_sealed(file)
             _check_archive(file, sealed)
             file.seek(0)
+            warnings.simplefilter("ignore")  # of what is refused anyway
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         reason = "it holds more than tensors and plain settings"
@@ -243,7 +248,9 @@ def _check_archive(file, sealed):
     size = file.seek(0, 2)
     file.seek(max(size - BARE_END, 0))
     end = file.read()
-    if not sealed and end[:4] == b"PK\5\6" and end[-2:] != b"\0\0":  # of version 1, it has no comment
+    if not sealed and not (
+        end[:4] == b"PK\5\6" and end[-2:] == b"\0\0"
+    ):  # version 1 ends so, without a comment
         raise zipfile.BadZipFile
     with zipfile.ZipFile(file) as archive:
         if archive.comment and not sealed:

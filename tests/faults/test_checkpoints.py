@@ -52,7 +52,9 @@ def test_no_flipped_bit_is_read(run, tmp_path):
     assert load_checkpoint(damaged)["step"] == 6
 
 
-@pytest.mark.parametrize("spoil", ["cut by a byte", "cut", "cut of its digest", "zeroed", "longer", "empty"])
+@pytest.mark.parametrize(
+    "spoil", ["cut by a byte", "cut", "cut of its digest", "zeroed", "unsealed", "longer", "empty"]
+)
 def test_what_is_not_whole_is_refused(spoil, copy):
     path = copy / "checkpoint.pt"
     whole = path.read_bytes()
@@ -62,6 +64,7 @@ def test_what_is_not_whole_is_refused(spoil, copy):
             "cut": whole[: len(whole) // 2],
             "cut of its digest": whole[:-81],
             "zeroed": whole[:4096] + bytes(4096) + whole[8192:],
+            "unsealed": whole[:-83] + bytes(83),  # what an archive without a comment ends with, and zeros
             "longer": whole + b"\0",
             "empty": b"",
         }[spoil]
