@@ -23,6 +23,7 @@ test: lint
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --benchmark-disable
 
 torture: $(READY)
+	$(BIN)/pip install --quiet 'atheris==3.0.0; platform_system == "Linux"'
 	OMP_NUM_THREADS=1 $(BIN)/python -m tools.torture
 
 sanitize: $(READY)

@@ -9,6 +9,7 @@ message; anything else (other bits, a traceback, a hang) is lost. Exits with 1 i
 """
 
 import argparse
+import logging
 import multiprocessing
 import random
 import sys
@@ -40,7 +41,7 @@ RUNS: dict[str, tuple[Fault, float]] = {  # name → what tries it, its share of
     "kernels under sanitizers": (kernels.sanitized, 2),
 }
 READERS: dict[str, tuple[Fault, float]] = {
-    "crafted files": (files.crafted, 2),
+    "crafted files": (files.crafted, 6),
     "checkpoint with flipped, zeroed or missing bytes": (files.damaged_checkpoints, 1),
     **{f"changed bytes: {name}": (tries, 0.2) for name, tries in files.mutations().items()},
 }
@@ -131,5 +132,6 @@ def main() -> int:
 
 
 def _side(number, seconds, options, queue):
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it tells of every run that was begun again
     faults = (RUNS, beside(options.minutes))[number]
     work({n: fault for n, fault in faults.items() if options.only in n}, seconds, options.seed, queue.put)

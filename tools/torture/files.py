@@ -109,7 +109,7 @@ def fuzzed(seconds, folder, draw):
     try:
         import atheris  # noqa: F401
     except ImportError:
-        sys.stderr.write("no fuzzing by coverage: pip install atheris\n")
+        sys.stderr.write("no fuzzing by coverage: make torture installs atheris\n")
         return
     for family in FAMILIES:
         corpus = folder / family
