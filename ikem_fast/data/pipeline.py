@@ -18,7 +18,7 @@ import numpy as np
 
 from ikem_fast.data.dataset import Dataset
 from ikem_fast.data.preparation import NUM_FRAMES, in_force, preparing
-from ikem_fast.data.preprocess import Clip, RawClip, Skipped, interpolate_damaged, preprocess_clips
+from ikem_fast.data.preprocess import Clip, RawClip, Skipped, preprocess_clips
 from ikem_fast.data.report import IN_SKIP_LIST, check_share, report
 from ikem_fast.data.sources import SourceFile
 from ikem_fast.data.splits import Choosable, attributes_of_name
@@ -53,12 +53,10 @@ def to_clips(
     raws: Iterable[np.ndarray | RawClip | Clip | Skipped],
     layout: str | Layout,
     num_frames: int = NUM_FRAMES,
-    repair: bool = False,
 ) -> Generator[Clip | Skipped]:
     """Preprocess a stream of raw clips as is chosen (`preparation`); `Clip` and `Skipped` stay what they are.
 
     num_frames: how many to resample to, where that is not chosen.
-    repair: interpolate damaged coordinates first; see `interpolate_damaged`.
     """
     choice = in_force().preprocessing
     chunk, size = [], 0
@@ -68,18 +66,12 @@ def to_clips(
                 f"{', '.join(choice.chosen())}: expected raw clips to choose that for, found clips that have "
                 "been preprocessed already"
             )
-        chunk.append(_repaired(raw) if repair else raw)
+        chunk.append(raw)
         size += _bytes(raw)
         if len(chunk) == CHUNK or size > CHUNK_BYTES:
             yield from _chunk_to_clips(chunk, layout, num_frames, choice)
             chunk, size = [], 0
     yield from _chunk_to_clips(chunk, layout, num_frames, choice)
-
-
-def _repaired(raw):
-    if isinstance(raw, RawClip):
-        return raw._replace(coordinates=interpolate_damaged(raw.coordinates))
-    return interpolate_damaged(raw) if isinstance(raw, np.ndarray) else raw
 
 
 def _bytes(raw):
@@ -192,7 +184,6 @@ def prepare_files(
     workers: int | None,
     layout: str | Layout,
     prepared: dict,
-    repair: bool = False,
     **description: object,
 ) -> Dataset:
     """Prepare a dataset of one clip a file, read by worker processes; see `prepare_clips`.
@@ -206,7 +197,7 @@ def prepare_files(
 
     def results(start):
         tasks = [clip.skip or file for clip, file in zip(plan[start:], files[start:], strict=True)]
-        load = partial(_load, parse=parse, limit=limit, layout=layout, repair=repair, preparation=in_force())
+        load = partial(_load, parse=parse, limit=limit, layout=layout, preparation=in_force())
         return _in_parallel(load, tasks, workers)
 
     prepared = {**prepared, "bytes": sum(file.size for file in files)}
@@ -228,7 +219,7 @@ def _plan_files(files, plan_file):
     return plan
 
 
-def _load(tasks, parse, limit, layout, repair, preparation) -> Iterator[Clip | Skipped]:
+def _load(tasks, parse, limit, layout, preparation) -> Iterator[Clip | Skipped]:
     """Read and preprocess files, as was chosen where they were planned; what is `Skipped` stays that."""
 
     def raw(task):
@@ -238,7 +229,7 @@ def _load(tasks, parse, limit, layout, repair, preparation) -> Iterator[Clip | S
             return Skipped.of(error) if str(error) else Skipped("takes more memory than there is")
 
     with preparing(preparation):
-        return iter(list(to_clips(map(raw, tasks), layout, repair=repair)))
+        return iter(list(to_clips(map(raw, tasks), layout)))
 
 
 def _in_parallel(function, tasks, workers) -> Generator:

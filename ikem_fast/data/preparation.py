@@ -28,6 +28,8 @@ class Preprocessing:
     """What is done to the coordinates of a clip; the defaults are what published results are made with.
 
     Args:
+        damaged: What becomes of a clip with coordinates such as NaN: it is left out, or they are interpolated
+            over time from those of other frames.
         frames: How many frames each clip is resampled to; 50, or as the format has it, if not given.
         sampling: How: linear, between frames, as an image is resized; uniform, one frame out of each of so
             many equal parts, as PYSKL does for tests; none, the first frames as they are, the last one held
@@ -48,6 +50,7 @@ class Preprocessing:
         to_layout: The joint layout to bring clips into, ahead of everything else: a name or a YAML file.
     """
 
+    damaged: Literal["leave-out", "interpolate"] = "leave-out"
     frames: int | None = setting(None, least=1, most=MOST_FRAMES)
     sampling: Literal["linear", "uniform", "none"] = "linear"
     center: Moment = "frame"

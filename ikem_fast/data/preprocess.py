@@ -151,31 +151,6 @@ def preprocess_clips(
     return [results[row] for row in range(len(results))]
 
 
-def interpolate_damaged(raw: np.ndarray) -> np.ndarray:
-    """Replace unusable coordinates (NaN, infinite, absurdly large) by what lies between their neighbors.
-
-    Each is interpolated linearly over the frames in which the body is there and the coordinate usable; beyond
-    the first or last of those it is held. A joint that is never usable stays as it is.
-
-    Args:
-        raw: (3, F, V, M); it is not changed.
-
-    Returns:
-        The same shape and dtype.
-    """
-    usable = np.abs(raw) < MAX_COORDINATE
-    if usable.all():
-        return raw
-    raw = raw.copy()
-    there = (raw != 0).any(axis=(0, 2))  # (F, M)
-    for c, v, m in np.argwhere(~usable.all(axis=1)):
-        track, known = raw[c, :, v, m], usable[c, :, v, m]
-        support = np.flatnonzero(known & there[:, m])
-        if len(support):
-            track[~known] = np.interp(np.flatnonzero(~known), support, track[support])
-    return raw
-
-
 def _as_array(raw):
     """raw as a float64 array if it holds numbers as wide as that, else as float32."""
     raw = np.asarray(raw.detach().cpu() if hasattr(raw, "detach") else raw)

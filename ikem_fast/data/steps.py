@@ -8,7 +8,7 @@ import numpy as np
 
 from ikem_fast.data.conversion import convert
 from ikem_fast.data.preparation import Preprocessing
-from ikem_fast.skeleton import Layout, find_layout
+from ikem_fast.skeleton import MAX_COORDINATE, Layout, find_layout
 
 PYSKL_SEED = 255  # of its frames for tests
 
@@ -18,6 +18,8 @@ def before(raw: np.ndarray, rate: float | None, layout: Layout, choice: Preproce
 
     Raises ValueError where a frame rate is asked for and not known.
     """
+    if choice.damaged == "interpolate":
+        raw = interpolated(raw)
     if choice.to_layout is not None:
         raw = convert(raw, layout, find_layout(choice.to_layout))
     if choice.up == "z":
@@ -32,6 +34,31 @@ def before(raw: np.ndarray, rate: float | None, layout: Layout, choice: Preproce
         raw = at_rate(raw, rate, choice.frame_rate)
     if choice.num_bodies is not None:
         raw = with_bodies(raw, choice)
+    return raw
+
+
+def interpolated(raw: np.ndarray) -> np.ndarray:
+    """Replace unusable coordinates (NaN, infinite, absurdly large) by what lies between their neighbors.
+
+    Each is interpolated linearly over the frames in which the body is there and the coordinate usable; beyond
+    the first or last of those it is held. A joint that is never usable stays as it is.
+
+    Args:
+        raw: (3, F, V, M); it is not changed.
+
+    Returns:
+        The same shape and dtype.
+    """
+    usable = np.abs(raw) < MAX_COORDINATE
+    if usable.all():
+        return raw
+    raw = raw.copy()
+    there = (raw != 0).any(axis=(0, 2))  # (F, M)
+    for c, v, m in np.argwhere(~usable.all(axis=1)):
+        track, known = raw[c, :, v, m], usable[c, :, v, m]
+        support = np.flatnonzero(known & there[:, m])
+        if len(support):
+            track[~known] = np.interp(np.flatnonzero(~known), support, track[support])
     return raw
 
 

@@ -12,7 +12,7 @@ import torch
 
 from ikem_fast.data.conversion import convert
 from ikem_fast.data.preparation import Preprocessing
-from ikem_fast.data.preprocess import RawClip, Skipped, interpolate_damaged, preprocess_clips
+from ikem_fast.data.preprocess import RawClip, Skipped, preprocess_clips
 from ikem_fast.errors import InputError, printable
 from ikem_fast.nn.config import ModelConfig
 from ikem_fast.nn.recognizer import Recognizer
@@ -199,8 +199,7 @@ class Bundle:
         return find_layout(layout or self.description.layout)
 
     def _answers(self, named, of, layout):
-        repair = self.description.prepared.get("damaged") == "interpolate"
-        raws = [self._raw(raw, layout, repair) for _, raw in named]
+        raws = [self._raw(raw, layout) for _, raw in named]
         done = iter(
             preprocess_clips(
                 [raw for raw in raws if not isinstance(raw, Skipped)],
@@ -217,18 +216,17 @@ class Bundle:
             else:
                 yield Answer(name, *next(found))
 
-    def _raw(self, raw, layout, repair):
+    def _raw(self, raw, layout):
         """A raw clip in the model's layout, or why there is none; `layout` is its own, where that is said."""
         known, clip = self.description.layout, raw.coordinates if isinstance(raw, RawClip) else raw
         said = raw.layout if isinstance(raw, RawClip) else None
         layout = layout or (find_layout(said) if said else known)
-        if isinstance(raw, Skipped) or (layout == known and not repair):
+        if isinstance(raw, Skipped) or layout == known:
             return raw
         try:
-            clip = clip if layout == known else convert(clip, layout, known)
+            clip = convert(clip, layout, known)
         except ValueError as error:
             return Skipped.of(error)
-        clip = interpolate_damaged(clip) if repair and clip.ndim == 4 else clip
         return raw._replace(coordinates=clip) if isinstance(raw, RawClip) else clip
 
     @torch.no_grad()

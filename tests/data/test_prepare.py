@@ -11,6 +11,7 @@ import pytest
 from ikem_fast.data import preprocess_clip
 from ikem_fast.data.formats.npz import prepare_npz
 from ikem_fast.data.formats.nw_ucla import prepare_nw_ucla
+from ikem_fast.data.preparation import Preparation, Preprocessing, preparing
 from ikem_fast.errors import InputError
 
 
@@ -60,7 +61,8 @@ def test_damaged_frames_are_left_out_or_interpolated(tmp_path, capsys):
     left_out = prepare_npz(tmp_path / "a", path, "utd-mhad", "subject=0")
     assert [name for name, _ in left_out.skipped] == ["a-1"] and "in frame 5" in left_out.skipped[0][1]
     assert "1 of 8 clips were left out, such as a-1 (expected coordinates" in capsys.readouterr().err
-    repaired = prepare_npz(tmp_path / "b", path, "utd-mhad", "subject=0", damaged="interpolate")
+    with preparing(Preparation(Preprocessing(damaged="interpolate"))):
+        repaired = prepare_npz(tmp_path / "b", path, "utd-mhad", "subject=0")
     x[17, 3] = (x[16, 3] + x[18, 3]) / 2
     expected = preprocess_clip(x[12:24].transpose(2, 0, 1)[..., None], layout="utd-mhad")
     np.testing.assert_allclose(repaired["train"].clips[1], expected, atol=1e-5)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ikem_fast.data.dataset import Dataset
-from ikem_fast.data.formats.base import Damaged, Format
+from ikem_fast.data.formats.base import Format
 from ikem_fast.data.formats.npy import NpyFile
 from ikem_fast.data.formats.parts import Part, find_parts, stream_of
 from ikem_fast.data.formats.stream import ClipStream, as_raw, known_layout, last_frame
@@ -79,18 +79,15 @@ def count_frames(raw: np.ndarray) -> int:
     return next((int(n) for n in again if np.array_equal(body[n:], body[:-n])), frames)
 
 
-def prepare_agcn(
-    out: Path, source: Path, layout: str = "ntu-rgb+d", damaged: Damaged = "leave-out"
-) -> Dataset:
+def prepare_agcn(out: Path, source: Path, layout: str = "ntu-rgb+d") -> Dataset:
     """Prepare the arrays of AGCN and its relatives (train_data_joint.npy, train_label.pkl, val_…).
 
     Args:
         out: folder to write; an interrupted run started again goes on where it was.
         source: folder with the arrays, or one above it.
         layout: the joint layout of the arrays: a name, or a YAML file.
-        damaged: what becomes of a clip with coordinates such as NaN: left out, or interpolated over time.
     """
-    return find_clips(source, layout).prepare(out, Path(source).stem, {"from": "agcn"}, damaged)
+    return find_clips(source, layout).prepare(out, Path(source).stem, {"from": "agcn"})
 
 
 def _detect(path: Path) -> str:

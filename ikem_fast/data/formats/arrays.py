@@ -19,7 +19,7 @@ from typing import Annotated, Literal
 import numpy as np
 
 from ikem_fast.data.dataset import Dataset
-from ikem_fast.data.formats.base import Damaged, Format
+from ikem_fast.data.formats.base import Format
 from ikem_fast.data.formats.npy import MAX_BLOCK_BYTES, NpyFile
 from ikem_fast.data.formats.own import Own, as_bodies, frame_counts, is_pattern
 from ikem_fast.data.formats.stream import known_layout
@@ -109,7 +109,6 @@ def prepare_arrays(
     columns: Columns | None = None,
     bodies: Annotated[int, Allowed(least=1, most=64)] | None = None,
     workers: int | None = None,
-    damaged: Damaged = "leave-out",
 ) -> Dataset:
     """Prepare plain arrays of one's own: a .npy, .csv or .txt a clip, in the order of a layout's joints.
 
@@ -123,7 +122,6 @@ def prepare_arrays(
         columns: what the numbers of a joint are; xy, xyz or xyzc by how many there are, if not given.
         bodies: how many bodies a clip has; those of the first file, if not given.
         workers: processes that read files; as many as there are cores, if not given.
-        damaged: what becomes of a clip with coordinates such as NaN: left out, or interpolated over time.
     """
     source = Path(source)
     beside = source / LABELS
@@ -140,7 +138,7 @@ def prepare_arrays(
     planar = not counts and (columns in ("xy", "xyc") or (columns is None and not first[2].any()))
     num_frames = first.shape[1] if len(counts) == len(files) else None
     own = Own(files, parse, MAX_BLOCK_BYTES, layout, bodies or first.shape[3], num_frames, planar)
-    return own.prepare(out, source, labels, workers, damaged, {"from": "arrays", "columns": columns})
+    return own.prepare(out, source, labels, workers, {"from": "arrays", "columns": columns})
 
 
 def _first(files, parse):

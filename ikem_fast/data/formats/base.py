@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -17,8 +17,6 @@ from ikem_fast.data.preparation import in_force, preparing
 from ikem_fast.data.preprocess import Skipped
 from ikem_fast.data.sources import SourceFile, find_files
 from ikem_fast.errors import InputError, printable
-
-Damaged = Literal["leave-out", "interpolate"]  # what becomes of a clip with coordinates such as NaN
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,6 @@ class ClipFiles(NamedTuple):
         out: Path,
         source: Path,
         workers: int | None,
-        damaged: Damaged,
         *,
         name: str,
         classes: tuple[str, ...],
@@ -127,8 +124,7 @@ class ClipFiles(NamedTuple):
             layout=self.layout,
             classes=classes,
             num_bodies=self.bodies,
-            prepared={"from": name, **prepared_with(damaged)},
-            repair=damaged == "interpolate",
+            prepared={"from": name},
         )
 
 
@@ -149,8 +145,3 @@ def in_plane(planar: bool) -> Iterator[None]:
         chosen = replace(chosen, preprocessing=replace(chosen.preprocessing, planar=True, align="none"))
     with preparing(chosen):
         yield
-
-
-def prepared_with(damaged: Damaged) -> dict[str, str]:
-    """Describe what became of damaged clips; what was prepared before there was a choice says nothing."""
-    return {} if damaged == "leave-out" else {"damaged": damaged}

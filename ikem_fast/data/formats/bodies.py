@@ -1,10 +1,20 @@
 """Who is who: people found frame by frame, without names, as tracks of bodies."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 MAX_TRACKS = 64  # of a clip; further ones are people seen in passing
+
+
+def as_poses(numbers: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Make float32 of what a file has; numbers beyond it become infinite, which is refused later as such.
+
+    Raises ValueError or TypeError where it has something else, or not so many.
+    """
+    with np.errstate(over="ignore"):
+        return np.array(numbers, np.float32).reshape(shape)
 
 
 def link_bodies(frames: Sequence[np.ndarray], bodies: int | None) -> np.ndarray:

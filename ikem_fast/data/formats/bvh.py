@@ -17,7 +17,7 @@ import numpy as np
 
 from ikem_fast.data.dataset import Dataset
 from ikem_fast.data.formats.arrays import problem_of
-from ikem_fast.data.formats.base import Damaged, Format
+from ikem_fast.data.formats.base import Format
 from ikem_fast.data.formats.own import Own
 from ikem_fast.data.formats.stream import known_layout
 from ikem_fast.data.formats.text import as_numbers, in_order
@@ -198,7 +198,6 @@ def prepare_bvh(
     labels: Path | None = None,
     layout: str | None = None,
     workers: int | None = None,
-    damaged: Damaged = "leave-out",
 ) -> Dataset:
     """Prepare motion capture from .bvh files.
 
@@ -210,7 +209,6 @@ def prepare_bvh(
         layout: a joint layout, a name or a YAML file, whose joints are called as some of the hierarchy are;
             the first file's hierarchy, if not given.
         workers: processes that read files; as many as there are cores, if not given.
-        damaged: what becomes of a clip with coordinates such as NaN: left out, or interpolated over time.
     """
     files = find_files(source, SUFFIX)
     try:
@@ -220,7 +218,7 @@ def prepare_bvh(
     skeleton = layout_of(first.joints) if layout is None else known_layout(layout)
     parse = partial(parse_clip, names=skeleton.joints)
     own = Own(files, parse, MAX_FILE_BYTES, skeleton, 1)
-    return own.prepare(out, source, labels, workers, damaged, {"from": "bvh"})
+    return own.prepare(out, source, labels, workers, {"from": "bvh"})
 
 
 def _detect(path: Path) -> str:

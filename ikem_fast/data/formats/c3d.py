@@ -12,7 +12,7 @@ import numpy as np
 
 from ikem_fast.data.dataset import Dataset
 from ikem_fast.data.formats.arrays import problem_of
-from ikem_fast.data.formats.base import Damaged, Format
+from ikem_fast.data.formats.base import Format
 from ikem_fast.data.formats.markers import read_points
 from ikem_fast.data.formats.own import Own
 from ikem_fast.data.formats.stream import known_layout
@@ -42,7 +42,6 @@ def prepare_c3d(
     layout: str,
     labels: Path | None = None,
     workers: int | None = None,
-    damaged: Damaged = "leave-out",
 ) -> Dataset:
     """Prepare markers of motion capture from .c3d files.
 
@@ -53,12 +52,11 @@ def prepare_c3d(
         labels: list with a line a clip: its file's name, its label, who was recorded; or what names are
             made of, such as {label}_{subject}_*; if not given, the folders that clips are in.
         workers: processes that read files; as many as there are cores, if not given.
-        damaged: what becomes of a clip with coordinates such as NaN: left out, or interpolated over time.
     """
     skeleton = known_layout(layout)
     parse = partial(parse_clip, names=skeleton.joints)
     own = Own(find_files(source, SUFFIX), parse, MAX_FILE_BYTES, skeleton, 1)
-    return own.prepare(out, source, labels, workers, damaged, {"from": "c3d"})
+    return own.prepare(out, source, labels, workers, {"from": "c3d"})
 
 
 def _detect(path: Path) -> str:

@@ -18,8 +18,8 @@ import numpy as np
 
 from ikem_fast.data.dataset import Dataset
 from ikem_fast.data.formats.arrays import problem_of
-from ikem_fast.data.formats.base import Damaged, Format
-from ikem_fast.data.formats.bodies import link_bodies, longest_tracks
+from ikem_fast.data.formats.base import Format
+from ikem_fast.data.formats.bodies import as_poses, link_bodies, longest_tracks
 from ikem_fast.data.formats.mediapipe import seen_in
 from ikem_fast.data.formats.openpose import MAX_CLIP_BYTES, SUFFIX
 from ikem_fast.data.formats.own import Own
@@ -57,7 +57,7 @@ def parse_clip(content: bytes, bodies: int | None) -> np.ndarray:
 
 def _pose(one):
     """(17, 3)."""
-    pose = np.array(one["keypoints"], np.float32).reshape(JOINTS, 3)
+    pose = as_poses(one["keypoints"], (JOINTS, 3))
     return np.where(pose[:, 2:] > 0, pose, 0)
 
 
@@ -79,7 +79,6 @@ def prepare_coco(
     labels: Path | None = None,
     persons: Annotated[int, Allowed(least=1, most=16)] = 1,
     workers: int | None = None,
-    damaged: Damaged = "leave-out",
 ) -> Dataset:
     """Prepare COCO key points, a JSON file a clip.
 
@@ -90,11 +89,10 @@ def prepare_coco(
             made of, such as {label}_{subject}_*; if not given, the folders that clips are in.
         persons: how many people of a clip are taken, those who are seen longest.
         workers: processes that read files; as many as there are cores, if not given.
-        damaged: what becomes of a clip with coordinates such as NaN: left out, or interpolated over time.
     """
     parse = partial(parse_clip, bodies=persons)
     own = Own(find_files(source, SUFFIX), parse, MAX_CLIP_BYTES, "coco", persons, planar=True)
-    return own.prepare(out, source, labels, workers, damaged, {"from": "coco", "persons": persons})
+    return own.prepare(out, source, labels, workers, {"from": "coco", "persons": persons})
 
 
 def _detect(path: Path) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ikem_fast.data.dataset import Dataset
-from ikem_fast.data.formats.base import Damaged, Format
+from ikem_fast.data.formats.base import Format
 from ikem_fast.data.formats.parts import Part, find_parts, stream_of
 from ikem_fast.data.formats.stream import ClipStream, as_raw, examples, known_layout
 from ikem_fast.data.preprocess import MAX_COORDINATE, Clip, Skipped
@@ -118,7 +118,6 @@ def prepare_crossclr(
     source: Path,
     layout: str = "ntu-rgb+d",
     lengths: str | None = None,
-    damaged: Damaged = "leave-out",
 ) -> Dataset:
     """Prepare the arrays of CrosSCLR, IKEM and their relatives (train_position.npy, train_label.pkl, val_…).
 
@@ -128,11 +127,9 @@ def prepare_crossclr(
         layout: the joint layout of the arrays: a name, or a YAML file.
         lengths: where the label files have no frame counts: a folder or .zip of the .skeleton files, a text
             with a name and a count a line, or one count for all clips.
-        damaged: what becomes of a clip with coordinates such as NaN where clips are preprocessed anew: left
-            out, or interpolated over time.
     """
     prepared = {"from": "crossclr", **({} if lengths is None else {"lengths": str(lengths)})}
-    return find_clips(source, layout, lengths).prepare(out, Path(source).stem, prepared, damaged)
+    return find_clips(source, layout, lengths).prepare(out, Path(source).stem, prepared)
 
 
 def write_crossclr(dataset: Dataset, out: Path) -> list[Path]:

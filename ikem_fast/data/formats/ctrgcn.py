@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ikem_fast.data.dataset import Dataset
-from ikem_fast.data.formats.base import Damaged, Format
+from ikem_fast.data.formats.base import Format
 from ikem_fast.data.formats.npy import BROKEN, NpyFile
 from ikem_fast.data.formats.stream import (
     ClipStream,
@@ -88,18 +88,15 @@ def _array(source, entry, *dimensions):
     return array
 
 
-def prepare_ctrgcn(
-    out: Path, source: Path, layout: str = "ntu-rgb+d", damaged: Damaged = "leave-out"
-) -> Dataset:
+def prepare_ctrgcn(out: Path, source: Path, layout: str = "ntu-rgb+d") -> Dataset:
     """Prepare an archive of CTR-GCN and its relatives (NTU60_CS.npz: x_train, y_train, x_test, y_test).
 
     Args:
         out: folder to write; an interrupted run started again goes on where it was.
         source: the .npz.
         layout: the joint layout of its rows: a name, or a YAML file.
-        damaged: what becomes of a clip with coordinates such as NaN: left out, or interpolated over time.
     """
-    return find_clips(source, layout).prepare(out, Path(source).stem, {"from": "ctrgcn"}, damaged)
+    return find_clips(source, layout).prepare(out, Path(source).stem, {"from": "ctrgcn"})
 
 
 def _detect(path: Path) -> str:

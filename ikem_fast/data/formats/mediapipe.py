@@ -16,8 +16,8 @@ import numpy as np
 
 from ikem_fast.data.dataset import Dataset
 from ikem_fast.data.formats.arrays import problem_of
-from ikem_fast.data.formats.base import Damaged, Format
-from ikem_fast.data.formats.bodies import link_bodies
+from ikem_fast.data.formats.base import Format
+from ikem_fast.data.formats.bodies import as_poses, link_bodies
 from ikem_fast.data.formats.openpose import MAX_CLIP_BYTES, SUFFIX, find_clips
 from ikem_fast.data.formats.own import Own
 from ikem_fast.data.sources import SourceFile, find_files
@@ -83,7 +83,7 @@ def _people(frame):
         frame = frame["landmark"]
     persons = frame if frame and isinstance(frame[0], list) else [frame] if frame else []
     poses = [[(mark["x"], mark["y"], mark["z"]) for mark in person] for person in persons]
-    return np.array(poses, np.float32).reshape(-1, JOINTS, 3)
+    return as_poses(poses, (-1, JOINTS, 3))
 
 
 def prepare_mediapipe(
@@ -92,7 +92,6 @@ def prepare_mediapipe(
     labels: Path | None = None,
     persons: Annotated[int, Allowed(least=1, most=16)] = 1,
     workers: int | None = None,
-    damaged: Damaged = "leave-out",
 ) -> Dataset:
     """Prepare JSON files of MediaPipe's landmarks, a file a clip or a folder of frames.
 
@@ -103,12 +102,11 @@ def prepare_mediapipe(
             such as {label}_{subject}_*; if not given, the folders that clips are in.
         persons: how many people of a clip are taken, those who are seen longest.
         workers: processes that read files; as many as there are cores, if not given.
-        damaged: what becomes of a clip with coordinates such as NaN: left out, or interpolated over time.
     """
     own = Own(
         find_landmarks(source), partial(parse_clip, bodies=persons), MAX_CLIP_BYTES, "mediapipe-33", persons
     )
-    return own.prepare(out, source, labels, workers, damaged, {"from": "mediapipe", "persons": persons})
+    return own.prepare(out, source, labels, workers, {"from": "mediapipe", "persons": persons})
 
 
 def seen_in(path: Path, mark: bytes) -> str:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ikem_fast.data.dataset import Dataset
-from ikem_fast.data.formats.base import ClipFiles, Damaged, Format
+from ikem_fast.data.formats.base import ClipFiles, Format
 from ikem_fast.data.formats.text import as_rows, in_order
 
 MAX_FILE_BYTES = 1 << 22  # the largest of the dataset has 0.2 MB
@@ -68,18 +68,15 @@ FILES = ClipFiles(
 )
 
 
-def prepare_msr_action3d(
-    out: Path, source: Path, workers: int | None = None, damaged: Damaged = "leave-out"
-) -> Dataset:
+def prepare_msr_action3d(out: Path, source: Path, workers: int | None = None) -> Dataset:
     """Prepare MSR-Action3D, cross-subject, from its skeleton files (a01_s01_e01_skeleton3D.txt …).
 
     Args:
         out: folder to write; an interrupted run started again goes on where it was.
         source: folder with the files or with a .zip of them (searched to its depths), or the .zip.
         workers: processes that read files; as many as there are cores, if not given.
-        damaged: what becomes of a clip with coordinates such as NaN: left out, or interpolated over time.
     """
-    return FILES.prepare(out, source, workers, damaged, name="msr-action3d", classes=ACTIONS)
+    return FILES.prepare(out, source, workers, name="msr-action3d", classes=ACTIONS)
 
 
 MSR_ACTION3D = Format(

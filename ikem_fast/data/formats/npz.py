@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from ikem_fast.data.dataset import MAX_CLASSES, Dataset
-from ikem_fast.data.formats.base import Damaged, Format, in_plane, prepared_with
+from ikem_fast.data.formats.base import Format, in_plane
 from ikem_fast.data.formats.npy import BROKEN
 from ikem_fast.data.formats.stream import as_raw, number_classes
 from ikem_fast.data.headers import read_exactly, read_header
@@ -169,7 +169,6 @@ def prepare_npz(
     layout: str,
     train: str | None = None,
     name: str | None = None,
-    damaged: Damaged = "leave-out",
     test: str | None = None,
 ) -> Dataset:
     """Prepare clips packed into one .npz file.
@@ -183,7 +182,6 @@ def prepare_npz(
         test: the same for test clips, such as view=3; the rest are training clips, if `train` does not say
             which. With both, what is neither is left out.
         name: name of the dataset; the file's, if not given.
-        damaged: what becomes of a clip with coordinates such as NaN: left out, or interpolated over time.
     """
     packed = PackedClips(source)
     skeleton = find_layout(layout)
@@ -206,7 +204,7 @@ def prepare_npz(
     def results(start):
         first = kept[start] if start < len(kept) else len(splits)
         raws = zip(packed.clips(first), splits[first:], strict=True)
-        return to_clips((raw for raw, split in raws if split), skeleton, repair=damaged == "interpolate")
+        return to_clips((raw for raw, split in raws if split), skeleton)
 
     with in_plane(packed.planar):
         return prepare_clips(
@@ -223,7 +221,6 @@ def prepare_npz(
                 "bytes": packed.path.stat().st_size,
                 "train": train,
                 **({} if test is None else {"test": test}),
-                **prepared_with(damaged),
             },
         )
 

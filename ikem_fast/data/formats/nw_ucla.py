@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ikem_fast.data.dataset import Dataset
-from ikem_fast.data.formats.base import ClipFiles, Damaged, Format
+from ikem_fast.data.formats.base import ClipFiles, Format
 
 MAX_FILE_BYTES = 1 << 22  # the largest of the dataset has 0.5 MB
 TRAIN_VIEWS = frozenset({1, 2})
@@ -91,18 +91,15 @@ FILES = ClipFiles(
 )
 
 
-def prepare_nw_ucla(
-    out: Path, source: Path, workers: int | None = None, damaged: Damaged = "leave-out"
-) -> Dataset:
+def prepare_nw_ucla(out: Path, source: Path, workers: int | None = None) -> Dataset:
     """Prepare NW-UCLA, cross-view, from one .json a clip (a01_s01_e00_v01.json …).
 
     Args:
         out: folder to write; an interrupted run started again goes on where it was.
         source: folder with the files or with a .zip of them (searched to its depths), or the .zip.
         workers: processes that read files; as many as there are cores, if not given.
-        damaged: what becomes of a clip with coordinates such as NaN: left out, or interpolated over time.
     """
-    return FILES.prepare(out, source, workers, damaged, name="nw-ucla", classes=tuple(ACTIONS.values()))
+    return FILES.prepare(out, source, workers, name="nw-ucla", classes=tuple(ACTIONS.values()))
 
 
 NW_UCLA = Format(

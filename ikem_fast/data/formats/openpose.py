@@ -18,8 +18,8 @@ import numpy as np
 
 from ikem_fast.data.dataset import Dataset
 from ikem_fast.data.formats.arrays import problem_of
-from ikem_fast.data.formats.base import Damaged, Format, named_like
-from ikem_fast.data.formats.bodies import link_bodies
+from ikem_fast.data.formats.base import Format, named_like
+from ikem_fast.data.formats.bodies import as_poses, link_bodies
 from ikem_fast.data.formats.own import Own
 from ikem_fast.data.formats.text import described
 from ikem_fast.data.sources import SourceFile, find_files
@@ -117,7 +117,7 @@ def parse_frame(content: bytes, joints: int | None) -> np.ndarray:
         flat, deep = person.get("pose_keypoints_2d"), person.get("pose_keypoints_3d")
         values, size = (deep, 4) if deep else (flat, 3)
         try:
-            pose = np.array(values, np.float32).reshape(-1, size)
+            pose = as_poses(values, (-1, size))
         except (ValueError, TypeError):
             raise ValueError(
                 "expected 'pose_keypoints_2d' of x, y, score a joint, found something else"
@@ -126,7 +126,7 @@ def parse_frame(content: bytes, joints: int | None) -> np.ndarray:
             raise ValueError(f"expected {joints} joints a person, found {len(pose)}")
         there = pose[:, -1:] > 0
         poses.append(np.where(there, pose[:, :3], 0))
-    return np.array(poses, np.float32).reshape(len(poses), joints or (len(poses[0]) if poses else 0), 3)
+    return as_poses(poses, (len(poses), joints or (len(poses[0]) if poses else 0), 3))
 
 
 def prepare_openpose(
@@ -136,7 +136,6 @@ def prepare_openpose(
     layout: str | None = None,
     persons: Annotated[int, Allowed(least=1, most=16)] = 1,
     workers: int | None = None,
-    damaged: Damaged = "leave-out",
 ) -> Dataset:
     """Prepare folders of OpenPose's JSON files, one a frame.
 
@@ -149,7 +148,6 @@ def prepare_openpose(
         layout: the joint layout, a name or a YAML file; that of 18 or 25 joints, if not given.
         persons: how many people of a clip are taken, those who are seen longest.
         workers: processes that read files; as many as there are cores, if not given.
-        damaged: what becomes of a clip with coordinates such as NaN: left out, or interpolated over time.
     """
     clips = find_clips(source)
     joints, planar = _joints(clips)
@@ -157,7 +155,7 @@ def prepare_openpose(
         raise InputError(f"{source}: expected --layout for people of {joints} joints, found none")
     parse = partial(parse_clip, joints=joints, bodies=persons)
     own = Own(clips, parse, MAX_CLIP_BYTES, layout or LAYOUTS[joints], persons, planar=planar)
-    return own.prepare(out, source, labels, workers, damaged, {"from": "openpose", "persons": persons})
+    return own.prepare(out, source, labels, workers, {"from": "openpose", "persons": persons})
 
 
 def _joints(clips):

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ikem_fast.data.dataset import Dataset
-from ikem_fast.data.formats.base import Damaged, in_plane, prepared_with
+from ikem_fast.data.formats.base import in_plane
 from ikem_fast.data.formats.stream import examples, known_layout, number_classes
 from ikem_fast.data.pipeline import PlannedClip, prepare_files
 from ikem_fast.data.preprocess import Skipped
@@ -71,7 +71,6 @@ class Own:
         source: Path,
         labels: Path | None,
         workers: int | None,
-        damaged: Damaged,
         prepared: Mapping[str, Any],
     ) -> Dataset:
         """Prepare a dataset of the clips. Raises InputError where labels are missing or wrong.
@@ -114,8 +113,7 @@ class Own:
                 layout=known_layout(self.layout),
                 classes=classes,
                 num_bodies=self.num_bodies,
-                prepared={**prepared, "labels": labels and labels.name, **prepared_with(damaged)},
-                repair=damaged == "interpolate",
+                prepared={**prepared, "labels": labels and labels.name},
                 **({} if self.num_frames is None else {"num_frames": self.num_frames}),
             )
 

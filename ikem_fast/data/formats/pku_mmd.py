@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 
 from ikem_fast.data.dataset import Dataset
-from ikem_fast.data.formats.base import Damaged, Format, prepared_with
+from ikem_fast.data.formats.base import Format
 from ikem_fast.data.formats.text import as_rows
 from ikem_fast.data.pipeline import PlannedClip, prepare_files
 from ikem_fast.data.preprocess import Skipped
@@ -144,7 +144,6 @@ def prepare_pku_mmd(
     source: Path,
     protocol: Protocol = "xsub",
     workers: int | None = None,
-    damaged: Damaged = "leave-out",
 ) -> Dataset:
     """Prepare PKU-MMD, phase 1 or 2: clips cut out of its recordings by the label files.
 
@@ -154,7 +153,6 @@ def prepare_pku_mmd(
             its name, and the list of the protocol; .zip archives of them will do.
         protocol: whose list says which recordings are for training: cross-subject.txt or cross-view.txt.
         workers: processes that read files; as many as there are cores, if not given.
-        damaged: what becomes of a clip with coordinates such as NaN: left out, or interpolated over time.
     """
     spans, training = find_spans(source), training_recordings(source, protocol)
 
@@ -174,8 +172,7 @@ def prepare_pku_mmd(
         layout="ntu-rgb+d",
         classes=ACTIONS,
         num_bodies=BODIES,
-        prepared={"from": "pku-mmd", "protocol": protocol, **prepared_with(damaged)},
-        repair=damaged == "interpolate",
+        prepared={"from": "pku-mmd", "protocol": protocol},
     )
 
 

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from ikem_fast.data.dataset import Dataset
-from ikem_fast.data.formats.base import Damaged, Format
+from ikem_fast.data.formats.base import Format
 from ikem_fast.data.formats.pickles import load_pickle
 from ikem_fast.data.formats.stored import StoredArray, as_list
 from ikem_fast.data.formats.stream import (
@@ -205,7 +205,6 @@ def prepare_pyskl(
     layout: str | None = None,
     protocol: str | None = None,
     persons: Annotated[int, Allowed(least=1, most=MOST_PERSONS)] = 2,
-    damaged: Damaged = "leave-out",
 ) -> Dataset:
     """Prepare a pickle of PYSKL or MMAction2, of poses in three coordinates or two.
 
@@ -216,10 +215,9 @@ def prepare_pyskl(
         protocol: what its splits are called ahead of _train and _val, such as xsub; the only one there is, if
             not given.
         persons: how many of a clip's persons are taken, the first of them; missing ones are zero.
-        damaged: what becomes of a clip with coordinates such as NaN: left out, or interpolated over time.
     """
     prepared = {"from": "pyskl", "protocol": protocol, "persons": persons}
-    return find_clips(source, layout, protocol, persons).prepare(out, Path(source).stem, prepared, damaged)
+    return find_clips(source, layout, protocol, persons).prepare(out, Path(source).stem, prepared)
 
 
 def write_pyskl(dataset: Dataset, out: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from typing import Annotated, NamedTuple
 import numpy as np
 
 from ikem_fast.data.dataset import Dataset
-from ikem_fast.data.formats.base import Damaged, Format, prepared_with
+from ikem_fast.data.formats.base import Format
 from ikem_fast.data.formats.text import as_rows
 from ikem_fast.data.pipeline import PlannedClip, prepare_files
 from ikem_fast.data.preprocess import Skipped
@@ -63,7 +63,6 @@ def prepare_sbu(
     source: Path,
     fold: Annotated[int, Allowed(least=1, most=len(FOLDS))] = 1,
     workers: int | None = None,
-    damaged: Damaged = "leave-out",
 ) -> Dataset:
     """Prepare SBU Kinect Interaction from its skeleton_pos.txt files, a folder for each of five folds.
 
@@ -72,7 +71,6 @@ def prepare_sbu(
         source: folder with the folders of pairs (s01s02 …) or with .zip archives of them, or one .zip.
         fold: which of the five folds of pairs is for the test.
         workers: processes that read files; as many as there are cores, if not given.
-        damaged: what becomes of a clip with coordinates such as NaN: left out, or interpolated over time.
     """
 
     def plan(file: SourceFile) -> PlannedClip:
@@ -95,8 +93,7 @@ def prepare_sbu(
         layout="sbu",
         classes=ACTIONS,
         num_bodies=BODIES,
-        prepared={"from": "sbu", "fold": fold, **prepared_with(damaged)},
-        repair=damaged == "interpolate",
+        prepared={"from": "sbu", "fold": fold},
     )
 
 

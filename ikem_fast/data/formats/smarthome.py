@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from ikem_fast.data.dataset import Dataset
-from ikem_fast.data.formats.base import ClipFiles, Damaged, Format, named_like
+from ikem_fast.data.formats.base import ClipFiles, Format, named_like
 from ikem_fast.data.formats.bodies import link_bodies
 from ikem_fast.data.formats.text import described
 from ikem_fast.data.sources import find_files
@@ -87,7 +87,6 @@ def prepare_smarthome(
     source: Path,
     protocol: ProtocolName = "cs",
     workers: int | None = None,
-    damaged: Damaged = "leave-out",
 ) -> Dataset:
     """Prepare the skeletons of Toyota Smarthome; classes are the activities that file names have.
 
@@ -96,7 +95,6 @@ def prepare_smarthome(
         source: folder with the files or with a .zip of them (searched to its depths), or the .zip.
         protocol: cs, across subjects; cv1 and cv2, across cameras.
         workers: processes that read files; as many as there are cores, if not given.
-        damaged: what becomes of a clip with coordinates such as NaN: left out, or interpolated over time.
     """
     names = [name for file in find_files(source, SUFFIX) if (name := parse_name(file.stem))]
     actions = sorted({name.action for name in names if _split(name, protocol)})
@@ -112,7 +110,7 @@ def prepare_smarthome(
         return name is None or bool(_split(name, protocol))
 
     return FILES._replace(parse_name=as_clip).prepare(
-        out, source, workers, damaged, name=f"smarthome-{protocol}", classes=tuple(actions), wanted=wanted
+        out, source, workers, name=f"smarthome-{protocol}", classes=tuple(actions), wanted=wanted
     )
 
 

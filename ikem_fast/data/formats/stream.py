@@ -14,7 +14,7 @@ import numpy as np
 
 from ikem_fast.data.dataset import MAX_CLASSES, Dataset
 from ikem_fast.data.formats import ntu
-from ikem_fast.data.formats.base import Damaged, in_plane, prepared_with
+from ikem_fast.data.formats.base import in_plane
 from ikem_fast.data.formats.npy import NpyFile
 from ikem_fast.data.formats.pickles import load_pickle
 from ikem_fast.data.formats.stored import as_list
@@ -52,16 +52,14 @@ class ClipStream:
     notes: tuple[str, ...] = ()
     planar: bool = False
 
-    def prepare(self, out: Path, name: str, prepared: dict[str, Any], damaged: Damaged) -> Dataset:
+    def prepare(self, out: Path, name: str, prepared: dict[str, Any]) -> Dataset:
         """Prepare a dataset of them, and say on stderr what should be known of it."""
         for note in self.notes:
             print(f"note: {note}", file=sys.stderr)
         with in_plane(self.planar):
             return prepare_clips(
                 self.plan,
-                lambda start: to_clips(
-                    self.read(start), self.layout, self.num_frames, repair=damaged == "interpolate"
-                ),
+                lambda start: to_clips(self.read(start), self.layout, self.num_frames),
                 out=out,
                 name=printable(name),
                 layout=self.layout,
@@ -71,7 +69,6 @@ class ClipStream:
                 prepared={
                     **prepared,
                     "bytes": sum(file.size for file in self.files),
-                    **prepared_with(damaged),
                 },
             )
 

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from ikem_fast.data.dataset import Dataset
-from ikem_fast.data.formats.base import ClipFiles, Damaged, Format
+from ikem_fast.data.formats.base import ClipFiles, Format
 from ikem_fast.data.formats.bodies import link_bodies
 from ikem_fast.data.formats.text import as_numbers
 
@@ -107,7 +107,6 @@ def prepare_uav_human(
     source: Path,
     protocol: ProtocolName = "v1",
     workers: int | None = None,
-    damaged: Damaged = "leave-out",
 ) -> Dataset:
     """Prepare the skeletons of UAV-Human, cross-subject.
 
@@ -116,11 +115,10 @@ def prepare_uav_human(
         source: folder with the files or with a .zip of them (searched to its depths), or the .zip.
         protocol: which of the two lists of training subjects.
         workers: processes that read files; as many as there are cores, if not given.
-        damaged: what becomes of a clip with coordinates such as NaN: left out, or interpolated over time.
     """
     files = FILES._replace(parse_name=partial(parse_name, protocol=protocol))
     classes = tuple(f"A{action:03d}" for action in range(NUM_ACTIONS))
-    return files.prepare(out, source, workers, damaged, name=f"uav-human-{protocol}", classes=classes)
+    return files.prepare(out, source, workers, name=f"uav-human-{protocol}", classes=classes)
 
 
 UAV_HUMAN = Format(

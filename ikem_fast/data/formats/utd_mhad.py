@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ikem_fast.data.dataset import Dataset
-from ikem_fast.data.formats.base import ClipFiles, Damaged, Format
+from ikem_fast.data.formats.base import ClipFiles, Format
 from ikem_fast.data.formats.matlab import read_variable
 
 MAX_FILE_BYTES = 1 << 20  # the largest of the dataset has 60 kB
@@ -73,18 +73,15 @@ FILES = ClipFiles(
 )
 
 
-def prepare_utd_mhad(
-    out: Path, source: Path, workers: int | None = None, damaged: Damaged = "leave-out"
-) -> Dataset:
+def prepare_utd_mhad(out: Path, source: Path, workers: int | None = None) -> Dataset:
     """Prepare UTD-MHAD, cross-subject, from its skeleton files (a1_s1_t1_skeleton.mat …).
 
     Args:
         out: folder to write; an interrupted run started again goes on where it was.
         source: folder with the files or with a .zip of them (searched to its depths), or the .zip.
         workers: processes that read files; as many as there are cores, if not given.
-        damaged: what becomes of a clip with coordinates such as NaN: left out, or interpolated over time.
     """
-    return FILES.prepare(out, source, workers, damaged, name="utd-mhad", classes=ACTIONS)
+    return FILES.prepare(out, source, workers, name="utd-mhad", classes=ACTIONS)
 
 
 UTD_MHAD = Format(
