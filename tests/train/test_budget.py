@@ -4,7 +4,6 @@ import itertools
 import json
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -13,23 +12,16 @@ import torch
 from ikem_fast.errors import InputError
 from ikem_fast.nn import IKEM
 from ikem_fast.runtime.processes import Processes
-from ikem_fast.train import ModelConfig, PretrainConfig, load_checkpoint, pretrain
+from ikem_fast.train import PretrainConfig, load_checkpoint, pretrain
 from ikem_fast.train import loop as loop_module
 from ikem_fast.train.budget import Budget, Progress
 from ikem_fast.train.step import Step
 from ikem_fast.train.tasks.pretrain import Pretraining
 from ikem_fast.train.views import Views
-from tests.helpers import ONE_BLOCK
+from tests.train import tiny
+from tests.train.tiny import TINY
 
-TINY = Path(__file__).parents[1] / "version1" / "data"  # four clips: two batches of two an epoch
-MODEL = ModelConfig(
-    feature_dim=2,
-    queue_size=8,
-    hidden_channels=2,
-    encoder=ONE_BLOCK,
-    modalities=("joint", "motion"),
-    dropout=0.2,
-)
+MODEL = replace(tiny.MODEL, dropout=0.2)
 ALONE = Processes(0, 1, torch.device("cpu"))
 
 

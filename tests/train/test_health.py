@@ -1,29 +1,18 @@
 """What says that nothing is learned: figures where the right ones are known, and what runs leave of them."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from ikem_fast.nn import IKEM
-from ikem_fast.train import DistillConfig, ModelConfig, PretrainConfig, distill, pretrain
+from ikem_fast.train import DistillConfig, PretrainConfig, distill, pretrain
 from ikem_fast.train.budget import Progress
 from ikem_fast.train.health import ROWS, Health, effective_rank, nearest_of_class
 from ikem_fast.train.task import Seen
 from ikem_fast.train.tasks.pretrain import Pretraining
-from tests.helpers import ONE_BLOCK
-
-TINY = Path(__file__).parents[1] / "version1" / "data"
-MODEL = ModelConfig(
-    feature_dim=2,
-    queue_size=8,
-    hidden_channels=2,
-    encoder=ONE_BLOCK,
-    modalities=("joint", "motion"),
-    dropout=0.0,
-)
+from tests.train.tiny import MODEL, TINY
 
 
 def at(share, *, over=False):

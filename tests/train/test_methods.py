@@ -1,7 +1,6 @@
 """Methods that are presets of one trainer, and the momentum of keys over a run."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,17 +10,7 @@ from ikem_fast.nn import IKEM
 from ikem_fast.train import ModelConfig, PretrainConfig, pretrain
 from ikem_fast.train.budget import Progress
 from ikem_fast.train.tasks.pretrain import Pretraining
-from tests.helpers import ONE_BLOCK
-
-TINY = Path(__file__).parents[1] / "version1" / "data"
-MODEL = ModelConfig(
-    feature_dim=2,
-    queue_size=8,
-    hidden_channels=2,
-    encoder=ONE_BLOCK,
-    modalities=("joint", "motion"),
-    dropout=0.0,
-)
+from tests.train.tiny import MODEL, TINY
 
 
 def settings(out, **changes):

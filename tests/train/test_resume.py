@@ -3,25 +3,17 @@
 import json
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from ikem_fast.errors import InputError
-from ikem_fast.train import DistillConfig, ModelConfig, PretrainConfig, distill, load_checkpoint, pretrain
-from tests.helpers import ONE_BLOCK
+from ikem_fast.train import DistillConfig, PretrainConfig, distill, load_checkpoint, pretrain
+from tests.train import tiny
+from tests.train.tiny import TINY
 
-TINY = Path(__file__).parents[1] / "version1" / "data"
-MODEL = ModelConfig(
-    feature_dim=2,
-    queue_size=8,
-    hidden_channels=2,
-    encoder=ONE_BLOCK,
-    modalities=("joint", "motion"),
-    dropout=0.1,
-)
+MODEL = replace(tiny.MODEL, dropout=0.1)
 
 
 def prepared(folder, *, shift=0.0, clips=4, classes="ab"):
