@@ -56,7 +56,7 @@ for name in "$@"; do
         for pairs in s01s02,s03s04,s05s02,s06s04 s02s03,s02s07,s03s05,s05s03 s01s03,s01s07,s07s01,s07s03 \
             s02s01,s02s06,s03s02,s03s06 s04s02,s04s03,s04s06,s06s02,s06s03; do
             fold=$((fold + 1))
-            prepare "sbu$fold" sbu sbu --up y-down --test "subject=$pairs" && ONLY=six reproduce "sbu$fold"
+            prepare "sbu$fold" sbu sbu --up y-down --center clip --align clip --test "subject=$pairs" && ONLY=six reproduce "sbu$fold"
         done
         ;;
     *) echo "$name: expected utd_mhad, nw_ucla or sbu" >&2 && exit 2 ;;
