@@ -3,8 +3,8 @@
 Folders are the pair of people, the action, the recording. Coordinates are as the files have them, normalized
 to the picture and the depth; y points down, which `--up y-down` says. What two people do to each other is in
 where they stand: `--center clip --align clip` keeps that, and is worth 22 points to a linear map of the
-coordinates. The protocol is five folds by pairs of people. Yun et al., "Two-person Interaction Detection Using Body-Pose Features and Multiple Instance Learning"
-(CVPR Workshops 2012).
+coordinates. The protocol is five folds by pairs of people. Yun et al., "Two-person Interaction Detection
+Using Body-Pose Features and Multiple Instance Learning" (CVPR Workshops 2012).
 """
 
 import re
@@ -116,7 +116,8 @@ def _read(path: Path) -> Iterator[np.ndarray]:
 SBU = Format(
     name="sbu",
     summary="Prepare SBU Kinect Interaction from its skeleton_pos.txt files.",
-    example="ikem-fast prepare sbu --source SBU --fold 1 --up y-down --center clip --align clip --out data/sbu1",
+    example="ikem-fast prepare sbu --source SBU --fold 1 --up y-down --center clip --align clip "
+    "--out data/sbu1",
     prepare=prepare_sbu,
     detect=_detect,
     read=_read,
