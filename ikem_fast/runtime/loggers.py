@@ -6,7 +6,9 @@ unless a setting names it.
 
 import os
 import sys
+import threading
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -35,6 +37,7 @@ class TensorBoard:
     def __init__(self, out: Path, settings: Mapping[str, Any], done: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
+        _mute_writers()
         self.writer = SummaryWriter(str(out), purge_step=done + 1)
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
@@ -181,6 +184,18 @@ class Loggers:
                     f"ikem-fast: warning: {name} takes no more figures, and the run goes on without it: "
                     f"{printable(error)}\n"
                 )
+
+
+@cache
+def _mute_writers():
+    """Keep Python from printing what fails in a TensorBoard writer's thread: its next call raises that."""
+    print_failure = threading.excepthook
+
+    def print_others(failure):
+        if not type(failure.thread).__module__.startswith("tensorboard."):
+            print_failure(failure)
+
+    threading.excepthook = print_others
 
 
 def _known(path):

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -69,6 +70,7 @@ def _run(argv, errors, before):
     sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
     torch.set_num_threads(1)
     faulthandler.disable()  # which pytest enables, and a command line does not have
+    threading.excepthook = threading.__excepthook__  # pytest has one of its own
     for number in (signal.SIGINT, signal.SIGHUP):  # which tests in the background of a shell are deaf to
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     if before is not None:

@@ -48,6 +48,24 @@ def test_a_disk_that_breaks_is_one_message_and_nothing_is_lost(calls, error, sai
     assert differences(tmp_path / "whole", tmp_path / "run") == []
 
 
+def test_a_disk_that_fails_tensorboard_is_told_of_in_a_line(tmp_path):
+    def breaking():
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        write = RecordWriter.write
+
+        def fails(self, data):
+            if b"loss" in data:
+                raise OSError(errno.EIO, "Input/output error")
+            write(self, data)
+
+        RecordWriter.write = fails
+
+    status, errors = finish(words("pretrain", tmp_path / "run", *STEPS), breaking)
+    assert status == 0 and errors.count("Input/output error") == 1 and "Traceback" not in errors
+    assert "warning: tensorboard takes no more figures, and the run goes on without it" in errors
+
+
 def at_the_first_clip(calls, error):
     add = writer.DatasetWriter.add
 

@@ -22,7 +22,7 @@ def broken(folder, draw):
             for number in (signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM):
                 out = folder / f"{draw.getrandbits(40)}" / "run"
                 out.parent.mkdir()
-                argv = words("pretrain", out, "--max-minutes", 10, "--exchange-from", "null", "--patience", 3,
+                argv = words("pretrain", out, "--max-minutes", 10, "--exchange-from", "null", "--patience", 9,
                              "--checkpoint-steps", 1, "--batch-size", 4)  # fmt: skip
                 group = [start(argv, before, f"errors{r}.txt") for r, before in enumerate(joining(size))]
                 victim = draw.randrange(1, size)
