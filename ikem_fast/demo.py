@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 from ikem_fast.configs import read_section
+from ikem_fast.data import Dataset
 from ikem_fast.data.formats.synthetic import prepare_synthetic
 from ikem_fast.evaluate import PROTOCOLS, LinearConfig, evaluate_linear
 from ikem_fast.evaluate.render import set_label
@@ -35,21 +36,16 @@ def demo(
     from rich.console import Console
 
     console = Console()
-    section = lambda name: read_section("demo", name)  # noqa: E731
     data, common = out / "data", {"data": out / "data", "device": device, "seed": seed}
 
     console.rule("1. prepare")
-    prepare_synthetic(data, seed=seed, **section("synthetic"))
+    prepare_people(out, seed)
 
     console.rule("2. pretrain: contrast, then exchange between modalities")
-    settings = section("pretrain")
-    model = ModelConfig.of(settings.pop("model"))
-    teacher = pretrain(PretrainConfig(out=out / "teacher", model=model, resume=True, **settings, **common))
+    teacher = pretrain(teacher_config(out, seed, device))
 
     console.rule("3. distil six modalities into three")
-    student = distill(
-        DistillConfig(out=out / "student", teacher=teacher, resume=True, **section("distill"), **common)
-    )
+    student = distill(student_config(out, seed, device, teacher))
 
     console.rule("4. evaluate")
     runs = {"trained": teacher, "student": student}
@@ -91,6 +87,25 @@ def demo(
     ):
         console.print(f"  {path}", highlight=False)
     return _verdict(accuracy, console)
+
+
+def prepare_people(out: Path, seed: int) -> Dataset:
+    """Prepare the people that the demo is about."""
+    return prepare_synthetic(out / "data", seed=seed, **read_section("demo", "synthetic"))
+
+
+def teacher_config(out: Path, seed: int, device: str) -> PretrainConfig:
+    """Give the settings of the demo's pretraining."""
+    settings = read_section("demo", "pretrain")
+    model = ModelConfig.of(settings.pop("model"))
+    where = {"data": out / "data", "out": out / "teacher"}
+    return PretrainConfig(model=model, resume=True, seed=seed, device=device, **where, **settings)
+
+
+def student_config(out: Path, seed: int, device: str, teacher: Path) -> DistillConfig:
+    """Give the settings of the demo's distillation."""
+    where = {"data": out / "data", "out": out / "student", "teacher": teacher}
+    return DistillConfig(resume=True, seed=seed, device=device, **where, **read_section("demo", "distill"))
 
 
 def _table(accuracy, clips):

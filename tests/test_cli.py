@@ -13,6 +13,7 @@ from ikem_fast.cli.following import next_command
 from ikem_fast.cli.index import read_index
 from ikem_fast.cli.parser import build_index
 from ikem_fast.configs import read_section, shipped_configs
+from ikem_fast.data import open_dataset
 from ikem_fast.errors import InputError
 from ikem_fast.evaluate import PROTOCOLS
 from ikem_fast.settings import check
@@ -22,6 +23,14 @@ from tests.helpers import run
 TINY = (
     "--epochs", 2, "--batch-size", 8, "--lr", 0.05, "--device", "cpu",
 )  # fmt: skip
+TINY_DEMO = {
+    "synthetic": {"clips_per_class": 3, "frames": 10},
+    "pretrain": {
+        "max_steps": 10, "exchange_from": 0.5, "batch_size": 8,
+        "model": {"queue_size": 16, "encoder": {"name": "tcn", "sizes": {"blocks": 1}}},
+    },
+    "distill": {"max_steps": 4, "batch_size": 8},
+}  # fmt: skip
 TINY_MODEL = (
     "--model.feature-dim", 8, "--model.queue-size", 16, "--model.hidden-channels", 4, "--model.hidden-dim=12",
 )  # fmt: skip
@@ -362,6 +371,24 @@ def test_a_dry_run_says_what_it_takes_and_leaves_nothing(tiny_dataset, tmp_path,
     assert "24 training clips, 3 steps an epoch" in out and "phase 1: 3 steps, " in out
     assert "phase 2: 3 steps, " in out and "minutes: about " in out and " GiB of this process" in out
     assert not out_folder.exists()
+
+
+def test_dry_runs_of_finetuning_and_of_the_demo(tiny_dataset, tmp_path, capsys, monkeypatch):
+    teacher = tmp_path / "teacher"
+    words = ("pretrain", "--data", tiny_dataset, "--out", teacher, "--max-steps", 1, *TINY, *TINY_MODEL)
+    assert run(capsys, *words)[0] == 0
+    words = ("evaluate", "finetune", "--data", tiny_dataset, "--checkpoint", teacher, "--out", tmp_path / "f")
+    status, out, err = run(capsys, *words, "--steps", 600, "--batch-size", 8, "--dry-run")
+    assert status == 0, err
+    assert "from the checkpoint: 600 steps, " in out and "from random weights: 600 steps, " in out
+    clips = sum(len(split) for split in open_dataset(tiny_dataset).splits.values())
+    assert f"features: of {6 * clips} clips, " in out and "minutes: about " in out and "memory: " in out
+    monkeypatch.setattr("ikem_fast.demo.read_section", lambda _, section: dict(TINY_DEMO[section]))
+    status, out, err = run(capsys, "demo", "--out", tmp_path / "demo", "--dry-run")
+    assert status == 0, err
+    assert "phase 1: 5 steps, " in out and "phase 2: 5 steps, " in out and "distillation: 4 steps, " in out
+    assert "prepare: " in out and "minutes: about " in out
+    assert {path.name for path in tmp_path.iterdir()} == {"teacher"}
 
 
 def test_what_one_types_next_is_a_command(tmp_path):

@@ -22,6 +22,6 @@ def overview(names: list[str], index: dict[str, dict[str, Any]]) -> str:
         "usage: ikem-fast COMMAND [options]        (or: python -m ikem_fast COMMAND [options])",
         "", *(f"  {name:{width}}  {index[name]['summary']}" for name in names), "",
         "ikem-fast COMMAND --help has the options and an example. With every command -q says results and",
-        "errors alone, -v also where and how long it ran, --debug shows tracebacks; with pretrain and",
-        "distill --dry-run says how long they would take.",
+        "errors alone, -v also where and how long it ran, --debug shows tracebacks; with demo, pretrain,",
+        "distill and evaluate finetune --dry-run says how long they would take.",
     ])  # fmt: skip

@@ -10,7 +10,7 @@ from ikem_fast.cli.index import overview, read_index
 from ikem_fast.errors import InputError, Stopped, printable
 from ikem_fast.progress import is_quiet, set_quiet
 
-DRY = ("pretrain", "distill")
+DRY = ("demo", "pretrain", "distill", "evaluate finetune")
 HELP = {"--help", "-h"}
 MESSAGE = 4000  # characters of one
 CUT_SHORT = (
@@ -142,10 +142,10 @@ def _run(name, argv):
     from ikem_fast.settings import checked
 
     command, argv = with_format(all_commands()[name], argv)
-    only_told = command.settings is not None and command.name in DRY and _taken(argv, "--dry-run")
+    only_told = command.name in DRY and _taken(argv, "--dry-run")
     options = parse(command, with_recipe(command, argv))
     if only_told:
-        dry_run(command, command.settings(**options))
+        dry_run(command, options)
         return 0
     following = next_command(command.name, options)
     common = [take_common(command, one, options) for one in command.common]

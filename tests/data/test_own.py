@@ -80,14 +80,18 @@ def test_pku_mmd(tmp_path, names):
     check(dataset["train"], f"{names[0]}_00003", clips[names[0]][0][1], "ntu-rgb+d")
     check(dataset["train"], f"{names[0]}_00018", clips[names[0]][1][1], "ntu-rgb+d")
     check(dataset["test"], f"{names[1]}_00003", clips[names[1]][0][1], "ntu-rgb+d")
-    assert len(set(pku_mmd.ACTIONS)) == 51
+    assert len(set(pku_mmd.ACTIONS)) == 51 and list(pku_mmd.ACTIONS) == sorted(pku_mmd.ACTIONS)
+    of_two = "giving something to|handshaking|hugging|kicking other|pat on|point finger|punching|pushing"
+    found = [number for number, action in enumerate(pku_mmd.ACTIONS, 1) if re.match(of_two, action)]
+    assert found == [12, 14, 16, 18, 21, 24, 26, 27]  # as published code lists them
     with pytest.raises(InputError, match=r"expected the list cross-view\.txt there, found 0"):
         FORMATS["pku-mmd"].prepare(tmp_path / "out2", tmp_path, protocol="xview")
     label = tmp_path / "Train_Label_PKU_final" / f"{names[1]}.txt"
     label.write_text("43,3,99,2\n")
     long = FORMATS["pku-mmd"].prepare(tmp_path / "out3", tmp_path, workers=1)
     assert long.skipped == ((f"{names[1]}_00003", "expected frames up to 99, found a recording of 15"),)
-    for text in ("52,3,9,2", "1,9,3,2", "a,b,c"):
+    assert pku_mmd.parse_labels(b"43,99,3,2\n") == [(43, 3, 99)]  # the dataset has such lines
+    for text in ("52,3,9,2", "1,9,9,2", "1,-1,3,2", "a,b,c"):
         label.write_text(text)
         with pytest.raises(InputError, match=rf"{names[1]}\.txt: expected"):
             FORMATS["pku-mmd"].prepare(tmp_path / "out4", tmp_path)

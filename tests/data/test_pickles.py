@@ -148,19 +148,23 @@ def test_code_behind_known_names_is_refused(tmp_path):
         (b"\x80\x02X" + struct.pack("<I", 900) + b".", "900 bytes declared, 1 left"),
         (b"\x80\x02\x8b" + struct.pack("<I", 1 << 30) + b".", "the instruction LONG4"),
         (b"\x80\x02\x8a\xff" + b"\x01" * 255 + b".", "an integer of 255 bytes"),
-        (b"\x80\x02r\xff\xff\xff\xff.", "index out of range"),
+        (b"\x80\x02Nr\xff\xff\xff\xff.", "number 4294967295 of a memo"),
         (b"\x80\x02N2.", "the instruction DUP"),
+        (b"\x80\x02K\x00Q.", "the instruction BINPERSID"),
+        (b"\x80\x02cbuiltins\nset\n}b.", "a state for set"),
+        (b"\x80\x02cnumpy\nndarray\n}b.", "a state for numpy.ndarray"),
+        (b"\x80\x04B\x00\x08\x00\x00" + bytes(2048) + b"}X\x02\x00\x00\x00atK\x01sb.", "a state for bytes"),
         (b"\x80\x02P0\n.", "the instruction PERSID"),
         (b"\x80\x02(ios\nsystem\n.", "the instruction INST"),
         (b"\x80\x02)}\x92.", "the instruction NEWOBJ_EX"),
         (b"\x80\x02\x82\x01.", "the instruction EXT1"),
         (b"\x80\x05\x97.", "the instruction NEXT_BUFFER"),
-        (b"\x80\x02t.", "a mark that is missing|out of range"),
-        (b"\x80\x02(.", "a mark where a value belongs"),
-        (b"\x80\x02NNa.", "items for NoneType where list was expected"),
-        (b"\x80\x02N}b.", "a state for NoneType"),
+        (b"\x80\x02t.", "could not find MARK"),
+        (b"\x80\x02(.", "MARK"),
+        (b"\x80\x02NNa.", "no attribute '(append|extend)'"),
+        (b"\x80\x02N}b.", "no attribute '__dict__'"),
         (b"\x80\x02}]Ns.", "unhashable"),
-        (b"\x80\x02NNR.", "a call of what is no function"),
+        (b"\x80\x02NNR.", "argument list must be a tuple"),
     ],
 )
 def test_what_is_broken_is_told_and_takes_no_memory(tmp_path, content, said):
@@ -179,3 +183,13 @@ def test_declared_shapes_are_held_against_what_is_there(tmp_path):
         array = loaded(tmp_path / "a.pkl", content)
         (tmp_path / "a.pkl").write_bytes(content[:5000])
         array.load()
+
+
+def test_numbers_of_the_memo_are_bounded(tmp_path):
+    """It is a list: a large number alone asks for memory."""
+    small = b"\x80\x02]r" + struct.pack("<I", 1 << 16) + b"."
+    with pytest.raises(InputError, match="number 65536 of a memo"):
+        loaded(tmp_path / "a.pkl", small)
+    assert loaded(tmp_path / "b.pkl", b"\x80\x02]r\xff\xff\0\0.") == []
+    many = [str(number) for number in range(70_000)]
+    assert loaded(tmp_path / "c.pkl", many, protocol=2) == many

@@ -33,12 +33,12 @@ def find_clips(source: Path, layout: str = "ntu-rgb+d") -> ClipStream:
     counts = {part.split: _read_counts(part) for part in parts}
 
     def read(part: Part, index: int, row: np.ndarray) -> np.ndarray | Skipped:
-        raw, known = as_raw(row), counts[part.split]
+        known = counts[part.split]
         if known is None:
-            return raw[:, : count_frames(raw)]
+            return as_raw(row[:, : count_frames(row)])
         if known[index] < 1:
             return Skipped(f"expected at least one frame in {COUNTS}, found {known[index]}")
-        return raw[:, : known[index]]
+        return as_raw(row[:, : known[index]])
 
     notes = []
     for part in parts:

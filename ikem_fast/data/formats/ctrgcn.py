@@ -21,7 +21,6 @@ from ikem_fast.data.formats.stream import (
     ClipStream,
     as_raw,
     known_layout,
-    last_frame,
     number_classes,
     one_hot,
 )
@@ -66,9 +65,12 @@ def find_clips(source: Path, layout: str = "ntu-rgb+d") -> ClipStream:
         for array in arrays.values():
             first, start = min(start, array.shape[0]), max(start - array.shape[0], 0)
             for row in array.rows(first):
-                raw = as_raw(row.reshape(-1, bodies, joints, 3).transpose(3, 0, 2, 1))
-                frames = last_frame(raw)
-                yield raw[:, :frames] if frames else Skipped("expected a body, found none in any frame")
+                there = row.any(1).nonzero()[0]
+                if len(there):
+                    frames = row[: there[-1] + 1].reshape(-1, bodies, joints, 3)
+                    yield as_raw(frames.transpose(3, 0, 2, 1))
+                else:
+                    yield Skipped("expected a body, found none in any frame")
 
     return ClipStream(plan, read, [SourceFile(source)], skeleton, classes, bodies)
 

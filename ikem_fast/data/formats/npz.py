@@ -28,6 +28,7 @@ from ikem_fast.errors import InputError, printable
 from ikem_fast.skeleton import find_layout
 
 MAX_CLIP_BYTES = 1 << 26
+BLOCK_BYTES = 1 << 18  # of clips that are read at once
 MAX_COLUMN_BYTES = 1 << 28  # of all columns together
 
 
@@ -141,21 +142,40 @@ class PackedClips:
                 read_header(stream, "x")
                 if self._fortran_order:
                     stream = self._in_c_order(stream)
-                for index, length in enumerate(self.lengths.tolist()):
-                    if length * frame_bytes > MAX_CLIP_BYTES:
-                        raise InputError(
-                            f"{self.path}: expected clips of at most {MAX_CLIP_BYTES} bytes, "
-                            f"found clip {index} of {length} frames"
-                        )
-                    content = read_exactly(stream, length * frame_bytes)
-                    if index >= start:
-                        clip = np.frombuffer(content, self._dtype).reshape(length, *frame_shape)
-                        clip = clip.transpose(2, 0, 1, 3).astype(np.float32)
-                        yield as_raw(clip) if self.planar else clip
+                for first, last, frames in self._blocks(frame_bytes):
+                    content = stream.read(frames * frame_bytes)
+                    there = len(content) // frame_bytes
+                    block = np.frombuffer(content, self._dtype, there * math.prod(frame_shape))
+                    block = block.reshape(there, *frame_shape).transpose(2, 0, 1, 3)
+                    at = 0
+                    for index in range(first, last):
+                        end = at + int(self.lengths[index])
+                        if end > there:
+                            left = len(content) - at * frame_bytes
+                            raise EOFError(f"{(end - at) * frame_bytes} bytes expected, {left} left")
+                        if index >= start:
+                            clip = block[:, at:end].astype(np.float32)
+                            yield as_raw(clip) if self.planar else clip
+                        at = end
         except InputError:
             raise
         except BROKEN as error:
             raise InputError(f"{self.path}: expected a whole 'x', found: {printable(error)}") from None
+
+    def _blocks(self, frame_bytes):
+        """(first clip, the one behind the last, frames) of clips that are read at once: reads cost, too."""
+        first = frames = 0
+        for index, length in enumerate(self.lengths.tolist()):
+            if length * frame_bytes > MAX_CLIP_BYTES:
+                raise InputError(
+                    f"{self.path}: expected clips of at most {MAX_CLIP_BYTES} bytes, "
+                    f"found clip {index} of {length} frames"
+                )
+            if frames and (frames + length) * frame_bytes > BLOCK_BYTES:
+                yield first, index, frames
+                first, frames = index, 0
+            frames += length
+        yield first, len(self.lengths), frames
 
     def _in_c_order(self, stream):
         content = read_exactly(stream, math.prod(self._shape) * self._dtype.itemsize)

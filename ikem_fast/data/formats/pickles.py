@@ -1,13 +1,18 @@
-"""Pickles of NumPy arrays and plain containers, read by an interpreter that can make nothing else.
+"""Pickles of NumPy arrays and plain containers, of which nothing else can come, and no code is run.
 
-A pickle is a program for a small stack machine, which may call whatever can be imported. This machine knows
-the instructions that numbers, texts, lists, tuples, dicts and sets are written with (protocols 2 to 5), and
-the few functions that NumPy's arrays are made by, by their names in NumPy 1 and 2; nothing is imported.
-Anything else is refused by name. Values of arrays stay in the file until they are asked for, and sizes are
-held against what is left of it before any memory is. Source: the comments of Python's `pickletools`.
+A pickle is a program for a small stack machine, which may call whatever can be imported. Here its
+instructions are read first: those that numbers, texts, lists, tuples, dicts and sets are written with
+(protocols 2 to 5), and no others. Long bytes, the values of arrays, stay in the file until they are asked
+for, and sizes are held against what is left of it before any memory is. What remains, some hundred bytes an
+array, is run by Python's own unpickler, to which the few functions that NumPy's arrays are made by, by their
+names in NumPy 1 and 2, are stand-ins of this module; nothing is imported, anything else is refused by name.
+Source: the comments of Python's `pickletools`.
 """
 
+import io
+import pickle
 import pickletools
+import re
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -18,28 +23,36 @@ from ikem_fast.data.headers import MAGIC
 from ikem_fast.data.sources import SourceFile
 from ikem_fast.errors import InputError, printable
 
-MAX_STEPS = 1 << 26  # instructions; the pickles of NTU RGB+D 120 have eight million
+MAX_PROGRAM_BYTES = 1 << 28  # without what is left in the file; the pickles of NTU RGB+D 120 have 20 MB
 _LEFT_BYTES = 1 << 10  # from here on, bytes are left in the file
 _BLOCK_BYTES = 1 << 12  # of instructions, that are read at a time
+_MAX_NAME = 300
+_MAX_INTEGER = 16  # bytes
+_SMALL_FILE = 1 << 18  # which has no use for memo numbers of more than two bytes
+
+# Instructions of a fixed length, as many as there are in a row. The memo is a list, as long as the largest
+# number that is put in it: three bytes of that are half a GiB at most.
+_FIXED = rb"[(01N\x88\x89\]})\x8faesu\x90\x91t\x85\x86\x87\x94\x93\x81Rb]|[Kqh].|M..|[Jj].{4}|G.{8}"
+_IN_SMALL_FILE = re.compile(rb"(?:" + _FIXED + rb"|r..\0\0)*+", re.DOTALL)
+_IN_LARGE_FILE = re.compile(rb"(?:" + _FIXED + rb"|r...\0)*+", re.DOTALL)
+_LONGEST = 9  # bytes of one of these
+_STOP, _FRAME, _GLOBAL, _LONG1, _LONG_PUT = b".\x95c\x8ar"
 
 
-class _Function(str):
-    """The name of a function that the interpreter knows."""
+def _latin_of_utf8(text: bytes) -> bytes:
+    """Protocol 2 has no bytes of its own, but texts of these characters."""
+    return text.decode("utf-8").encode("latin-1")
 
 
-_FUNCTIONS = {
-    "numpy.ndarray": "ndarray",
-    "numpy.dtype": "dtype",
-    "_codecs.encode": "encode",
-    "collections.OrderedDict": "OrderedDict",
-}
-for _core in ("numpy.core", "numpy._core"):  # NumPy 1, 2
-    _FUNCTIONS |= {f"{_core}.multiarray.{name}": name for name in ("_reconstruct", "scalar")}
-    _FUNCTIONS |= {f"{_core}.numeric._frombuffer": "_frombuffer"}
-for _builtins in ("builtins", "__builtin__"):  # Python 3, 2
-    _FUNCTIONS |= {f"{_builtins}.{name}": name for name in ("bytes", "bytearray", "set", "frozenset")}
-_MARK = object()
-_MEMOIZE, _ONE_BYTE, _GET, _LONG_GET = b"\x94Khj"  # most instructions are one of these
+# Instruction → bytes of the length that follows it, and whether what it counts is a text of UTF-8.
+_COUNTED = {
+    code: (size, text)
+    for codes, size, text in (
+        (b"\x8c", 1, True), (b"X", 4, True), (b"\x8d", 8, True),
+        (b"CU", 1, False), (b"BT", 4, False), (b"\x8e\x96", 8, False),
+    )
+    for code in codes
+}  # fmt: skip
 
 
 def load_pickle(file: SourceFile) -> Any:
@@ -51,53 +64,95 @@ def load_pickle(file: SourceFile) -> Any:
     nothing of it was run.
     """
     try:
-        return _Machine(file, StoredBytes(file)).run()
+        stored = StoredBytes(file)
+        program = _Program(file, stored)
+        return _Unpickler(program.read_whole(), program.left, file, stored).load()
     except InputError:
         raise
-    except (*BROKEN, TypeError, IndexError, OverflowError, struct.error, AttributeError) as error:
+    except (*BROKEN, *_MEANT_BY_UNPICKLERS) as error:
         raise InputError(
             f"{file}: expected a pickle of arrays and plain containers, found: {printable(error)}"
         ) from None
 
 
-class _Machine:
-    """Runs one pickle."""
+_MEANT_BY_UNPICKLERS = (
+    pickle.UnpicklingError, TypeError, IndexError, OverflowError, struct.error, AttributeError
+)  # fmt: skip
+
+
+class _Program:
+    """The instructions of a pickle; in place of long bytes there is their number in `left`."""
 
     def __init__(self, file, stored):
         self.file, self.stored, self.size = file, stored, file.size
-        self.stack, self.memo = [], {}
+        self.left = []
         self.block, self.start, self.at = b"", 0, 0  # where the block is in the file, where we are in it
 
-    def run(self):
-        start = self.read(2)
-        if MAGIC.startswith(start):
+    def read_whole(self):
+        begin = self.read(2)
+        if MAGIC.startswith(begin):
             raise ValueError("a NumPy array, of which the name ends in .npy as a rule")
-        if start[:1] != b"\x80" or not 2 <= start[1] <= 5:
-            raise ValueError(f"no pickle of protocol 2 to 5, but bytes that begin with {start!r}")
-        stack, memo = self.stack, self.memo
-        for _ in range(MAX_STEPS):
-            if self.at >= len(self.block):
+        if begin[:1] != b"\x80" or not 2 <= begin[1] <= 5:
+            raise ValueError(f"no pickle of protocol 2 to 5, but bytes that begin with {begin!r}")
+        parts, size, code = [begin], 0, 0
+        fixed = (_IN_SMALL_FILE if self.size < _SMALL_FILE else _IN_LARGE_FILE).match
+        while code != _STOP:
+            if len(self.block) - self.at < _LONGEST:
                 self.fetch(1)
-            block, at = self.block, self.at
-            code = block[at]
-            self.at = at + 1
-            if code == _MEMOIZE:
-                memo[len(memo)] = stack[-1]
-            elif code == _ONE_BYTE and at + 1 < len(block):
-                stack.append(block[at + 1])
-                self.at = at + 2
-            elif code == _GET and at + 1 < len(block):
-                stack.append(memo[block[at + 1]])
-                self.at = at + 2
-            elif code == _LONG_GET and at + 4 < len(block):
-                stack.append(memo[int.from_bytes(block[at + 1 : at + 5], "little")])
-                self.at = at + 5
-            else:
-                step = _STEPS[code]
-                if step is None:
-                    return self.pop()
-                step(self)
-        raise ValueError(f"more than {MAX_STEPS} instructions")
+            end = fixed(self.block, self.at).end()
+            parts.append(self.block[self.at : end])
+            self.at = end
+            if len(self.block) - end >= _LONGEST or self.start + len(self.block) >= self.size:
+                code = self.byte(0)
+                parts.append(self.instruction(code))
+            size += len(parts[-1]) + len(parts[-2])
+            if size > MAX_PROGRAM_BYTES:
+                raise ValueError(f"more than {MAX_PROGRAM_BYTES} bytes of instructions")
+        return b"".join(parts)
+
+    def instruction(self, code):
+        """Read an instruction that is not of a fixed length."""
+        if code in _COUNTED:
+            return self.counted(*_COUNTED[code])
+        if code == _STOP:
+            return self.read(1)
+        if code == _FRAME:  # how much to read at a time
+            self.read(9)
+            return b""
+        if code == _GLOBAL:
+            return self.line(1) + self.line(0)
+        if code == _LONG1:
+            if self.byte(1) > _MAX_INTEGER:
+                raise ValueError(f"an integer of {self.byte(1)} bytes")
+            return self.read(2 + self.byte(1))
+        if code == _LONG_PUT:
+            number = int.from_bytes(self.read(5)[1:], "little")
+            raise ValueError(f"number {number} of a memo, in a file of {self.size} bytes")
+        if _IN_LARGE_FILE.match(bytes([code]) + bytes(_LONGEST)).end():
+            raise EOFError("the end of the file within an instruction")
+        known = pickletools.code2op.get(chr(code))
+        found = f"the instruction {known.name}" if known else f"byte {code:#04x}"
+        raise self.refusal(found)
+
+    def refusal(self, found):
+        return InputError(
+            f"{self.file}: expected a pickle of NumPy arrays and plain containers alone, found {found}; "
+            "nothing of it was run"
+        )
+
+    def counted(self, length, is_text):
+        """Bytes or a text of a declared size: read, or left in the file if they are many."""
+        head = 1 + length
+        self.byte(length)
+        size = int.from_bytes(self.block[self.at + 1 : self.at + head], "little")
+        place = self.start + self.at + head
+        if size > self.size - place:
+            raise EOFError(f"{size} bytes declared, {self.size - place} left")
+        if size < _LEFT_BYTES:
+            return self.read(head + size)
+        self.left.append(LeftBytes(place, size, _latin_of_utf8 if is_text else None))
+        self.at += head + size
+        return b"J" + struct.pack("<i", len(self.left) - 1) + b"Q"
 
     def fetch(self, size):
         """Have the next bytes in the block, and as many as that of it at least."""
@@ -113,6 +168,11 @@ class _Machine:
             kept += self.stored.read(place + len(kept), more)
         self.block, self.start, self.at = kept, place, 0
 
+    def byte(self, ahead):
+        if self.at + ahead >= len(self.block):
+            self.fetch(1 + ahead)
+        return self.block[self.at + ahead]
+
     def read(self, size):
         end = self.at + size
         if end > len(self.block):
@@ -122,262 +182,116 @@ class _Machine:
         self.at = end
         return content
 
-    def line(self, most):
-        """The rest of a line."""
-        if self.block.find(b"\n", self.at) < 0:
+    def line(self, skip):
+        """The rest of a line, after so many bytes that are none of its."""
+        most = skip + _MAX_NAME
+        if self.block.find(b"\n", self.at + skip) < 0:
             self.fetch(min(most, self.size - self.start - self.at))
-        end = self.block.find(b"\n", self.at, self.at + most)
+        end = self.block.find(b"\n", self.at + skip, self.at + most)
         if end < 0:
-            raise ValueError(f"a name of more than {most} bytes")
-        return self.read(end + 1 - self.at)[:-1].decode("utf-8")
+            raise ValueError(f"a name of more than {_MAX_NAME} bytes")
+        return self.read(end + 1 - self.at)
 
-    def number(self, form):
-        return struct.unpack(form, self.read(struct.calcsize(form)))[0]
 
-    def content(self, size, decode=lambda content: content):
-        """Bytes of a declared size: read, or left in the file if they are many."""
-        if size < _LEFT_BYTES:
-            return decode(self.read(size))
-        place = self.start + self.at
-        if size > self.size - place:
-            raise EOFError(f"{size} bytes declared, {self.size - place} left")
-        self.at += size
-        return LeftBytes(place, size, decode)
+class _StandIn:
+    """What a pickle finds where it looks for one of NumPy's functions."""
 
-    def since_mark(self):
-        at = len(self.stack) - 1
-        while self.stack[at] is not _MARK:
-            at -= 1
-            if at < 0:
-                raise ValueError("a mark that is missing")
-        items = self.stack[at + 1 :]
-        del self.stack[at:]
-        return items
+    __slots__ = ("_call", "_name")
 
-    def pop(self):
-        value = self.stack.pop()
-        if value is _MARK:
-            raise ValueError("a mark where a value belongs")
-        return value
+    def __init__(self, name, call):
+        self._name, self._call = name, call
 
-    def function(self, module, name):
+    def __call__(self, *arguments):
+        return self._call(*arguments)
+
+    def __setstate__(self, state):
+        raise ValueError(f"a state for {self._name}, which takes none")
+
+
+class _Unpickler(pickle.Unpickler):
+    """Runs a program in which long bytes are numbers in `left`; finds stand-ins alone."""
+
+    def __init__(self, program, left, file, stored):
+        super().__init__(io.BytesIO(program), fix_imports=False, encoding="latin-1")
+        self._left, self._file, self._stored = left, file, stored
+        self._array_class = _StandIn("numpy.ndarray", _refuse_call)
+        self._found = {
+            "ndarray": self._array_class,
+            "_reconstruct": _StandIn("_reconstruct", self._reconstruct),
+            "_frombuffer": _StandIn("_frombuffer", self._from_buffer),
+            "scalar": _StandIn("scalar", self._scalar),
+            **{name: _StandIn(name, call) for name, call in _PLAIN_CALLS.items()},
+        }
+
+    def find_class(self, module, name):
         full = f"{module}.{name}"
         if full not in _FUNCTIONS:
             raise InputError(
-                f"{self.file}: expected a pickle of NumPy arrays and plain containers alone, found one that "
+                f"{self._file}: expected a pickle of NumPy arrays and plain containers alone, found one that "
                 f"calls {printable(full)}; nothing of it was run"
             )
-        self.stack.append(_Function(_FUNCTIONS[full]))
+        return self._found[_FUNCTIONS[full]]
 
-    def call(self):
-        arguments, function = self.pop(), self.pop()
-        if not isinstance(function, _Function) or not isinstance(arguments, tuple):
-            raise ValueError("a call of what is no function")
-        self.stack.append(_CALLS[function](self, *arguments))
+    def persistent_load(self, number):
+        return self._left[number]
 
-    def build(self):
-        state, target = self.pop(), self.stack[-1]
-        if isinstance(target, StoredType):
-            target.set(state)
-        elif isinstance(target, StoredArray) and isinstance(state, tuple) and len(state) == 5:
-            _, shape, dtype, fortran_order, values = state
-            target.set(shape, dtype, bool(fortran_order), values)
-        else:
-            raise ValueError(f"a state for {type(target).__name__}, which takes none")
-
-    # What functions stand for.
-
-    def reconstruct(self, kind, *_):
-        if kind != "ndarray" or not isinstance(kind, _Function):
+    def _reconstruct(self, kind, *_):
+        if kind is not self._array_class:
             raise ValueError("an array of another class than numpy.ndarray")
-        return StoredArray(self.file, self.stored)
+        return StoredArray(self._file, self._stored)
 
-    def from_buffer(self, values, dtype, shape, order):
-        array = StoredArray(self.file, self.stored)
+    def _from_buffer(self, values, dtype, shape, order):
+        array = StoredArray(self._file, self._stored)
         array.set(shape, dtype, order == "F", values)
         return array
 
-    def scalar(self, dtype, values):
-        array = self.from_buffer(values, dtype, (), "C")
+    def _scalar(self, dtype, values):
+        array = self._from_buffer(values, dtype, (), "C")
         if array.dtype.itemsize > _LEFT_BYTES:
             raise ValueError(f"a number of {array.dtype.itemsize} bytes")
         return array.load()[()].item()
 
-    def encode(self, text, encoding):
-        if encoding not in ("latin1", "latin-1") or not isinstance(text, str | LeftBytes):
-            raise ValueError("an encoding other than Latin-1")
-        if isinstance(text, LeftBytes):
-            return LeftBytes(text.at, text.size, lambda content: content.decode("utf-8").encode("latin-1"))
-        return text.encode("latin-1")
 
-    def ordered(self, *pairs):
-        if pairs:
-            raise ValueError("an ordered dict that is not empty at first")
-        return {}
-
-    def as_bytes(self, *values):
-        if len(values) > 1 or not isinstance(values[0] if values else b"", bytes | LeftBytes):
-            raise ValueError("bytes of something else")
-        return values[0] if values else b""
+def _refuse_call(*_):
+    raise ValueError("a call of numpy.ndarray, a class that arrays name")
 
 
-_CALLS = {
-    "_reconstruct": _Machine.reconstruct, "_frombuffer": _Machine.from_buffer, "scalar": _Machine.scalar,
-    "dtype": lambda machine, *arguments: StoredType(*arguments), "encode": _Machine.encode,
-    "OrderedDict": _Machine.ordered, "bytes": _Machine.as_bytes,
-    "bytearray": _Machine.as_bytes,
-    "set": lambda machine, items: set(items), "frozenset": lambda machine, items: frozenset(items),
-    "ndarray": lambda *_: _refuse_call("numpy.ndarray"),  # a class that arrays name, not one to call
-}  # fmt: skip
+def _encode(text, encoding):
+    """A text that was left is one of UTF-8, whose bytes become those that are meant when they are read."""
+    if encoding not in ("latin1", "latin-1") or not isinstance(text, str | LeftBytes):
+        raise ValueError("an encoding other than Latin-1")
+    return text if isinstance(text, LeftBytes) else text.encode("latin-1")
 
 
-def _refuse_call(name):
-    raise ValueError(f"a call of {name}")
+def _ordered(*pairs):
+    if pairs:
+        raise ValueError("an ordered dict that is not empty at first")
+    return {}
 
 
-def _put(read_key: Callable) -> Callable:
-    def step(machine):
-        machine.memo[read_key(machine)] = machine.stack[-1]
-
-    return step
-
-
-def _push(make: Callable) -> Callable:
-    def step(machine):
-        machine.stack.append(make(machine))
-
-    return step
+def _as_bytes(*values):
+    if len(values) > 1 or not isinstance(values[0] if values else b"", bytes | bytearray | LeftBytes):
+        raise ValueError("bytes of something else")
+    return values[0] if values else b""
 
 
-def _text(content):
-    return content.decode("utf-8", "surrogatepass")
-
-
-def _integer(machine):
-    size = machine.read(1)[0]
-    if size > 16:
-        raise ValueError(f"an integer of {size} bytes")
-    return int.from_bytes(machine.read(size), "little", signed=True)
-
-
-def _append(machine):
-    value = machine.pop()
-    _container(machine, list).append(value)
-
-
-def _appends(machine):
-    items = machine.since_mark()
-    _container(machine, list).extend(items)
-
-
-def _set_item(machine):
-    value, key = machine.pop(), machine.pop()
-    _container(machine, dict)[key] = value
-
-
-def _set_items(machine):
-    items = machine.since_mark()
-    _container(machine, dict).update(zip(items[::2], items[1::2], strict=True))
-
-
-def _add_items(machine):
-    items = machine.since_mark()
-    _container(machine, set).update(items)
-
-
-def _container(machine, kind):
-    top = machine.stack[-1]
-    if type(top) is not kind:
-        raise ValueError(f"items for {type(top).__name__} where {kind.__name__} was expected")
-    return top
-
-
-def _global(machine):
-    module = machine.line(300)
-    machine.function(module, machine.line(300))
-
-
-def _stack_global(machine):
-    name, module = machine.pop(), machine.pop()
-    if not (isinstance(name, str) and isinstance(module, str)):
-        raise ValueError("a function without a name")
-    machine.function(module, name)
-
-
-def _pop_mark(machine):
-    machine.since_mark()
-
-
-def _tuple(count):
-    def step(machine):
-        items = [machine.pop() for _ in range(count)][::-1]
-        machine.stack.append(tuple(items))
-
-    return step
-
-
-def _refuse(code):
-    known = pickletools.code2op.get(chr(code))
-
-    def step(machine):
-        name = f"the instruction {known.name}" if known else f"byte {code:#04x}"
-        raise InputError(
-            f"{machine.file}: expected a pickle of NumPy arrays and plain containers alone, found {name}; "
-            "nothing of it was run"
-        )
-
-    return step
-
-
-def _one_byte(machine):
-    return machine.read(1)[0]
-
-
-_KNOWN: dict[bytes, Callable | None] = {
-    b".": None,
-    b"(": _push(lambda m: _MARK),
-    b"0": lambda m: m.stack.pop(),
-    b"1": _pop_mark,
-    b"N": _push(lambda m: None),
-    b"\x88": _push(lambda m: True),
-    b"\x89": _push(lambda m: False),
-    b"K": _push(_one_byte),
-    b"M": _push(lambda m: m.number("<H")),
-    b"J": _push(lambda m: m.number("<i")),
-    b"\x8a": _push(_integer),
-    b"G": _push(lambda m: m.number(">d")),
-    b"X": _push(lambda m: m.content(m.number("<I"), _text)),
-    b"\x8c": _push(lambda m: m.content(_one_byte(m), _text)),
-    b"\x8d": _push(lambda m: m.content(m.number("<Q"), _text)),
-    b"T": _push(lambda m: m.content(m.number("<I"), lambda content: content.decode("latin-1"))),
-    b"U": _push(lambda m: m.content(_one_byte(m), lambda content: content.decode("latin-1"))),
-    b"B": _push(lambda m: m.content(m.number("<I"))),
-    b"C": _push(lambda m: m.content(_one_byte(m))),
-    b"\x8e": _push(lambda m: m.content(m.number("<Q"))),
-    b"\x96": _push(lambda m: m.content(m.number("<Q"))),
-    b"]": _push(lambda m: []),
-    b"}": _push(lambda m: {}),
-    b")": _push(lambda m: ()),
-    b"\x8f": _push(lambda m: set()),
-    b"a": _append,
-    b"e": _appends,
-    b"s": _set_item,
-    b"u": _set_items,
-    b"\x90": _add_items,
-    b"\x91": _push(lambda m: frozenset(m.since_mark())),
-    b"t": _push(lambda m: tuple(m.since_mark())),
-    b"\x85": _tuple(1),
-    b"\x86": _tuple(2),
-    b"\x87": _tuple(3),
-    b"q": _put(_one_byte),
-    b"r": _put(lambda m: m.number("<I")),
-    b"\x94": _put(lambda m: len(m.memo)),
-    b"h": _push(lambda m: m.memo[_one_byte(m)]),
-    b"j": _push(lambda m: m.memo[m.number("<I")]),
-    b"\x95": lambda m: m.number("<Q"),
-    b"c": _global,
-    b"\x93": _stack_global,
-    b"R": lambda m: m.call(),
-    b"b": lambda m: m.build(),
+_PLAIN_CALLS: dict[str, Callable] = {
+    "dtype": lambda *arguments: StoredType(*arguments),
+    "encode": _encode,
+    "OrderedDict": _ordered,
+    "bytes": _as_bytes,
+    "bytearray": _as_bytes,
+    "set": lambda items=(): set(items),
+    "frozenset": lambda items=(): frozenset(items),
 }
-_STEPS = [_KNOWN[bytes([code])] if bytes([code]) in _KNOWN else _refuse(code) for code in range(256)]
+_FUNCTIONS = {
+    "numpy.ndarray": "ndarray",
+    "numpy.dtype": "dtype",
+    "_codecs.encode": "encode",
+    "collections.OrderedDict": "OrderedDict",
+}
+for _core in ("numpy.core", "numpy._core"):  # NumPy 1, 2
+    _FUNCTIONS |= {f"{_core}.multiarray.{name}": name for name in ("_reconstruct", "scalar")}
+    _FUNCTIONS |= {f"{_core}.numeric._frombuffer": "_frombuffer"}
+for _builtins in ("builtins", "__builtin__"):  # Python 3, 2
+    _FUNCTIONS |= {f"{_builtins}.{name}": name for name in ("bytes", "bytearray", "set", "frozenset")}

@@ -34,17 +34,18 @@ _RECORDING = re.compile(r"(\d{4}|A\d\dN\d\d)-[LMR]", re.ASCII)  # phase 1, phase
 Protocol = Literal["xsub", "xview"]
 SPLIT_FILES = {"xsub": "cross-subject", "xview": "cross-view"}
 
-# 1 … 51; phase 2 has 41 of them.
+# 1 … 51, by the alphabet as in the dataset's Actions.xlsx; phase 2 has 41 of them, by the same numbers.
 ACTIONS = (
     "bow", "brushing hair", "brushing teeth", "check time", "cheer up", "clapping", "cross hands in front",
-    "drink water", "drop", "eat meal", "falling", "giving something", "hand waving", "handshaking", "hopping",
-    "hugging", "jump up", "kicking other person", "kicking something", "make a phone call",
-    "pat on back of other person", "pickup", "playing with phone", "point finger at the other person",
-    "pointing to something", "punching other person", "pushing other person", "put on a hat",
-    "put something inside pocket", "put on a jacket", "put on glasses", "put on shoe", "reading",
-    "rub two hands", "salute", "sitting down", "standing up", "take off a hat", "take off glasses",
-    "take off jacket", "take out something from pocket", "taking a selfie", "tear up paper", "throw",
-    "touch back", "touch chest", "touch head", "touch neck", "typing on a keyboard", "use a fan", "wipe face",
+    "drink water", "drop", "eat meal", "falling", "giving something to other person", "hand waving",
+    "handshaking", "hopping", "hugging other person", "jump up", "kicking other person",
+    "kicking something", "make a phone call", "pat on back of other person", "pickup",
+    "playing with phone", "point finger at the other person", "pointing to something with finger",
+    "punching other person", "pushing other person", "put on a hat", "put something inside pocket",
+    "reading", "rub two hands together", "salute", "sitting down", "standing up", "take off a hat",
+    "take off glasses", "take off jacket", "take out something from pocket", "taking a selfie",
+    "tear up paper", "throw", "touch back", "touch chest", "touch head", "touch neck",
+    "typing on a keyboard", "use a fan", "wear jacket", "wear on glasses", "wipe face", "writing",
 )  # fmt: skip
 
 
@@ -85,13 +86,16 @@ def parse_clip(content: bytes) -> np.ndarray:
 def parse_labels(content: bytes) -> list[tuple[int, int, int]]:
     """Parse a label file: (action from 1, first frame, frame behind the last) of each clip.
 
+    A few lines of the dataset have the two frames the other way round, which is put right.
+
     Raises ValueError if it is none.
     """
     found = []
     for row in as_rows(content).astype(int).tolist():
-        if len(row) not in (3, 4) or not (1 <= row[0] <= len(ACTIONS) and 0 <= row[1] < row[2]):
+        first, last = sorted(row[1:3]) if len(row) in (3, 4) else (-1, -1)
+        if not (1 <= row[0] <= len(ACTIONS) and 0 <= first < last):
             raise ValueError(f"expected action 1 … {len(ACTIONS)}, first and last frame, found {row[:4]}")
-        found.append((row[0], row[1], row[2]))
+        found.append((row[0], first, last))
     return found
 
 

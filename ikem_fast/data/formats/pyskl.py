@@ -186,7 +186,7 @@ def _clip(one: Mapping[str, Any], joints: int, persons: int, prepared: bool) -> 
         found = getattr(one.get("keypoint"), "shape", "nothing of the kind")
         return Skipped(f"expected 'keypoint' of shape (M, T, {joints}, 2 or 3), found {found}")
     try:
-        clip = as_raw(one["keypoint"].load()[:persons].transpose(3, 1, 2, 0))
+        clip = as_raw(one["keypoint"].load()[:persons].transpose(3, 1, 2, 0), copy=False)
         scores = one.get("keypoint_score")
         if shape[3] == 2 and isinstance(scores, StoredArray) and scores.shape == shape[:3]:
             clip[2] = scores.load()[:persons].transpose(1, 2, 0)
@@ -195,8 +195,11 @@ def _clip(one: Mapping[str, Any], joints: int, persons: int, prepared: bool) -> 
     if prepared:
         frames = one["true_frames"]
         return Clip(clip, frames) if type(frames) is int and frames > 0 else Skipped("no true frame count")
-    missing = persons - clip.shape[3]
-    return np.pad(clip, [(0, 0)] * 3 + [(0, missing)]) if missing else clip
+    if clip.shape[3] == persons:
+        return clip
+    whole = np.zeros((*clip.shape[:3], persons), clip.dtype)
+    whole[..., : clip.shape[3]] = clip
+    return whole
 
 
 def prepare_pyskl(

@@ -22,17 +22,24 @@ class StoredBytes:
     """
 
     def __init__(self, file: SourceFile) -> None:
-        self._file, self._stream = file, file.open()
+        self._stream = file.open()
+        self._anywhere = file.member is None and hasattr(os, "preadv")  # without going there first
 
     def read(self, at: int, size: int) -> bytes:
         """Read bytes from a place on. Raises EOFError where there are fewer."""
-        if self._file.member is None and hasattr(os, "pread"):
+        if self._anywhere:
             content = os.pread(self._stream.fileno(), size, at)
             if len(content) == size:
                 return content
         if at != self._stream.tell():
             self._stream.seek(at)
         return read_exactly(self._stream, size)
+
+    def read_into(self, at: int, buffer: np.ndarray) -> None:
+        """Read as many bytes as a buffer has into it. Raises EOFError if there are fewer."""
+        if self._anywhere and os.preadv(self._stream.fileno(), [buffer], at) == len(buffer):
+            return
+        buffer[:] = np.frombuffer(self.read(at, len(buffer)), np.uint8)
 
     def __del__(self) -> None:
         if hasattr(self, "_stream"):
@@ -56,7 +63,10 @@ class StoredArray:
         self._file, self._stored = file, stored
 
     def load(self) -> np.ndarray:
-        """Read the values. Raises InputError for more than MAX_ARRAY_BYTES, or other than declared."""
+        """Read the values, an array of its own.
+
+        Raises InputError for more than MAX_ARRAY_BYTES, or other than declared.
+        """
         size = math.prod(self.shape) * self.dtype.itemsize
         if size > MAX_ARRAY_BYTES or self.objects is not None:
             found = "objects" if self.objects is not None else f"{size}"
@@ -64,42 +74,59 @@ class StoredArray:
                 f"{self._file}: expected numbers in at most {MAX_ARRAY_BYTES} bytes, found {found}"
             )
         try:
-            return np.frombuffer(self._content(size), self.dtype).reshape(self.shape, order=self._order)
+            return self._content(size).view(self.dtype).reshape(self.shape, order=self._order)
         except BROKEN as error:
             raise InputError(f"{self._file}: expected a whole array, found: {printable(error)}") from None
 
     def _content(self, size):
+        """The bytes of all values."""
         values = self._values
-        if isinstance(values, LeftBytes):
+        found = values.size if isinstance(values, LeftBytes) and values.decode is None else None
+        if found == size:
+            content = np.empty(size, np.uint8)
+            self._stored.read_into(values.at, content)
+            return content
+        if isinstance(values, LeftBytes) and found is None:
             values = values.decode(self._stored.read(values.at, values.size))
         if isinstance(values, str):  # protocol 2 has no bytes of its own
             values = values.encode("latin-1", "replace")
-        if len(values) != size:
-            raise ValueError(f"{len(values)} bytes for shape {self.shape} of {self.dtype}")
-        return values
+        if found is not None or len(values) != size:
+            raise ValueError(f"{found or len(values)} bytes for shape {self.shape} of {self.dtype}")
+        return np.frombuffer(values, np.uint8).copy()
+
+    def __setstate__(self, state: Any) -> None:
+        """Take what an array is pickled with: version, shape, dtype, whether in Fortran order, values."""
+        if type(state) is not tuple or len(state) != 5:
+            raise ValueError("expected an array's state, found something else")
+        _, shape, dtype, fortran_order, values = state
+        self.set(shape, dtype, bool(fortran_order), values)
 
     def set(self, shape: Any, dtype: Any, fortran_order: bool, values: Any) -> None:
         """Take what an array was pickled with. Raises ValueError for what no array can be of."""
-        sizes_are_valid = isinstance(shape, tuple) and all(
-            isinstance(n, int) and 0 <= n < 1 << 40 for n in shape
-        )
-        if not sizes_are_valid or not isinstance(dtype, StoredType) or len(shape) > 8:
+        if type(shape) is not tuple or type(dtype) is not StoredType or len(shape) > 8:
             raise ValueError("expected an array's shape and type, found something else")
+        for size in shape:
+            if type(size) is not int or not 0 <= size < 1 << 40:
+                raise ValueError(f"expected an array's shape, found {printable(shape, 60)}")
         self.shape, self.dtype = shape, dtype.dtype
-        if self.dtype == object and isinstance(values, list) and len(shape) == 1:
+        of_objects = self.dtype.kind == "O"
+        if of_objects and isinstance(values, list) and len(shape) == 1:
             self.objects = values
             return
-        if self.dtype == object or not isinstance(values, bytes | str | LeftBytes):
+        if of_objects or not isinstance(values, _VALUES):
             raise ValueError(f"expected an array's values to be bytes, found {type(values).__name__}")
         self._values = values
         self._order = "F" if fortran_order else "C"
 
 
 class LeftBytes:
-    """Bytes that were left in the file: where, how many, and how they become an array's values."""
+    """Bytes that were left in the file: where, how many, and how they become values, if not as they are."""
 
-    def __init__(self, at, size, decode=lambda content: content):
+    def __init__(self, at, size, decode=None):
         self.at, self.size, self.decode = at, size, decode
+
+    def __setstate__(self, state):
+        raise ValueError("a state for bytes, which take none")
 
 
 class StoredType:
@@ -110,12 +137,15 @@ class StoredType:
             raise ValueError(f"expected an array of numbers or texts, found type {printable(name, 40)!r}")
         self.dtype = np.dtype(name)
 
-    def set(self, state):
+    def __setstate__(self, state):
         if not (isinstance(state, tuple) and len(state) >= 2 and state[1] in ("<", ">", "|", "=")):
             raise ValueError("expected a plain NumPy type, found one with fields or of its own")
         if any(part is not None for part in state[2:5]):
             raise ValueError("expected a plain NumPy type, found one with fields")
-        self.dtype = self.dtype.newbyteorder(state[1])
+        self.dtype = np.dtype(self.dtype.newbyteorder(state[1]).str)  # the one that there is of plain types
+
+
+_VALUES = (LeftBytes, bytes, bytearray, str)  # what an array's values come as
 
 
 def as_list(value: Any, what: str) -> list:
