@@ -9,7 +9,9 @@ names in NumPy 1 and 2, are stand-ins of this module; nothing is imported, anyth
 Source: the comments of Python's `pickletools`.
 """
 
+import contextlib
 import io
+import os
 import pickle
 import pickletools
 import re
@@ -27,6 +29,8 @@ MAX_PROGRAM_BYTES = 1 << 28  # without what is left in the file; the pickles of 
 _LEFT_BYTES = 1 << 10  # from here on, bytes are left in the file
 _BLOCK_BYTES = 1 << 12  # of instructions, that are read at a time
 _MAX_NAME = 300
+_TUPLES = (b"t", b"\x85", b"\x86", b"\x87")  # the instructions that make one
+_MAX_DEPTH = 10_000  # at which a tuple can still be hashed on the smallest stack of a thread
 _MAX_INTEGER = 16  # bytes
 _SMALL_FILE = 1 << 18  # which has no use for memo numbers of more than two bytes
 
@@ -65,8 +69,15 @@ def load_pickle(file: SourceFile) -> Any:
     """
     try:
         stored = StoredBytes(file)
-        program = _Program(file, stored)
-        return _Unpickler(program.read_whole(), program.left, file, stored).load()
+        vetted = _Program(file, stored)
+        program = vetted.read_whole()
+
+        def run():
+            return _Unpickler(program, vetted.left, file, stored).load()
+
+        if sum(map(program.count, _TUPLES)) > _MAX_DEPTH and not _survived(run):
+            raise ValueError("tuples in tuples, too deep for Python to hash")
+        return run()
     except InputError:
         raise
     except (*BROKEN, *_MEANT_BY_UNPICKLERS) as error:
@@ -78,6 +89,18 @@ def load_pickle(file: SourceFile) -> Any:
 _MEANT_BY_UNPICKLERS = (
     pickle.UnpicklingError, TypeError, IndexError, OverflowError, struct.error, AttributeError
 )  # fmt: skip
+
+
+def _survived(run):
+    """Whether a process of its own lives through it: hashing of depth upon depth overflows the stack."""
+    if not hasattr(os, "fork"):
+        return True
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException):
+            run()
+        os._exit(0)
+    return not os.WIFSIGNALED(os.waitpid(child, 0)[1])
 
 
 class _Program:

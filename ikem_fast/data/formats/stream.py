@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ikem_fast.data.dataset import MAX_CLASSES, Dataset
 from ikem_fast.data.formats import ntu
@@ -230,6 +229,8 @@ def as_raw(clip: np.ndarray, copy: bool = True) -> np.ndarray:
     """
     wide = clip.dtype.itemsize >= 8
     if clip.dtype == np.float16 and clip.flags.writeable:
+        import torch
+
         clip = torch.from_numpy(clip).float().numpy()  # the same numbers, in a tenth of NumPy's time
     else:
         clip = clip.astype(np.float64 if wide else np.float32, copy=copy or not clip.flags.writeable)
