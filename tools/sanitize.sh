@@ -12,8 +12,9 @@ printf '#!/bin/sh\nexec %s %s "$@"\n' "${CXX:-c++}" "$flags" > build/sanitizing-
 chmod +x build/sanitizing-c++
 CXX=$PWD/build/sanitizing-c++ MAX_JOBS=${MAX_JOBS:-2} "$python" setup.py -q build \
     --build-lib build/sanitized --build-temp build/sanitized-objects
-runtime=$(${CXX:-c++} -print-file-name=libasan.so)
+# The C++ library comes with it: what throws ahead of it would find no handler.
+runtime="$(${CXX:-c++} -print-file-name=libasan.so) $(${CXX:-c++} -print-file-name=libstdc++.so)"
 cd build/sanitized
 # What Python and torch keep to the end is not ours to free; the stack is torch's threads'.
-LD_PRELOAD=$runtime ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 PYTHONPATH=$PWD \
+LD_PRELOAD="$runtime" ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 PYTHONPATH=$PWD \
     "$OLDPWD/$python" "$OLDPWD/tools/run_kernels.py" "$OLDPWD/tests/data/skeleton_corpus.zip"

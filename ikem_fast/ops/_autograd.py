@@ -21,6 +21,8 @@ def transform_at_work() -> str | None:
 def refusing_second_derivatives(backward):
     """Decorate the `backward` of a torch.autograd.Function whose gradients cannot be differentiated again.
 
+    It computes outside autocast, under which a backward pass may be asked for.
+
     Gradients of a backward pass with create_graph=True are joined to everything they depend on by a node that
     raises when it is reached, whether or not the incoming gradient requires one. The Function must have saved
     with `save_for_backward` every input that it is differentiable in, since gradients depend on those, and
@@ -34,7 +36,8 @@ def refusing_second_derivatives(backward):
 
     @functools.wraps(backward)
     def wrapper(ctx, *incoming):
-        with torch.no_grad():
+        device = next(gradient.device.type for gradient in incoming if gradient is not None)
+        with torch.no_grad(), torch.autocast(device, enabled=False):
             gradients = backward(ctx, *incoming)
         if not torch.is_grad_enabled() or torch.compiler.is_compiling():
             return gradients

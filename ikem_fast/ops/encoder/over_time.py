@@ -69,12 +69,16 @@ class _Shifted(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad):
-        x, taps = ctx.saved_tensors
+        with torch.autocast(grad.device.type, enabled=False):
+            return _Shifted._gradients(grad, *ctx.saved_tensors, ctx.step)
+
+    @staticmethod
+    def _gradients(grad, x, taps, step):
         middle = len(taps) // 2
         grad_x = grad @ taps[middle].T
         grad_taps = [torch.zeros_like(tap) for tap in taps]
         grad_taps[middle] = x.T @ grad
-        for k, into, out_of in _shifts(len(taps), ctx.step, len(x)):
+        for k, into, out_of in _shifts(len(taps), step, len(x)):
             grad_x[out_of].addmm_(grad[into], taps[k].T)
             grad_taps[k] = x[out_of].T @ grad[into]
         return grad_x, torch.stack(grad_taps), grad.sum(0), None

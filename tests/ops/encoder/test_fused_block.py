@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ikem_fast.nn import STGCN
+from ikem_fast.nn import STGCN, TCN
 from ikem_fast.nn.encoders.stgcn import Block
 from ikem_fast.ops.encoder.fused_block import Edges, fused_block
 from tests.helpers import needs_kernel
@@ -87,6 +87,24 @@ def test_bfloat16_is_off_float64_by_no_more_than_plain_torch():
         for name, got in {"fused": fused, "plain": plain}.items()
     }
     assert off["fused"] <= 1.5 * off["plain"], off
+
+
+@pytest.mark.parametrize("make", [STGCN, TCN])
+def test_a_backward_pass_may_be_under_autocast(make):
+    """Its sums are taken in float32 all the same; plain torch's own parts of it are not."""
+    net = make(hidden_channels=4, num_classes=5, dropout=0.0).eval()
+    x, cotangent = torch.randn(3, 3, 7, 25, 1), torch.randn(3, 5)
+
+    def gradients_under(autocast):
+        net.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            output, _ = net(x)
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            output.float().backward(cotangent)
+        return torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None])
+
+    outside, under = gradients_under(False), gradients_under(True)
+    assert (under - outside).norm() <= 0.01 * outside.norm()
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
