@@ -81,11 +81,11 @@ def work(faults: dict[str, tuple[Fault, float]], seconds: float, seed: int, told
 
 
 def beside(minutes: float) -> dict[str, tuple[Fault, float]]:
-    """What the second process tries: readers, of half the minutes fuzzing by coverage, and the long run."""
-    fuzzing = int(30 * minutes / len(files.FAMILIES))
+    """What the second process tries: readers, most of the minutes fuzzing by coverage, and the long run."""
+    fuzzing = int(32 * minutes / len(files.FAMILIES))
     long_run = partial(soak.tries, min(1.0, minutes / 38))
     return READERS | {
-        "coverage-guided fuzzing (thousands)": (partial(files.fuzzed, fuzzing), 30),
+        "coverage-guided fuzzing (thousands)": (partial(files.fuzzed, fuzzing), 32),
         "50,000 steps, 200 prepare and predict": (long_run, 30),
     }
 
