@@ -139,13 +139,16 @@ def find_files(where: str | Path, suffix: str | tuple[str, ...]) -> list[SourceF
 def find_together(where: str | Path, names: Iterable[str]) -> dict[str, SourceFile]:
     """Find files of these names that lie in one folder: {name: file} of those that are there.
 
-    where: the folder or one above it, an archive, or one of the files.
+    where: the folder or one above it, an archive, or one of the files: then those beside it.
 
     Raises InputError where there are none, or there are some in several folders.
     """
     where, names = Path(where), list(names)
     if where.is_file() and where.suffix != ".zip":
-        where = where.parent
+        if where.name not in names:
+            raise InputError(f"{where}: expected {' or '.join(names)}, found a file of another name")
+        beside = {name: where.with_name(name) for name in names}
+        return {name: SourceFile(path) for name, path in beside.items() if path.is_file()}
     found: dict[str, dict[str, SourceFile]] = {}
     for file in find_files(where, tuple(names)):
         if file.name in names:

@@ -6,7 +6,7 @@ import zipfile
 
 import pytest
 
-from ikem_fast.data.sources import SourceFile, find_files
+from ikem_fast.data.sources import SourceFile, find_files, find_together
 from ikem_fast.errors import InputError
 
 
@@ -144,3 +144,17 @@ def test_folders_that_cannot_be_searched_are_named(tmp_path):
     (tmp_path / "closed").mkdir(mode=0)
     with pytest.raises(InputError, match="closed: expected a folder that can be searched"):
         find_files(tmp_path, ".txt")
+
+
+def test_a_file_is_found_with_those_beside_it_alone(tmp_path):
+    """Whatever lies below its folder, or has another name, is none of its."""
+    (tmp_path / "deep").mkdir()
+    for place in ("train_data.npy", "train_label.pkl", "clip.npz", "deep/train_data.npy"):
+        (tmp_path / place).write_text("")
+    names = ["train_data.npy", "train_label.pkl", "val_data.npy"]
+    found = find_together(tmp_path / "train_label.pkl", names)
+    assert {name: file.path for name, file in found.items()} == {name: tmp_path / name for name in names[:2]}
+    with pytest.raises(
+        InputError, match=r"clip\.npz: expected train_data\.npy or .*, found a file of another"
+    ):
+        find_together(tmp_path / "clip.npz", names)
