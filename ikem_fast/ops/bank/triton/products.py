@@ -55,9 +55,10 @@ def add_to_sums(sums, offsets, first, maximum, total):
 
 @triton.jit
 def add_to_nearest(nearest, rows, first, s, index, TOPK: tl.constexpr):
-    """Take similarities s (ROWS, KEYS) of the keys `index` into the rows' running topk ≤ TOPK largest.
+    """Take similarities s (ROWS, KEYS) of the keys `index` (KEYS) into the rows' running topk ≤ TOPK largest.
 
-    Of equal similarities the earlier key stays. Slots beyond topk hold +∞ and so are never replaced.
+    s is −∞ where there is no key. Of equal similarities the earlier key stays. Slots beyond topk hold +∞ and
+    so are never replaced.
     """
     slots = tl.arange(0, TOPK)[None, :]
     offsets = rows[:, None] * TOPK + slots
@@ -71,12 +72,12 @@ def add_to_nearest(nearest, rows, first, s, index, TOPK: tl.constexpr):
     smallest = tl.min(values, 1)
     # After the first keys a row seldom improves, and then by one.
     while tl.max((best > smallest).to(tl.int32), 0) > 0:
-        key = tl.min(tl.where(s == best[:, None], index, 0x7FFFFFFF), 1)
+        key = tl.min(tl.where(s == best[:, None], index[None, :], 0x7FFFFFFF), 1)
         last = tl.max(tl.where(values == smallest[:, None], taken, -1), 1)
         replaced = (taken == last[:, None]) & (best > smallest)[:, None] & (slots < nearest.topk)
         values = tl.where(replaced, best[:, None], values)
         taken = tl.where(replaced, key[:, None], taken)
-        s = tl.where(index == key[:, None], float("-inf"), s)
+        s = tl.where(index[None, :] == key[:, None], float("-inf"), s)
         best = tl.max(s, 1)
         smallest = tl.min(values, 1)
     tl.store(nearest.values_ptr + offsets, values)
@@ -119,6 +120,9 @@ def similarities_kernel(
     inside = (key < keys)[None, :]
     at = tl.program_id(1) * (tl.num_programs(0) * ROWS) + row
     offsets = row[:, None] * s.width + key[None, :]
+    if STORE == "similarities":
+        # A product, not a choice: with that the assembler waits for each of Hopper's matrix instructions.
+        tl.store(s.s_ptr + offsets, (product * tl.where(inside, 1.0, 0.0)).to(s.s_ptr.dtype.element_ty))
     if sums is not None:
         exponents = tl.where(inside, product * s.root, LOWEST)
         if STORE == "weights":
@@ -129,12 +133,8 @@ def similarities_kernel(
             maximum = tl.max(exponents, 1)
             terms = tl.exp2(exponents - maximum[:, None])
         add_to_sums(sums, at, first, maximum, tl.sum(terms, 1))
-    if STORE == "similarities":
-        # A product, not a choice: with that the assembler waits for each of Hopper's matrix instructions.
-        tl.store(s.s_ptr + offsets, (product * tl.where(inside, 1.0, 0.0)).to(s.s_ptr.dtype.element_ty))
     if nearest is not None:
-        index = tl.where(inside, first + key[None, :], 0x7FFFFFFF)
-        add_to_nearest(nearest, at, first, tl.where(inside, product, float("-inf")), index, TOPK)
+        add_to_nearest(nearest, at, first, tl.where(inside, product, float("-inf")), first + key, TOPK)
 
 
 @triton.jit(do_not_specialize=["first", "keys", "pieces"])
