@@ -12,27 +12,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from unittest import mock
 
-import torch
 import triton
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
+from triton.compiler import ASTSource, make_backend
+from triton.runtime.jit import create_function_from_signature
 
 from ikem_fast.ops.bank.triton import losses, plan
 
-_TYPES = {
-    torch.bfloat16: "*bf16", torch.float16: "*fp16", torch.float32: "*fp32", torch.int32: "*i32",
-    torch.int64: "*i64",
-}  # fmt: skip
 _OPTIONS = ("num_warps", "num_stages")
 
 
 @dataclass(frozen=True)
 class Launch:
-    """One launch: the kernel, its grid, its arguments by name, compile-time constants among them."""
+    """One launch: the kernel, its grid, what was given by name: arguments, groups of them, and options."""
 
     kernel: triton.JITFunction
     grid: tuple[int, ...]
-    arguments: dict = field(hash=False)
+    given: dict = field(hash=False)
 
     @property
     def name(self):
@@ -44,27 +40,26 @@ class Launch:
 
     @property
     def warps(self):
-        return self.arguments.get("num_warps", 4)
+        return self.given.get("num_warps", 4)
+
+    @functools.cached_property
+    def arguments(self):
+        """By name, those in groups too."""
+        groups = (value._asdict() for value in self.given.values() if hasattr(value, "_fields"))
+        return functools.reduce(lambda a, b: a | b, groups, self.given)
 
     @functools.cached_property
     def variant(self):
-        """What makes the compiled kernel: (signature, constants, indices of arguments that 16 divides)."""
-        signature, constants, aligned = {}, {}, []
-        for index, parameter in enumerate(self.kernel.params):
-            value = self.arguments[parameter.name]
-            known = parameter.is_constexpr or value is None or (
-                type(value) is int and value == 1 and not parameter.do_not_specialize
-            )  # fmt: skip
-            if known:
-                constants[parameter.name], signature[parameter.name] = value, "constexpr"
-            elif isinstance(value, torch.Tensor):
-                signature[parameter.name] = _TYPES[value.dtype]
-                aligned.append(index)
-            else:
-                signature[parameter.name] = "i32" if type(value) is int else "fp32"
-                if type(value) is int and value % 16 == 0 and not parameter.do_not_specialize:
-                    aligned.append(index)
-        return signature, constants, tuple(aligned)
+        """What makes the compiled kernel, as Triton finds it: (signature, constants, what 16 divides).
+
+        The last two by where they are: (argument, position in its group).
+        """
+        backend = make_backend(GPUTarget("cuda", 90, 32))
+        bind = create_function_from_signature(self.kernel.signature, self.kernel.params, backend)
+        bound, specialized, _ = bind(**self.given)
+        options = backend.parse_options({})
+        _, signature, constants, attributes = self.kernel._pack_args(backend, {}, bound, specialized, options)
+        return signature, constants, tuple(path for path, attribute in attributes.items() if attribute)
 
 
 class _Noted:
@@ -76,8 +71,8 @@ class _Noted:
     def __getitem__(self, grid):
         def launch(*args, **kwargs):
             names = [name for name in self.kernel.arg_names if name not in kwargs]
-            arguments = dict(zip(names, args, strict=True)) | kwargs
-            self.log.append(Launch(self.kernel, grid, arguments))
+            given = dict(zip(names, args, strict=True)) | kwargs
+            self.log.append(Launch(self.kernel, grid, given))
 
         return launch
 
@@ -121,13 +116,13 @@ def _source(kernel, signature, constants, aligned):
         fn=kernel,
         signature=dict(signature),
         constexprs=dict(constants),
-        attrs={(index,): [["tt.divisibility", 16]] for index in aligned},
+        attrs={path: [["tt.divisibility", 16]] for path in aligned},
     )
 
 
 def compiled_for_amd(launch, arch="gfx942"):
     """(registers spilled, matrix instructions) of what the compiler makes of a launch for an AMD GPU."""
-    options = {name: launch.arguments[name] for name in _OPTIONS if name in launch.arguments}
+    options = {name: launch.given[name] for name in _OPTIONS if name in launch.given}
     options["enable_fp_fusion"] = True
     made = triton.compile(
         _source(launch.kernel, *launch.variant), target=GPUTarget("hip", arch, 64), options=options
@@ -150,7 +145,7 @@ def _compiled(kernel, signature, constants, aligned, options, arch):
 def compiled(launch, arch):
     """What the compiler makes of a launch for compute capability `arch` (90 for sm_90): `Compiled`."""
     signature, constants, aligned = launch.variant
-    options = tuple((name, launch.arguments[name]) for name in _OPTIONS if name in launch.arguments)
+    options = tuple((name, launch.given[name]) for name in _OPTIONS if name in launch.given)
     return _compiled(
         launch.kernel, tuple(signature.items()), tuple(constants.items()), aligned, options, arch
     )

@@ -108,7 +108,7 @@ def work(launch):
         used = math.ceil(a["keys"] / a["KEYS"]) / launch.grid[1] * tiles
         return Work(
             multiply_adds=used * tile * depth,
-            exponentials=used * tile if a["SUMS"] else 0,
+            exponentials=used * tile if a["sums"] else 0,
             memory=a["bank_ptr"].shape[0] * a["keys"] * a["BLOCK_D"] * size("bank_ptr"),
             cache=used * (a["ROWS"] + a["KEYS"]) * depth * size("unit_ptr"),
             after=used * tile * size("s_ptr") if a["STORE"] else 0,
@@ -118,7 +118,7 @@ def work(launch):
         tile = a["ROWS"] * a["COLUMNS"]
         return Work(
             multiply_adds=tiles * tile * a["keys"],
-            cache=tiles * (a["ROWS"] + a["COLUMNS"]) * a["keys"] * size("weights_ptr"),
+            cache=tiles * (a["ROWS"] + a["COLUMNS"]) * a["keys"] * size("s_ptr"),
             after=launch.programs * tile * 8,
         )
     if launch.name in ("pair_sums", "gradients"):
@@ -129,10 +129,10 @@ def work(launch):
         if launch.name == "pair_sums":
             # One more for each thread's numbers of a tile, by which what it has shrinks.
             exponentials = pairs * (1 + 1 / a["VECTOR"])
-            return Work(exponentials=elements * exponentials, cache=elements * read * size("features_ptr"))
+            return Work(exponentials=elements * exponentials, cache=elements * read * size("s_ptr"))
         exponentials = features + (pairs if a["CONTEXT"] else 0)
         moved = (read if a["CONTEXT"] else features) + features
-        return Work(exponentials=elements * exponentials, cache=elements * moved * size("features_ptr"))
+        return Work(exponentials=elements * exponentials, cache=elements * moved * size("s_ptr"))
     return Work()
 
 

@@ -11,6 +11,7 @@ in one walk over the bank where float32 holds all terms 2^x as they are, else in
 import contextlib
 import functools
 import math
+from collections import namedtuple
 
 import torch
 import torch.nn.functional as F
@@ -18,9 +19,17 @@ import triton
 
 from ikem_fast.ops.bank.triton import plan as plans
 from ikem_fast.ops.bank.triton import tuning
-from ikem_fast.ops.bank.triton.pairs import gradients_kernel, pair_sums_kernel, weights_kernel
-from ikem_fast.ops.bank.triton.products import similarities_kernel, weighted_keys_kernel
+from ikem_fast.ops.bank.triton.pairs import Tables, gradients_kernel, pair_sums_kernel, weights_kernel
+from ikem_fast.ops.bank.triton.products import (
+    Bank,
+    Nearest,
+    Sums,
+    Workspace,
+    similarities_kernel,
+    weighted_keys_kernel,
+)
 from ikem_fast.ops.bank.triton.rows import (
+    Given,
     feature_gradients_kernel,
     losses_kernel,
     nearest_kernel,
@@ -31,6 +40,8 @@ LOG2E = math.log2(math.e)
 # Exponents up to here leave room in float32 for the sum of all terms 2^x, without a maximum subtracted.
 BOUND = 100
 COUNTED = 8192  # keys whose similarities are counted at a time
+
+Chunk = namedtuple("Chunk", "bank first keys")
 
 
 def attention(x, y, queue, temperature, wide, with_direction):
@@ -97,11 +108,11 @@ def softmax(x, queue, limits, with_mean):
         plan, clips = plans.plan(x, queue, 0, tiles), x.shape[1]
         unit = x.new_zeros((len(x), plan.rows, 1, plans.block(plan.dim)), dtype=plan.operand)
         unit[:, :clips, 0, : plan.dim] = x.float() * LOG2E
-        sums = x.new_empty((2, plan.key_blocks, len(x), plan.rows), dtype=torch.float32)
-        for first, bank in _chunks(plan, queue):
-            _similarities(plan, unit, bank, first, sums=sums)
-        most = sums[0].amax(0)
-        partition = most + (torch.exp2(sums[0] - most) * sums[1]).sum(0).log2()
+        sums = _sums(plan, plan.key_blocks, len(x))
+        for chunk in _chunks(plan, queue):
+            _similarities(plan, unit, chunk, _workspace(plan, None), sums=sums)
+        most = sums.maximum_ptr.amax(0)
+        partition = most + (torch.exp2(sums.maximum_ptr - most) * sums.total_ptr).sum(0).log2()
         mean = _mean_keys(plan, unit, queue, partition) if with_mean else unit.new_empty((len(x), 0, 0))
         return partition[:, :clips] / LOG2E, mean[:, :clips]
 
@@ -118,9 +129,9 @@ def nearest(q, queue, topk):
     def compute(tiles, q):
         plan = plans.plan(q, queue, 0, tiles)
         unit, found = _unit_rows(plan, q, 1.0), _found(plan, len(q), topk)
-        for first, bank in _chunks(plan, queue):
-            _similarities(plan, unit, bank, first, nearest=found, topk=topk)
-        return _nearest(plan, found, q.shape[1], topk, 1.0)
+        for chunk in _chunks(plan, queue):
+            _similarities(plan, unit, chunk, _workspace(plan, None), nearest=found)
+        return _nearest(plan, found, q.shape[1], 1.0)
 
     return _launch("nearest", compute, (q,), queue, (topk,), dims=(1,), results=(1, 1))
 
@@ -167,111 +178,90 @@ class _Group:
             self.queue = queue.expand(len(x), -1, -1)
             self.y = y.expand(len(x), -1, -1).contiguous()
         # A program takes all features where they are one another's anchors, else one.
-        self.together = len(x) if self.symmetric and context else 1
+        together = len(x) if self.symmetric and context else 1
+        self.pairs = plan.pairs(together, self.anchors, context, self.symmetric)
+        self.grid, self.tiles = plan.strips(self.pairs)
+        self.row = plan.row(plan.chunks, context, self.symmetric)
         self.mined, self.values = x.new_empty(0, dtype=torch.int64), x.new_empty(0, dtype=torch.float32)
 
     def losses(self, weighted=False):
         """loss (A,N), partition (A,B,N), scores (A,B,N,topk), and the keys weighted by 2^x if asked for."""
-        plan, A = self.plan, len(self.x)
-        new = functools.partial(self.x.new_empty, dtype=torch.float32)
-        sums = new((2, plan.key_blocks, A, plan.rows))
+        plan, (A, clips, _), B = self.plan, self.x.shape, self.anchors
+        strips = self.grid[1]
+        own = _sums(plan, plan.key_blocks, A)
+        pairs = _sums(plan, strips, A, B) if self.context else None
         store = "weights" if weighted else "similarities" if self.context else None
-        s = self._workspace(weighted) if store else None
-        found = _found(plan, self.anchors, self.topk) if self.topk else None
-        strips, tiles = plan.strips(A // self.together, self.together)
-        pair_sums = new((2, strips, A, self.anchors, plan.rows)) if self.context else new((2, 0))
+        s = _workspace(plan, store, self.root)
+        found = _found(plan, B, self.topk) if self.topk else None
         output = _output(plan) if weighted else None
-        for first, bank in _chunks(plan, self.queue):
-            mining = {"nearest": found, "topk": self.topk}
-            own = mining if self.symmetric else {}
-            _similarities(plan, self.unit, bank, first, s, store, root=self.root, sums=sums, **own)
+        for chunk in _chunks(plan, self.queue):
+            mining = found if self.symmetric else None
+            _similarities(plan, self.unit, chunk, s, store, own, mining)
             if plan.anchors:
-                _similarities(plan, self.anchor_unit, bank, first, s[A:] if store else None, store, **mining)
+                _similarities(plan, self.anchor_unit, chunk, _after(s, A), store, nearest=found)
             if self.context:
-                pair_sums_kernel[self._pair_grid(strips)](
-                    s, s[A:], *pair_sums, plan.rows, bank.shape[1], plan.keys, first, tiles,
-                    SYMMETRIC=self.symmetric, FEATURES=self.together, ANCHORS=self.anchors,
-                    **plan.pairs(self.together),
-                )  # fmt: skip
+                pair_sums_kernel[self.grid](s, pairs, chunk.first, chunk.keys, self.tiles, PAIRS=self.pairs)
             if weighted:
-                _weighted_keys(plan, s, bank, first, output)
+                _weighted_keys(plan, s, chunk, output)
         if self.topk:
-            self.values, self.mined = _nearest(plan, found, self.x.shape[1], self.topk, self.root)
-        clips = self.x.shape[1]
-        loss, partition = new((A, clips)), new((A, self.anchors, clips))
-        scores = new((A, self.anchors, clips, self.topk))
+            self.values, self.mined = _nearest(plan, found, clips, self.root)
+        new = functools.partial(self.x.new_empty, dtype=torch.float32)
+        loss, partition, scores = new((A, clips)), new((A, B, clips)), new((A, B, clips, self.topk))
         losses_kernel[plan.row_grid(clips, A)](
-            self.x, self.y, self.queue, self.mined, self.values, *sums, *pair_sums, loss, partition, scores,
-            clips, plan.rows, plan.key_blocks, strips, self.anchors, self.topk, *self.queue.stride(),
-            self.scale, self.root, CONTEXT=self.context, SYMMETRIC=self.symmetric, **plan.row,
-        )  # fmt: skip
+            self._given(), own, pairs, loss, partition, scores, clips, plan.key_blocks, strips, ROW=self.row
+        )
         return loss, partition, scores, output
 
     def gradients(self, grad, partition, scores, dtype):
         """The gradient in x of losses weighted by grad (A,N), from what `losses` returned."""
         plan, A = self.plan, len(self.x)
-        s, output = self._workspace(), _output(plan)
-        weights = s.view(plan.operand)[:A]  # in the features' place
+        s, output = _workspace(plan, "similarities", self.root), _output(plan)
+        weights = s._replace(s_ptr=s.s_ptr.view(plan.operand))  # in the features' place
         levels, pulls = self.x.new_empty((2, A, self.anchors + 1, plan.rows), dtype=torch.float32)
         scales = self.x.new_empty((2, A, plan.rows), dtype=torch.float32)
-        weights_kernel[(plan.rows // plan.tiles.rows, A)](
-            grad, partition, levels, pulls, scales, self.x.shape[1], plan.rows, self.anchors, self.root,
-            CONTEXT=self.context, SYMMETRIC=self.symmetric, ROWS=plan.tiles.rows,
-        )  # fmt: skip
-        strips, tiles = plan.strips(A // self.together, self.together)
-        for first, bank in _chunks(plan, self.queue):
-            _similarities(plan, self.unit, bank, first, s, "similarities")
+        tables = Tables(levels, pulls, scales)
+        weights_kernel[self.grid[0], A](
+            grad, partition, tables, self.x.shape[1], plan.rows, self.root, PAIRS=self.pairs
+        )
+        for chunk in _chunks(plan, self.queue):
+            _similarities(plan, self.unit, chunk, s, "similarities")
             if plan.anchors and self.context:
-                _similarities(plan, self.anchor_unit, bank, first, s[A:], "similarities")
-            gradients_kernel[self._pair_grid(strips)](
-                s, s[A:], weights, levels, pulls, scales, plan.rows, bank.shape[1], plan.keys,
-                tiles, self.root, CONTEXT=self.context, SYMMETRIC=self.symmetric,
-                FEATURES=self.together, ANCHORS=self.anchors, **plan.pairs(self.together),
-            )  # fmt: skip
-            _weighted_keys(plan, weights, bank, first, output)
+                _similarities(plan, self.anchor_unit, chunk, _after(s, A), "similarities")
+            gradients_kernel[self.grid](s, weights.s_ptr, tables, chunk.keys, self.tiles, PAIRS=self.pairs)
+            _weighted_keys(plan, weights, chunk, output)
         return self.feature_gradients(grad, partition, scores, output, scales[1], dtype)
 
     def feature_gradients(self, grad, partition, scores, output, scale, dtype):
         """The same, from the weighted keys (splits, A, rows, ·), to be multiplied by scale (A, rows)."""
-        plan, clips = self.plan, self.x.shape[1]
-        gradient = torch.empty_like(self.x, dtype=dtype)
-        feature_gradients_kernel[plan.row_grid(clips, len(self.x))](
-            self.x, self.y, self.queue, self.mined, self.values, scores, partition, grad, output, scale,
-            gradient, clips, plan.rows, len(output), self.anchors, self.topk, *self.queue.stride(),
-            self.scale, self.root, CONTEXT=self.context, SYMMETRIC=self.symmetric, **plan.row,
-        )  # fmt: skip
+        (A, clips, _), gradient = self.x.shape, torch.empty_like(self.x, dtype=dtype)
+        feature_gradients_kernel[self.plan.row_grid(clips, A)](
+            self._given(), grad, partition, scores, output, scale, gradient, clips, len(output), ROW=self.row
+        )
         return gradient
 
-    def _workspace(self, weights=False):
-        """(A + anchors, rows, keys): of 16-bit features in float16, finer than bfloat16."""
-        plan = self.plan
-        dtype = plan.operand if weights or plan.operand == torch.float32 else torch.float16
-        return self.x.new_empty((plan.features + plan.anchors, plan.rows, plan.keys), dtype=dtype)
-
-    def _pair_grid(self, strips):
-        return triton.cdiv(self.plan.rows, plans.PAIR_ROWS), strips, len(self.x) // self.together
+    def _given(self):
+        return Given(
+            self.x, self.y, self.queue, *self.queue.stride(), self.mined, self.values, self.anchors,
+            self.topk, self.scale, self.root, self.plan.rows,
+        )  # fmt: skip
 
 
 def _mean_keys(plan, unit, queue, partition):
     """Σ 2^(similarity − partition) × key (P, plan.rows, D) float32, in a second walk over the bank."""
-    features = len(partition)
-    dtype = torch.float32 if plan.operand == torch.float32 else torch.float16
-    s = torch.empty((features, plan.rows, plan.keys), dtype=dtype, device=plan.device)
-    weights, output = s.view(plan.operand), _output(plan)
+    s, output = _workspace(plan, "similarities"), _output(plan)
+    weights = s._replace(s_ptr=s.s_ptr.view(plan.operand))
     one = torch.ones_like(partition)
-    strips, tiles = plan.strips(features, 1)
-    for first, bank in _chunks(plan, queue):
-        _similarities(plan, unit, bank, first, s, "similarities")
-        gradients_kernel[triton.cdiv(plan.rows, plans.PAIR_ROWS), strips, features](
-            s, s, weights, partition, one, one, plan.rows, bank.shape[1], plan.keys, tiles, 1.0,
-            CONTEXT=False, SYMMETRIC=False, FEATURES=1, ANCHORS=0, **plan.pairs(1),
-        )  # fmt: skip
-        _weighted_keys(plan, weights, bank, first, output)
+    tables, pairs = Tables(partition, one, one), plan.pairs(1, 0, False, False)
+    grid, tiles = plan.strips(pairs)
+    for chunk in _chunks(plan, queue):
+        _similarities(plan, unit, chunk, s, "similarities")
+        gradients_kernel[grid](s, weights.s_ptr, tables, chunk.keys, tiles, PAIRS=pairs)
+        _weighted_keys(plan, weights, chunk, output)
     return output.sum(0)[..., : plan.dim]
 
 
 def _chunks(plan, queue):
-    """Yield the bank as kernels read it, (first key, keys (P, ≤ plan.keys, BLOCK_D)), a chunk at a time.
+    """Yield the bank as kernels read it, a `Chunk` of up to plan.keys keys at a time.
 
     In place if it lies so; else each chunk is copied, and stays in the second-level cache.
     """
@@ -287,7 +277,7 @@ def _chunks(plan, queue):
         if copied is not None:
             copied[:, : chunk.shape[1], :D].copy_(chunk)
             chunk = copied[:, : chunk.shape[1]]
-        yield first, chunk
+        yield Chunk(Bank(chunk, chunk.stride(0)), first, chunk.shape[1])
 
 
 def _unit_rows(plan, x, scale):
@@ -295,26 +285,44 @@ def _unit_rows(plan, x, scale):
     features, clips, width = x.shape
     chunks = width // plan.dim
     unit = x.new_empty((features, plan.rows, chunks, plans.block(plan.dim)), dtype=plan.operand)
-    unit_rows_kernel[plan.row_grid(plan.rows, features)](
-        x, unit, clips, scale, D=plan.dim, BLOCK_D=plans.block(plan.dim), CHUNKS=chunks,
-        BLOCK_CHUNKS=triton.next_power_of_2(chunks), ROWS=plans.ROWS,
-    )  # fmt: skip
+    unit_rows_kernel[plan.row_grid(plan.rows, features)](x, unit, clips, scale, ROW=plan.row(chunks))
     return unit
 
 
-def _similarities(
-    plan, unit, bank, first, s=None, store=None, root=1.0, sums=(None, None), nearest=(None, None), topk=0
-):
+def _similarities(plan, unit, chunk, s, store=None, sums=None, nearest=None):
     features, rows, chunks, width = unit.shape
-    pieces = chunks * width // plan.factors["PIECE"]
+    factors = plan.factors._replace(CHUNKS=chunks)
     # Past the end too, up to a whole number of any tiles: there zeros are written.
-    key_blocks = triton.cdiv(bank.shape[1], plans.STEP) * (plans.STEP // plan.tiles.keys)
-    grid = features * rows // plan.tiles.rows, key_blocks
-    similarities_kernel[grid](
-        unit, bank, s, *sums, *nearest, rows, bank.shape[1], plan.keys, bank.stride(0), first, pieces, topk,
-        root, CHUNKS=chunks, STORE=store, SUMS=sums[0] is not None,
-        TOPK=triton.next_power_of_2(topk) if topk else 0, KEYS=plan.tiles.keys, **plan.factors,
+    key_blocks = triton.cdiv(chunk.keys, plans.STEP) * (plans.STEP // plan.tiles.keys)
+    similarities_kernel[features * rows // plan.tiles.rows, key_blocks](
+        unit, chunk.bank, s, sums, nearest, chunk.first, chunk.keys, chunks * width // factors.PIECE,
+        FACTORS=factors, STORE=store, TOPK=nearest.values_ptr.shape[-1] if nearest else 0, **plan.options,
     )  # fmt: skip
+
+
+def _weighted_keys(plan, weights, chunk, output):
+    pieces = triton.cdiv(triton.cdiv(chunk.keys, plan.factors.PIECE), plan.splits)
+    weighted_keys_kernel[plan.blocks, plan.splits](
+        weights, chunk.bank, output, chunk.first, chunk.keys, pieces, FACTORS=plan.factors, **plan.options
+    )
+
+
+def _workspace(plan, store, root=1.0):
+    """Room for what is stored of features and anchors: of 16-bit features in float16, finer than bfloat16."""
+    shape = plan.features + plan.anchors, plan.rows, plan.keys
+    dtype = torch.float16 if store == "similarities" and plan.operand.itemsize == 2 else plan.operand
+    s = torch.empty(shape, dtype=dtype, device=plan.device) if store else None
+    return Workspace(s, plan.rows, plan.keys, root)
+
+
+def _after(s, features):
+    """The workspace without the first features."""
+    return s._replace(s_ptr=s.s_ptr[features:]) if s.s_ptr is not None else s
+
+
+def _sums(plan, parts, *shape):
+    """Room for the running sums of each part of the keys."""
+    return Sums(*torch.empty((2, parts, *shape, plan.rows), dtype=torch.float32, device=plan.device))
 
 
 def _output(plan):
@@ -322,29 +330,20 @@ def _output(plan):
     return torch.empty(shape, dtype=torch.float32, device=plan.device)
 
 
-def _weighted_keys(plan, weights, bank, first, output):
-    keys = bank.shape[1]
-    pieces = triton.cdiv(triton.cdiv(keys, plan.factors["PIECE"]), plan.splits)
-    weighted_keys_kernel[(plan.blocks, plan.splits)](
-        weights, bank, output, plan.rows, keys, plan.keys, bank.stride(0), first, pieces,
-        CHUNKS=plan.chunks, COLUMNS=plan.columns, **plan.factors,
-    )  # fmt: skip
-
-
 def _found(plan, features, topk):
-    """Room for the running nearest keys of each block of keys: (values, indices)."""
+    """Room for the running nearest keys of each block of keys."""
     shape = plan.key_blocks, features, plan.rows, triton.next_power_of_2(topk)
     values = torch.empty(shape, dtype=torch.float32, device=plan.device)
-    return values, torch.empty_like(values, dtype=torch.int32)
+    return Nearest(values, torch.empty_like(values, dtype=torch.int32), topk)
 
 
-def _nearest(plan, found, clips, topk, scale):
+def _nearest(plan, found, clips, scale):
     """values (·,N,topk), divided by the features' length `scale`, and indices, from all blocks."""
-    blocks, features, _rows, slots = found[0].shape
-    values = found[0].new_empty((features, clips, topk))
+    blocks, features, _rows, slots = found.values_ptr.shape
+    values = found.values_ptr.new_empty((features, clips, found.topk))
     indices = torch.empty_like(values, dtype=torch.int64)
     nearest_kernel[plan.row_grid(clips, features)](
-        *found, values, indices, clips, plan.rows, blocks, topk, scale,
+        found, values, indices, clips, plan.rows, blocks, scale,
         TOPK=slots, CANDIDATES=triton.next_power_of_2(blocks * slots), ROWS=plans.ROWS,
     )  # fmt: skip
     return values, indices

@@ -15,6 +15,8 @@ Base 2: with r = s·√(log₂e/τ), as stored, the exponent of s is r·root, of
 
 # ruff: noqa: RUF005 (Triton tuples grow by +, it has no unpacking)
 
+from collections import namedtuple
+
 import triton
 import triton.language as tl
 
@@ -22,6 +24,12 @@ from ikem_fast.ops.bank.triton.products import LOWEST, add_to_sums
 
 # Gradients of single similarities are tiny next to the largest; this keeps them in the range of float16.
 HEADROOM = tl.constexpr(4096.0)
+
+# What is compiled for: features of a program; VECTOR numbers of a row that a thread holds side by side.
+Pairs = namedtuple("Pairs", "FEATURES ANCHORS CONTEXT SYMMETRIC VECTOR ROWS KEYS")
+# What exponentials become, 2^(exponent − level)·weight: level, weight (A, B + 1, rows) of the pairs with each
+# anchor, then the feature's own; scale (2, A, rows) of gradients into the range of their dtype, and back.
+Tables = namedtuple("Tables", "level_ptr weight_ptr scale_ptr")
 
 
 @triton.jit
@@ -33,34 +41,25 @@ def load_tiles(s_ptr, offsets, feature_stride, COUNT: tl.constexpr):
     return tiles
 
 
-@triton.jit(do_not_specialize=["keys", "first", "tiles"])
-def pair_sums_kernel(
-    features_ptr,
-    anchors_ptr,
-    maximum_ptr,
-    total_ptr,
-    rows,
-    keys,
-    width,
-    first,
-    tiles,
-    FEATURES: tl.constexpr,
-    ANCHORS: tl.constexpr,
-    SYMMETRIC: tl.constexpr,
-    VECTOR: tl.constexpr,
-    ROWS: tl.constexpr,
-    KEYS: tl.constexpr,
-):
+@triton.jit(do_not_specialize=["first", "keys", "tiles"])
+def pair_sums_kernel(s, sums, first, keys, tiles, PAIRS: tl.constexpr):
     """Running log₂ Σ 2^(r_a·r_b) over a strip, `tiles` tiles of a chunk that begins at key `first`.
 
-    Grid: (row blocks, strips, groups of FEATURES features). maximum, total (strips, features, ANCHORS, rows).
-    VECTOR: numbers of a row that a thread holds side by side, and sums up by itself.
+    Grid: (row blocks, strips, groups of FEATURES features). s: the anchors' after the features', unless they
+    are the same; sums (strips, features, ANCHORS, rows). A thread sums up its VECTOR numbers by itself.
     """
+    FEATURES: tl.constexpr = PAIRS.FEATURES
+    ANCHORS: tl.constexpr = PAIRS.ANCHORS
+    SYMMETRIC: tl.constexpr = PAIRS.SYMMETRIC
+    ROWS: tl.constexpr = PAIRS.ROWS
+    KEYS: tl.constexpr = PAIRS.KEYS
     strip, feature = tl.program_id(1), tl.program_id(2) * FEATURES
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, KEYS)[None, :]
-    feature_stride = rows * width
-    features_ptr += feature * feature_stride
+    feature_stride = s.rows * s.width
+    features_ptr = s.s_ptr + feature * feature_stride
+    anchors_ptr = s.s_ptr + tl.num_programs(2) * FEATURES * feature_stride
+    VECTOR: tl.constexpr = PAIRS.VECTOR
     LANES: tl.constexpr = KEYS // VECTOR
     maxima = ()
     totals = ()
@@ -70,7 +69,7 @@ def pair_sums_kernel(
     for tile in tl.range(strip * tiles, tl.minimum((strip + 1) * tiles, tl.cdiv(keys, KEYS))):
         key = tile * KEYS
         beyond = tl.where(key + column < keys, 0.0, LOWEST)
-        offsets = row[:, None] * width + key + column
+        offsets = row[:, None] * s.width + key + column
         left = load_tiles(features_ptr, offsets, feature_stride, FEATURES)
         right = left if SYMMETRIC else load_tiles(anchors_ptr, offsets, feature_stride, ANCHORS)
         new_maxima = ()
@@ -94,131 +93,103 @@ def pair_sums_kernel(
                 maximum = tl.max(maxima[a * ANCHORS + b], 1)
                 total = totals[a * ANCHORS + b] * tl.exp2(maxima[a * ANCHORS + b] - maximum[:, None])
                 part = (strip * tl.num_programs(2) * FEATURES + feature + a) * ANCHORS + b
-                add_to_sums(maximum_ptr, total_ptr, part * rows + row, first, maximum, tl.sum(total, 1))
+                add_to_sums(sums, part * s.rows + row, first, maximum, tl.sum(total, 1))
 
 
-@triton.jit(do_not_specialize=["root", "clips", "anchors"])
-def weights_kernel(
-    grad_ptr,
-    partition_ptr,
-    level_ptr,
-    weight_ptr,
-    scale_ptr,
-    clips,
-    rows,
-    anchors,
-    root,
-    CONTEXT: tl.constexpr,
-    SYMMETRIC: tl.constexpr,
-    ROWS: tl.constexpr,
-):
-    """What `gradients_kernel` multiplies exponentials by, 2^(exponent − level)·weight: once for a row.
+@triton.jit(do_not_specialize=["clips"])
+def weights_kernel(grad_ptr, partition_ptr, tables, clips, rows, root, PAIRS: tl.constexpr):
+    """Fill the tables, once for a row, for `gradients_kernel`.
 
-    Grid: (row blocks, features). grad (A, clips), partition (A, B, clips), base 2. level, weight (A, B + 1,
-    rows): of the pairs with each anchor, then the feature's own. scale (2, A, rows): of the gradients into
-    the range of their dtype, and back. Every exponential is taken relative to a partition that contains it,
-    and so is at most 1.
+    Grid: (row blocks, features). grad (A, clips), partition (A, B, clips), base 2. Every exponential is taken
+    relative to a partition that contains it, and so is at most 1.
     """
+    ANCHORS: tl.constexpr = PAIRS.ANCHORS
+    SYMMETRIC: tl.constexpr = PAIRS.SYMMETRIC
+    TERMS: tl.constexpr = ANCHORS - 1 if SYMMETRIC else ANCHORS
     feature, features = tl.program_id(1), tl.num_programs(1)
-    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    row = tl.program_id(0) * PAIRS.ROWS + tl.arange(0, PAIRS.ROWS)
     inside = row < clips
-    terms = anchors - 1 if SYMMETRIC else anchors
-    grad = tl.load(grad_ptr + feature * clips + row, mask=inside, other=0.0) / terms
-    own_level = tl.full((ROWS,), float("inf"), tl.float32)
-    for term in range(terms):
-        b = (feature + 1 + term) % anchors if SYMMETRIC else term
-        partition = tl.load(partition_ptr + (feature * anchors + b) * clips + row, mask=inside, other=0.0)
+    grad = tl.load(grad_ptr + feature * clips + row, mask=inside, other=0.0) / TERMS
+    own_level = tl.zeros_like(grad) + float("inf")
+    for term in range(TERMS):
+        b = (feature + 1 + term) % ANCHORS if SYMMETRIC else term
+        partition = tl.load(partition_ptr + (feature * ANCHORS + b) * clips + row, mask=inside, other=0.0)
         own_level = tl.minimum(own_level, partition)
-    own_weight = tl.zeros((ROWS,), tl.float32)
-    largest = tl.zeros((ROWS,), tl.float32)
-    for term in range(terms):
-        b = (feature + 1 + term) % anchors if SYMMETRIC else term
-        partition = tl.load(partition_ptr + (feature * anchors + b) * clips + row, mask=inside, other=0.0)
+    own_weight = tl.zeros_like(grad)
+    largest = tl.zeros_like(grad)
+    for term in range(TERMS):
+        b = (feature + 1 + term) % ANCHORS if SYMMETRIC else term
+        partition = tl.load(partition_ptr + (feature * ANCHORS + b) * clips + row, mask=inside, other=0.0)
         own_weight += grad * tl.exp2(own_level - partition)
-        if CONTEXT:
+        if PAIRS.CONTEXT:
             level = partition
             weight = grad
             if SYMMETRIC:
-                mirrored = tl.load(
-                    partition_ptr + (b * anchors + feature) * clips + row, mask=inside, other=0.0
-                )
+                at = (b * ANCHORS + feature) * clips + row
+                mirrored = tl.load(partition_ptr + at, mask=inside, other=0.0)
                 level = tl.minimum(partition, mirrored)
-                grad_b = tl.load(grad_ptr + b * clips + row, mask=inside, other=0.0) / terms
+                grad_b = tl.load(grad_ptr + b * clips + row, mask=inside, other=0.0) / TERMS
                 weight = grad * tl.exp2(level - partition) + grad_b * tl.exp2(level - mirrored)
-            at = (feature * (anchors + 1) + b) * rows + row
-            tl.store(level_ptr + at, level)
-            tl.store(weight_ptr + at, weight / root)
+            at = (feature * (ANCHORS + 1) + b) * rows + row
+            tl.store(tables.level_ptr + at, level)
+            tl.store(tables.weight_ptr + at, weight / root)
             largest = tl.maximum(largest, tl.abs(weight))
     largest = tl.maximum(largest, tl.abs(own_weight))
-    at = (feature * (anchors + 1) + anchors) * rows + row
-    tl.store(level_ptr + at, own_level)
-    tl.store(weight_ptr + at, own_weight)
+    at = (feature * (ANCHORS + 1) + ANCHORS) * rows + row
+    tl.store(tables.level_ptr + at, own_level)
+    tl.store(tables.weight_ptr + at, own_weight)
     at = feature * rows + row
-    tl.store(scale_ptr + at, 1.0 / tl.where(largest > 0.0, largest, float("inf")) * HEADROOM)
-    tl.store(scale_ptr + features * rows + at, largest / HEADROOM)
+    tl.store(tables.scale_ptr + at, 1.0 / tl.where(largest > 0.0, largest, float("inf")) * HEADROOM)
+    tl.store(tables.scale_ptr + features * rows + at, largest / HEADROOM)
 
 
 @triton.jit
-def load_weights(ptr, feature, rows, row, FIRST: tl.constexpr, COUNT: tl.constexpr, STRIDE: tl.constexpr):
-    """Columns (ROWS, 1) of a table (A, STRIDE, rows): COUNT numbers of a feature from FIRST on."""
+def load_columns(ptr, feature, rows, row, COUNT: tl.constexpr):
+    """Columns (ROWS, 1) of a table (A, COUNT, rows): those of a feature."""
     columns = ()
     for i in tl.static_range(COUNT):
-        columns = columns + (tl.load(ptr + (feature * STRIDE + FIRST + i) * rows + row)[:, None],)
+        columns = columns + (tl.load(ptr + (feature * COUNT + i) * rows + row)[:, None],)
     return columns
 
 
-@triton.jit(do_not_specialize=["keys", "tiles", "root"])
-def gradients_kernel(
-    features_ptr,
-    anchors_ptr,
-    gradients_ptr,
-    level_ptr,
-    weight_ptr,
-    scale_ptr,
-    rows,
-    keys,
-    width,
-    tiles,
-    root,
-    FEATURES: tl.constexpr,
-    ANCHORS: tl.constexpr,
-    CONTEXT: tl.constexpr,
-    SYMMETRIC: tl.constexpr,
-    VECTOR: tl.constexpr,
-    ROWS: tl.constexpr,
-    KEYS: tl.constexpr,
-):
+@triton.jit(do_not_specialize=["keys", "tiles"])
+def gradients_kernel(s, gradients_ptr, tables, keys, tiles, PAIRS: tl.constexpr):
     """τ·∂L/∂s, scaled into the range of its dtype, in the place of the similarities; 0 past the end.
 
-    Grid: (row blocks, strips, groups of FEATURES features); tables as `weights_kernel` left them.
+    Grid, s: as `pair_sums_kernel` has them.
     """
+    FEATURES: tl.constexpr = PAIRS.FEATURES
+    ANCHORS: tl.constexpr = PAIRS.ANCHORS
+    SYMMETRIC: tl.constexpr = PAIRS.SYMMETRIC
+    KEYS: tl.constexpr = PAIRS.KEYS
     feature = tl.program_id(2) * FEATURES
-    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    row = tl.program_id(0) * PAIRS.ROWS + tl.arange(0, PAIRS.ROWS)
     column = tl.arange(0, KEYS)[None, :]
-    feature_stride = rows * width
-    features_ptr += feature * feature_stride
+    feature_stride = s.rows * s.width
+    features_ptr = s.s_ptr + feature * feature_stride
+    anchors_ptr = s.s_ptr + tl.num_programs(2) * FEATURES * feature_stride
     gradients_ptr += feature * feature_stride
     levels = ()
     weights = ()
     scales = ()
     for a in tl.static_range(FEATURES):
-        levels = levels + load_weights(level_ptr, feature + a, rows, row, 0, ANCHORS + 1, ANCHORS + 1)
-        weights = weights + load_weights(weight_ptr, feature + a, rows, row, 0, ANCHORS + 1, ANCHORS + 1)
-        scales = scales + load_weights(scale_ptr, feature + a, rows, row, 0, 1, 1)
+        levels = levels + load_columns(tables.level_ptr, feature + a, s.rows, row, ANCHORS + 1)
+        weights = weights + load_columns(tables.weight_ptr, feature + a, s.rows, row, ANCHORS + 1)
+        scales = scales + load_columns(tables.scale_ptr, feature + a, s.rows, row, 1)
     strip = tl.program_id(1)
     for tile in tl.range(strip * tiles, tl.minimum((strip + 1) * tiles, tl.cdiv(keys, KEYS))):
         key = tile * KEYS
         inside = key + column < keys
-        offsets = row[:, None] * width + key + column
+        offsets = row[:, None] * s.width + key + column
         left = load_tiles(features_ptr, offsets, feature_stride, FEATURES)
         right = left
-        if CONTEXT and not SYMMETRIC:
+        if PAIRS.CONTEXT and not SYMMETRIC:
             right = load_tiles(anchors_ptr, offsets, feature_stride, ANCHORS)
         gradients = ()
         for a in tl.static_range(FEATURES):
-            exponents = left[a] * root - levels[a * (ANCHORS + 1) + ANCHORS]
+            exponents = left[a] * s.root - levels[a * (ANCHORS + 1) + ANCHORS]
             gradients = gradients + (tl.exp2(exponents) * weights[a * (ANCHORS + 1) + ANCHORS],)
-        if CONTEXT:
+        if PAIRS.CONTEXT:
             for a in tl.static_range(FEATURES):
                 for b in tl.static_range(ANCHORS):
                     if not SYMMETRIC or b > a:
@@ -235,6 +206,5 @@ def gradients_kernel(
                         gradients = updated
         for a in tl.static_range(FEATURES):
             gradient = tl.where(inside, gradients[a] * scales[a], 0.0)
-            tl.store(
-                gradients_ptr + a * feature_stride + offsets, gradient.to(gradients_ptr.dtype.element_ty)
-            )
+            gradient = gradient.to(gradients_ptr.dtype.element_ty)
+            tl.store(gradients_ptr + a * feature_stride + offsets, gradient)

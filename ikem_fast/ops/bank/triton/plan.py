@@ -13,6 +13,10 @@ from dataclasses import dataclass
 import torch
 import triton
 
+from ikem_fast.ops.bank.triton.pairs import Pairs
+from ikem_fast.ops.bank.triton.products import Factors
+from ikem_fast.ops.bank.triton.rows import Row
+
 MAX_MODALITIES, MAX_DIM, MAX_TOPK = 8, 256, 16
 
 # With TRITON_INTERPRET=1 kernels run on the CPU, one program after the other, in NumPy.
@@ -135,25 +139,23 @@ class Plan:
     keys: int
     device: torch.device
 
-    @property
+    @functools.cached_property
     def factors(self):
-        """The keyword arguments of kernels that multiply matrices."""
-        return {
-            "BLOCK_D": block(self.dim),
-            "PIECE": min(self.tiles.piece, block(self.dim)),
-            "PRECISION": precision(),
-            "WIDEN": INTERPRETED and self.operand == torch.bfloat16,
-            "ROWS": self.tiles.rows,
-            "num_warps": self.tiles.warps,
-            "num_stages": self.tiles.stages,
-        }
+        """The `Factors` of the features."""
+        width, tiles = block(self.dim), self.tiles
+        widen = INTERPRETED and self.operand == torch.bfloat16
+        piece, columns = min(tiles.piece, width), math.gcd(tiles.columns, width * self.chunks)
+        return Factors(self.chunks, width, piece, precision(), widen, tiles.rows, tiles.keys, columns)
 
     @property
-    def row(self):
-        """The keyword arguments of kernels that finish rows."""
-        widths = {"D": self.dim, "BLOCK_D": block(self.dim)}
-        chunks = {"CHUNKS": self.chunks, "BLOCK_CHUNKS": triton.next_power_of_2(self.chunks)}
-        return widths | chunks | {"ROWS": ROWS}
+    def options(self):
+        """The keyword arguments of kernels that multiply matrices."""
+        return {"num_warps": self.tiles.warps, "num_stages": self.tiles.stages}
+
+    def row(self, chunks, context=False, symmetric=False):
+        """The `Row` of features that are so many banks wide."""
+        blocks = triton.next_power_of_2(chunks)
+        return Row(self.dim, block(self.dim), chunks, blocks, context, symmetric, ROWS)
 
     def row_grid(self, clips, features):
         return triton.cdiv(clips, ROWS), features
@@ -162,15 +164,11 @@ class Plan:
     def key_blocks(self):
         return triton.cdiv(self.keys, self.tiles.keys)
 
-    @property
-    def columns(self):
-        """Columns of a tile of weighted keys."""
-        return math.gcd(self.tiles.columns, block(self.dim) * self.chunks)
-
-    @property
+    @functools.cached_property
     def blocks(self):
         """Tiles of weighted keys."""
-        return self.features * self.rows // self.tiles.rows * (block(self.dim) * self.chunks // self.columns)
+        columns = block(self.dim) * self.chunks // self.factors.COLUMNS
+        return self.features * self.rows // self.tiles.rows * columns
 
     @functools.cached_property
     def splits(self):
@@ -181,18 +179,18 @@ class Plan:
             key=lambda splits: triton.cdiv(self.blocks * splits, places) * (self.keys // splits + _OVERHEAD),
         )
 
-    def pairs(self, features):
-        """The keyword arguments of kernels that take similarities two at a time, of so many features."""
+    def pairs(self, features, anchors, context, symmetric):
+        """The `Pairs` of so many features and anchors a program."""
         # Numbers of a row side by side in a thread: what one load brings and registers hold.
         vector = 2 if INTERPRETED else 4 if self.operand == torch.float32 or features > 7 else 8
-        return {"ROWS": PAIR_ROWS, "KEYS": PAIR_LANES * vector, "VECTOR": vector}
+        return Pairs(features, anchors, context, symmetric, vector, PAIR_ROWS, PAIR_LANES * vector)
 
-    def strips(self, groups, features):
-        """(strips, tiles of each) of a chunk for those kernels."""
-        programs, tile = triton.cdiv(self.rows, PAIR_ROWS) * groups, self.pairs(features)["KEYS"]
-        strips = max(1, card(self.device)[0] * PAIR_PROGRAMS // programs)
-        tiles = triton.cdiv(triton.cdiv(self.keys, tile), strips)
-        return triton.cdiv(self.keys, tiles * tile), tiles
+    def strips(self, pairs):
+        """(the grid, tiles of each strip of a chunk) for those kernels."""
+        blocks, groups = triton.cdiv(self.rows, PAIR_ROWS), self.features // pairs.FEATURES
+        strips = max(1, card(self.device)[0] * PAIR_PROGRAMS // (blocks * groups))
+        tiles = triton.cdiv(triton.cdiv(self.keys, pairs.KEYS), strips)
+        return (blocks, triton.cdiv(self.keys, tiles * pairs.KEYS), groups), tiles
 
 
 def plan(features, queue, anchors, tiles):

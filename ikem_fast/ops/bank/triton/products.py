@@ -6,19 +6,33 @@ bank of its own number, with more all of them side by side. Keys past the end ar
 what comes of them is masked where it is stored. Exponents are base 2.
 """
 
+from collections import namedtuple
+
 import triton
 import triton.language as tl
+
+# Groups of arguments; of numbers only those that may be specialized, since Triton looks at each in a tuple.
+# What is compiled for: PIECE numbers of the summed dimension at a time, tiles ROWS × KEYS or ROWS × COLUMNS.
+Factors = namedtuple("Factors", "CHUNKS BLOCK_D PIECE PRECISION WIDEN ROWS KEYS COLUMNS")
+# Keys (P, ·, BLOCK_D) of a chunk of the bank, and the distance of one bank from the next.
+Bank = namedtuple("Bank", "bank_ptr bank_stride")
+# s (features, rows, width), the similarities of rows to a chunk: root·s are exponents; or weights in place.
+Workspace = namedtuple("Workspace", "s_ptr rows width root")
+# Pairs log₂ Σ 2^x = maximum + log₂ total of each part of the keys and each row.
+Sums = namedtuple("Sums", "maximum_ptr total_ptr")
+# The largest similarities and their keys, of each part of the keys and each row.
+Nearest = namedtuple("Nearest", "values_ptr indices_ptr topk")
 
 LOWEST = tl.constexpr(-1e30)  # below every exponent, and finite: LOWEST − LOWEST is 0
 
 
 @triton.jit
-def matmul(a, b, accumulator, PRECISION: tl.constexpr, WIDEN: tl.constexpr):
+def matmul(a, b, accumulator, FACTORS: tl.constexpr):
     """a @ b + accumulator in float32. WIDEN: the interpreter multiplies bfloat16 as if it were integers."""
-    if WIDEN:
+    if FACTORS.WIDEN:
         a = a.to(tl.float32)
         b = b.to(tl.float32)
-    return tl.dot(a, b, accumulator, input_precision=PRECISION)
+    return tl.dot(a, b, accumulator, input_precision=FACTORS.PRECISION)
 
 
 @triton.jit
@@ -29,168 +43,131 @@ def merged(maximum, total, other_maximum, other_total):
 
 
 @triton.jit
-def add_to_sums(maximum_ptr, total_ptr, offsets, first, maximum, total):
+def add_to_sums(sums, offsets, first, maximum, total):
     """Merge a pair into the one that the chunks before left there; the first chunk finds nothing."""
     started = tl.where(first > 0, offsets, -1) >= 0
-    earlier = tl.load(maximum_ptr + offsets, mask=started, other=LOWEST)
-    earlier_total = tl.load(total_ptr + offsets, mask=started, other=0.0)
+    earlier = tl.load(sums.maximum_ptr + offsets, mask=started, other=LOWEST)
+    earlier_total = tl.load(sums.total_ptr + offsets, mask=started, other=0.0)
     maximum, total = merged(maximum, total, earlier, earlier_total)
-    tl.store(maximum_ptr + offsets, maximum)
-    tl.store(total_ptr + offsets, total)
+    tl.store(sums.maximum_ptr + offsets, maximum)
+    tl.store(sums.total_ptr + offsets, total)
 
 
 @triton.jit
-def add_to_nearest(values_ptr, indices_ptr, rows, first, topk, s, index, TOPK: tl.constexpr):
-    """Take similarities s (ROWS, KEYS) of the keys `index` into the rows' running topk ≤ TOPK largest.
+def add_to_nearest(nearest, rows, first, s, index, TOPK: tl.constexpr):
+    """Take similarities s (ROWS, KEYS) of the keys `index` (KEYS) into the rows' running topk ≤ TOPK largest.
 
-    Of equal similarities the earlier key stays. Slots beyond topk hold +∞ and so are never replaced.
+    s is −∞ where there is no key. Of equal similarities the earlier key stays. Slots beyond topk hold +∞ and
+    so are never replaced.
     """
     slots = tl.arange(0, TOPK)[None, :]
     offsets = rows[:, None] * TOPK + slots
     started = tl.where(first > 0, offsets, -1) >= 0
-    values = tl.load(values_ptr + offsets, mask=started, other=float("-inf"))
-    values = tl.where(slots < topk, values, float("inf"))
+    values = tl.load(nearest.values_ptr + offsets, mask=started, other=float("-inf"))
+    values = tl.where(slots < nearest.topk, values, float("inf"))
     # What is empty is replaced before any key.
-    taken = tl.load(indices_ptr + offsets, mask=started, other=0x7FFFFF00 + TOPK)
+    taken = tl.load(nearest.indices_ptr + offsets, mask=started, other=0x7FFFFF00 + TOPK)
     taken = tl.where(values == float("-inf"), 0x7FFFFF00 + slots, taken)
     best = tl.max(s, 1)
     smallest = tl.min(values, 1)
     # After the first keys a row seldom improves, and then by one.
     while tl.max((best > smallest).to(tl.int32), 0) > 0:
-        key = tl.min(tl.where(s == best[:, None], index, 0x7FFFFFFF), 1)
+        key = tl.min(tl.where(s == best[:, None], index[None, :], 0x7FFFFFFF), 1)
         last = tl.max(tl.where(values == smallest[:, None], taken, -1), 1)
-        replaced = (taken == last[:, None]) & (best > smallest)[:, None] & (slots < topk)
+        replaced = (taken == last[:, None]) & (best > smallest)[:, None] & (slots < nearest.topk)
         values = tl.where(replaced, best[:, None], values)
         taken = tl.where(replaced, key[:, None], taken)
-        s = tl.where(index == key[:, None], float("-inf"), s)
+        s = tl.where(index[None, :] == key[:, None], float("-inf"), s)
         best = tl.max(s, 1)
         smallest = tl.min(values, 1)
-    tl.store(values_ptr + offsets, values)
-    tl.store(indices_ptr + offsets, taken)
+    tl.store(nearest.values_ptr + offsets, values)
+    tl.store(nearest.indices_ptr + offsets, taken)
 
 
-@triton.jit(do_not_specialize=["keys", "first", "pieces", "topk", "root"])
+@triton.jit(do_not_specialize=["first", "keys", "pieces"])
 def similarities_kernel(
-    unit_ptr,
-    bank_ptr,
-    s_ptr,
-    maximum_ptr,
-    total_ptr,
-    values_ptr,
-    indices_ptr,
-    rows,
-    keys,
-    width,
-    bank_stride,
-    first,
-    pieces,
-    topk,
-    root,
-    CHUNKS: tl.constexpr,
-    BLOCK_D: tl.constexpr,
-    STORE: tl.constexpr,
-    SUMS: tl.constexpr,
-    TOPK: tl.constexpr,
-    PIECE: tl.constexpr,
-    PRECISION: tl.constexpr,
-    WIDEN: tl.constexpr,
-    ROWS: tl.constexpr,
-    KEYS: tl.constexpr,
-):
+    unit_ptr, bank, s, sums, nearest, first, keys, pieces,
+    FACTORS: tl.constexpr, STORE: tl.constexpr, TOPK: tl.constexpr,
+):  # fmt: skip
     """Similarities of all rows to `keys` keys of a chunk that begins at key `first` of the bank.
 
     Grid: (row blocks, key blocks). unit (features, rows, CHUNKS, BLOCK_D), `pieces` of PIECE numbers wide (a
     constant would have the loop unrolled, which takes registers). What is done with the similarities:
-    STORE: s (features, rows, width) takes "similarities" or "weights" 2^(root·similarity), 0 past the end.
-    SUMS: running Σ 2^(root·similarity) of each [key block, row], without a maximum where weights are stored.
-    TOPK: running largest similarities and their keys for each [key block, row, TOPK].
-
-    (Long, since one kernel is one launch, and a third of it are parameters, one a line.)
+    STORE: s takes "similarities" or "weights" 2^(root·similarity), 0 past the end.
+    sums: running Σ 2^(root·similarity) of each [key block, row], without a maximum where weights are stored.
+    nearest: running largest similarities and their keys for each [key block, row, TOPK].
     """
+    ROWS: tl.constexpr = FACTORS.ROWS
+    KEYS: tl.constexpr = FACTORS.KEYS
+    BLOCK_D: tl.constexpr = FACTORS.BLOCK_D
+    WIDTH: tl.constexpr = FACTORS.CHUNKS * BLOCK_D
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     key = tl.program_id(1) * KEYS + tl.arange(0, KEYS)
-    columns = tl.arange(0, PIECE)
-    bank_stride = tl.cast(bank_stride, tl.int64)
-    if CHUNKS == 1:
-        bank_ptr += (tl.program_id(0) * ROWS // rows) * bank_stride
-    x_ptr = unit_ptr + tl.program_id(0) * (ROWS * CHUNKS * BLOCK_D)
-    x_offsets = tl.arange(0, ROWS)[:, None] * (CHUNKS * BLOCK_D) + columns[None, :]
+    columns = tl.arange(0, FACTORS.PIECE)
+    bank_ptr, bank_stride = bank.bank_ptr, tl.cast(bank.bank_stride, tl.int64)
+    if FACTORS.CHUNKS == 1:
+        bank_ptr += (tl.program_id(0) * ROWS // s.rows) * bank_stride
+    x_ptr = unit_ptr + tl.program_id(0) * (ROWS * WIDTH)
+    x_offsets = tl.arange(0, ROWS)[:, None] * WIDTH + columns[None, :]
     key_offsets = tl.minimum(key, keys - 1)[:, None] * BLOCK_D + columns[None, :]
-    s = tl.zeros((ROWS, KEYS), tl.float32)
+    product = tl.zeros((ROWS, KEYS), tl.float32)
     for index in tl.range(0, pieces):
-        piece = index * PIECE
+        piece = index * FACTORS.PIECE
         x = tl.load(x_ptr + piece + x_offsets)
         chunk_ptr = bank_ptr + (piece // BLOCK_D) * bank_stride + piece % BLOCK_D
-        s = matmul(x, tl.load(chunk_ptr + key_offsets).T, s, PRECISION, WIDEN)
+        product = matmul(x, tl.load(chunk_ptr + key_offsets).T, product, FACTORS)
 
     inside = (key < keys)[None, :]
     at = tl.program_id(1) * (tl.num_programs(0) * ROWS) + row
-    s_offsets = row[:, None] * width + key[None, :]
-    if SUMS:
-        exponents = tl.where(inside, s * root, LOWEST)
+    offsets = row[:, None] * s.width + key[None, :]
+    if STORE == "similarities":
+        # A product, not a choice: with that the assembler waits for each of Hopper's matrix instructions.
+        tl.store(s.s_ptr + offsets, (product * tl.where(inside, 1.0, 0.0)).to(s.s_ptr.dtype.element_ty))
+    if sums is not None:
+        exponents = tl.where(inside, product * s.root, LOWEST)
         if STORE == "weights":
             maximum = tl.zeros((ROWS,), tl.float32)
             terms = tl.exp2(exponents)
-            tl.store(s_ptr + s_offsets, terms.to(s_ptr.dtype.element_ty))
+            tl.store(s.s_ptr + offsets, terms.to(s.s_ptr.dtype.element_ty))
         else:
             maximum = tl.max(exponents, 1)
             terms = tl.exp2(exponents - maximum[:, None])
-        add_to_sums(maximum_ptr, total_ptr, at, first, maximum, tl.sum(terms, 1))
-    if STORE == "similarities":
-        # A product, not a choice: with that the assembler waits for each of Hopper's matrix instructions.
-        tl.store(s_ptr + s_offsets, (s * tl.where(inside, 1.0, 0.0)).to(s_ptr.dtype.element_ty))
-    if TOPK > 0:
-        index = tl.where(inside, first + key[None, :], 0x7FFFFFFF)
-        masked = tl.where(inside, s, float("-inf"))
-        add_to_nearest(values_ptr, indices_ptr, at, first, topk, masked, index, TOPK)
+        add_to_sums(sums, at, first, maximum, tl.sum(terms, 1))
+    if nearest is not None:
+        add_to_nearest(nearest, at, first, tl.where(inside, product, float("-inf")), first + key, TOPK)
 
 
-@triton.jit(do_not_specialize=["keys", "first", "pieces"])
-def weighted_keys_kernel(
-    weights_ptr,
-    bank_ptr,
-    output_ptr,
-    rows,
-    keys,
-    width,
-    bank_stride,
-    first,
-    pieces,
-    CHUNKS: tl.constexpr,
-    BLOCK_D: tl.constexpr,
-    PIECE: tl.constexpr,
-    PRECISION: tl.constexpr,
-    WIDEN: tl.constexpr,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
-):
+@triton.jit(do_not_specialize=["first", "keys", "pieces"])
+def weighted_keys_kernel(weights, bank, output_ptr, first, keys, pieces, FACTORS: tl.constexpr):
     """Σ weights × key over a split of the chunk, added to what the chunks before left in `output`.
 
-    Grid: (row blocks · column blocks, splits of `pieces` of PIECE keys). weights (features, rows, width), 0
-    past the end; output (splits, features, rows, CHUNKS·BLOCK_D) float32. Each number has one program a
-    launch: no atomics.
+    Grid: (row blocks · column blocks, splits of `pieces` of PIECE keys). weights: 0 past the end; output
+    (splits, features, rows, CHUNKS·BLOCK_D) float32. Each number has one program a launch: no atomics.
     """
-    BLOCKS: tl.constexpr = CHUNKS * BLOCK_D // COLUMNS
+    ROWS: tl.constexpr = FACTORS.ROWS
+    BLOCK_D: tl.constexpr = FACTORS.BLOCK_D
+    PIECE: tl.constexpr = FACTORS.PIECE
+    BLOCKS: tl.constexpr = FACTORS.CHUNKS * BLOCK_D // FACTORS.COLUMNS
     row_block, column_block = tl.program_id(0) // BLOCKS, tl.program_id(0) % BLOCKS
     row = row_block * ROWS + tl.arange(0, ROWS)
-    column = column_block * COLUMNS + tl.arange(0, COLUMNS)
+    column = column_block * FACTORS.COLUMNS + tl.arange(0, FACTORS.COLUMNS)
     piece = tl.arange(0, PIECE)
-    bank_stride = tl.cast(bank_stride, tl.int64)
-    if CHUNKS == 1:
-        column_ptr = bank_ptr + (row_block * ROWS // rows) * bank_stride + column
+    bank_stride = tl.cast(bank.bank_stride, tl.int64)
+    if FACTORS.CHUNKS == 1:
+        column_ptr = bank.bank_ptr + (row_block * ROWS // weights.rows) * bank_stride + column
     else:
-        column_ptr = bank_ptr + (column // BLOCK_D) * bank_stride + column % BLOCK_D
+        column_ptr = bank.bank_ptr + (column // BLOCK_D) * bank_stride + column % BLOCK_D
     start = tl.program_id(1) * pieces
     end = tl.minimum(start + pieces, tl.cdiv(keys, PIECE))
-    weights_offsets = row[:, None] * width + piece[None, :]
+    weights_offsets = row[:, None] * weights.width + piece[None, :]
     all_rows = tl.num_programs(0) // BLOCKS * ROWS
-    offsets = (tl.program_id(1) * all_rows + row)[:, None] * (CHUNKS * BLOCK_D) + column[None, :]
+    offsets = (tl.program_id(1) * all_rows + row)[:, None] * (FACTORS.CHUNKS * BLOCK_D) + column[None, :]
     # Read before the loop: after it there are no registers for both.
     summed = tl.load(output_ptr + offsets, mask=tl.where(first > 0, offsets, -1) >= 0, other=0.0)
     for index in tl.range(start, end):
         key = index * PIECE
-        weights = tl.load(weights_ptr + key + weights_offsets)
+        weight = tl.load(weights.s_ptr + key + weights_offsets)
         inside = tl.minimum(key + piece, keys - 1)
         tile = tl.load(column_ptr[None, :] + inside[:, None] * BLOCK_D)
-        summed = matmul(weights, tile, summed, PRECISION, WIDEN)
+        summed = matmul(weight, tile, summed, FACTORS)
     tl.store(output_ptr + offsets, summed)
