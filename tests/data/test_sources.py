@@ -154,7 +154,5 @@ def test_a_file_is_found_with_those_beside_it_alone(tmp_path):
     names = ["train_data.npy", "train_label.pkl", "val_data.npy"]
     found = find_together(tmp_path / "train_label.pkl", names)
     assert {name: file.path for name, file in found.items()} == {name: tmp_path / name for name in names[:2]}
-    with pytest.raises(
-        InputError, match=r"clip\.npz: expected .*, found a file of another name"
-    ):
+    with pytest.raises(InputError, match=r"clip\.npz: expected .*, found a file of another name"):
         find_together(tmp_path / "clip.npz", names)
