@@ -37,7 +37,7 @@ class StoredBytes:
 
     def read_into(self, at: int, buffer: np.ndarray) -> None:
         """Read as many bytes as a buffer has into it. Raises EOFError if there are fewer."""
-        if self._anywhere and os.preadv(self._stream.fileno(), [memoryview(buffer)], at) == len(buffer):
+        if self._anywhere and os.preadv(self._stream.fileno(), [buffer.data], at) == len(buffer):
             return
         buffer[:] = np.frombuffer(self.read(at, len(buffer)), np.uint8)
 
