@@ -8,7 +8,6 @@ import os
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -186,16 +185,20 @@ class Loggers:
                 )
 
 
-@cache
-def _mute_writers():
-    """Keep Python from printing what fails in a TensorBoard writer's thread: its next call raises that."""
-    print_failure = threading.excepthook
+class _PrintOthers:
+    """Tells of exceptions in threads, those of TensorBoard writers aside: their next call raises them."""
 
-    def print_others(failure):
+    def __init__(self):
+        self.print_failure = threading.excepthook
+
+    def __call__(self, failure):
         if not type(failure.thread).__module__.startswith("tensorboard."):
-            print_failure(failure)
+            self.print_failure(failure)
 
-    threading.excepthook = print_others
+
+def _mute_writers():
+    if not isinstance(threading.excepthook, _PrintOthers):
+        threading.excepthook = _PrintOthers()
 
 
 def _known(path):
