@@ -120,9 +120,6 @@ def similarities_kernel(
     inside = (key < keys)[None, :]
     at = tl.program_id(1) * (tl.num_programs(0) * ROWS) + row
     offsets = row[:, None] * s.width + key[None, :]
-    if STORE == "similarities":
-        # A product, not a choice: with that the assembler waits for each of Hopper's matrix instructions.
-        tl.store(s.s_ptr + offsets, (product * tl.where(inside, 1.0, 0.0)).to(s.s_ptr.dtype.element_ty))
     if sums is not None:
         exponents = tl.where(inside, product * s.root, LOWEST)
         if STORE == "weights":
@@ -133,6 +130,9 @@ def similarities_kernel(
             maximum = tl.max(exponents, 1)
             terms = tl.exp2(exponents - maximum[:, None])
         add_to_sums(sums, at, first, maximum, tl.sum(terms, 1))
+    if STORE == "similarities":
+        # A product, not a choice: with that the assembler waits for each of Hopper's matrix instructions.
+        tl.store(s.s_ptr + offsets, (product * tl.where(inside, 1.0, 0.0)).to(s.s_ptr.dtype.element_ty))
     if nearest is not None:
         add_to_nearest(nearest, at, first, tl.where(inside, product, float("-inf")), first + key, TOPK)
 
