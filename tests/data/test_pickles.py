@@ -165,11 +165,10 @@ def test_code_behind_known_names_is_refused(tmp_path):
         (b"\x80\x02N}b.", "no attribute '__dict__'"),
         (b"\x80\x02}]Ns.", "unhashable"),
         (b"\x80\x02NNR.", "argument list must be a tuple"),
-        pytest.param(
-            b"\x80\x02}K\x01" + 3_000_000 * b"\x85" + b"K\x02s.",
-            "tuples in tuples, too deep",
-            marks=pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no process to try it in"),
-        ),
+        (b"\x80\x02}K\x01" + 300_000 * b"\x85" + b"K\x02s.", "containers more than 32 deep"),
+        (b"\x80\x02K\x01" + 40 * b"\x85" + b".", "containers more than 32 deep"),
+        (b"\x80\x02]q\x00h\x00a.", "containers more than 32 deep"),
+        (b"\x80\x02K\x01" + (1 << 23) * b"\x85" + b"\x85.", "more than 8388608 tuples"),
     ],
 )
 def test_what_is_broken_is_told_and_takes_no_memory(tmp_path, content, said):

@@ -9,14 +9,14 @@ names in NumPy 1 and 2, are stand-ins of this module; nothing is imported, anyth
 Source: the comments of Python's `pickletools`.
 """
 
-import contextlib
 import io
-import os
 import pickle
 import pickletools
 import re
 import struct
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ikem_fast.data.formats.npy import BROKEN
@@ -26,11 +26,15 @@ from ikem_fast.data.sources import SourceFile
 from ikem_fast.errors import InputError, printable
 
 MAX_PROGRAM_BYTES = 1 << 28  # without what is left in the file; the pickles of NTU RGB+D 120 have 20 MB
+MAX_TUPLES = 1 << 23  # bytes that may make one; the pickles of NTU RGB+D 120 have a million
 _LEFT_BYTES = 1 << 10  # from here on, bytes are left in the file
 _BLOCK_BYTES = 1 << 12  # of instructions, that are read at a time
 _MAX_NAME = 300
 _TUPLES = (b"t", b"\x85", b"\x86", b"\x87")  # the instructions that make one
-_MAX_DEPTH = 10_000  # at which a tuple can still be hashed on the smallest stack of a thread
+_SHALLOW = 2_000  # so many deep in one another can be hashed on any stack
+_STACK_BYTES = 256  # that hashing takes for each, and some: CPython takes 64
+_CONTAINERS = (dict, list, tuple, set, frozenset)
+_DEEPEST = 32  # in one another
 _MAX_INTEGER = 16  # bytes
 _SMALL_FILE = 1 << 18  # which has no use for memo numbers of more than two bytes
 
@@ -72,12 +76,10 @@ def load_pickle(file: SourceFile) -> Any:
         vetted = _Program(file, stored)
         program = vetted.read_whole()
 
-        def run():
-            return _Unpickler(program, vetted.left, file, stored).load()
-
-        if sum(map(program.count, _TUPLES)) > _MAX_DEPTH and not _survived(run):
-            raise ValueError("tuples in tuples, too deep for Python to hash")
-        return run()
+        value = _with_room(_Unpickler(program, vetted.left, file, stored).load, program)
+        if type(value) in _CONTAINERS:
+            _refuse_depth(value)
+        return value
     except InputError:
         raise
     except (*BROKEN, *_MEANT_BY_UNPICKLERS) as error:
@@ -91,16 +93,40 @@ _MEANT_BY_UNPICKLERS = (
 )  # fmt: skip
 
 
-def _survived(run):
-    """Whether a process of its own lives through it: hashing of depth upon depth overflows the stack."""
-    if not hasattr(os, "fork"):
-        return True
-    child = os.fork()
-    if child == 0:
-        with contextlib.suppress(BaseException):
-            run()
-        os._exit(0)
-    return not os.WIFSIGNALED(os.waitpid(child, 0)[1])
+def _with_room(run, program):
+    """run() where the stack holds the hash of tuples as deep in one another as the program could make them.
+
+    Hashing has no limit of depth, and a stack that is too small for it ends the process.
+    """
+    deepest = sum(map(program.count, _TUPLES))
+    if deepest <= _SHALLOW:
+        return run()
+    if deepest > MAX_TUPLES:
+        raise ValueError(f"more than {MAX_TUPLES} tuples")
+    size = threading.stack_size(_STACK_BYTES * deepest + (1 << 24) & -(1 << 16))
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(run).result()
+    finally:
+        threading.stack_size(size)
+
+
+def _refuse_depth(value):
+    """Raise ValueError where containers lie too deep in one another for what reads them later."""
+    level = [value]
+    for _ in range(_DEEPEST):
+        inside = {}
+        for container in level:
+            if type(container) is dict:
+                inside |= {id(key): key for key in container if type(key) is tuple}
+                container = container.values()
+            for item in container:
+                if type(item) in _CONTAINERS:
+                    inside[id(item)] = item
+        if not inside:
+            return
+        level = list(inside.values())
+    raise ValueError(f"containers more than {_DEEPEST} deep in one another")
 
 
 class _Program:

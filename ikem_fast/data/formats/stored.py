@@ -111,6 +111,8 @@ class StoredArray:
         self.shape, self.dtype = shape, dtype.dtype
         of_objects = self.dtype.kind == "O"
         if of_objects and isinstance(values, list) and len(shape) == 1:
+            if any(isinstance(value, dict | list | tuple | set | frozenset) for value in values):
+                raise ValueError("expected an array of texts or numbers, found containers in it")
             self.objects = values
             return
         if of_objects or not isinstance(values, _VALUES):
