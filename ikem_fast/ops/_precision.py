@@ -1,4 +1,4 @@
-"""In what precision the references compute: float32, or float64 where an argument is; autocast has no say."""
+"""In what precision ops compute: float32, or float64 where an argument is; autocast has no say."""
 
 import functools
 

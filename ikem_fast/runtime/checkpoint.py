@@ -223,10 +223,8 @@ def _read(path):
     """What the file holds; torch checks neither that its bytes are those that were
     written, nor says clearly what is wrong, and its advice (to allow code in the file) is not passed on."""
     try:
-        with (
-            path.open("rb") as file,
-            warnings.catch_warnings(),
-        ):  # opened once: what is checked is what is read
+        # Opened once: what is checked is what is read.
+        with path.open("rb") as file, warnings.catch_warnings():
             sealed = _is_sealed(file)
             _check_archive(file, sealed)
             file.seek(0)
@@ -248,9 +246,8 @@ def _check_archive(file, sealed):
     size = file.seek(0, 2)
     file.seek(max(size - BARE_END, 0))
     end = file.read()
-    if not sealed and not (
-        end[:4] == b"PK\5\6" and end[-2:] == b"\0\0"
-    ):  # version 1 ends so, without a comment
+    ends_bare = end[:4] == b"PK\5\6" and end[-2:] == b"\0\0"
+    if not sealed and not ends_bare:  # as version 1 does, without a comment
         raise zipfile.BadZipFile
     with zipfile.ZipFile(file) as archive:
         if archive.comment and not sealed:

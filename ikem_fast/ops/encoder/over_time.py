@@ -8,6 +8,8 @@ fifth less than `conv1d`. A stride above 1 has no such contiguous parts: its win
 import torch
 import torch.nn.functional as F
 
+from ikem_fast.ops._precision import outside_autocast
+
 
 def convolve_over_time(
     x: torch.Tensor,
@@ -69,19 +71,20 @@ class _Shifted(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad):
-        with torch.autocast(grad.device.type, enabled=False):
-            return _Shifted._gradients(grad, *ctx.saved_tensors, ctx.step)
+        return *_shifted_gradients(grad, *ctx.saved_tensors, ctx.step), None
 
-    @staticmethod
-    def _gradients(grad, x, taps, step):
-        middle = len(taps) // 2
-        grad_x = grad @ taps[middle].T
-        grad_taps = [torch.zeros_like(tap) for tap in taps]
-        grad_taps[middle] = x.T @ grad
-        for k, into, out_of in _shifts(len(taps), step, len(x)):
-            grad_x[out_of].addmm_(grad[into], taps[k].T)
-            grad_taps[k] = x[out_of].T @ grad[into]
-        return grad_x, torch.stack(grad_taps), grad.sum(0), None
+
+@outside_autocast
+def _shifted_gradients(grad, x, taps, step):
+    """Of `_Shifted` in x, the taps and the bias."""
+    middle = len(taps) // 2
+    grad_x = grad @ taps[middle].T
+    grad_taps = [torch.zeros_like(tap) for tap in taps]
+    grad_taps[middle] = x.T @ grad
+    for k, into, out_of in _shifts(len(taps), step, len(x)):
+        grad_x[out_of].addmm_(grad[into], taps[k].T)
+        grad_taps[k] = x[out_of].T @ grad[into]
+    return grad_x, torch.stack(grad_taps), grad.sum(0)
 
 
 def _windows(x, length, clips, stride):
