@@ -35,7 +35,7 @@ def dry_run(command: Any, options: Mapping[str, Any]) -> None:
         minutes = _finetune(command.settings(**options))
     else:
         minutes = _training(command.name, command.settings(**options))
-    _tell(f"minutes: {minutes if isinstance(minutes, str) else f'about {minutes:.1f}'}")
+    _tell(f"minutes: about {minutes:.1f}")
     _tell(f"memory: {_memory()}")
 
 
@@ -45,7 +45,7 @@ def _tell(line):
 
 
 def _training(name, config):
-    """Tell of a training's phases; returns its minutes, or what is known of them."""
+    """Tell of a training's phases; returns its minutes."""
     from ikem_fast.data import open_dataset
 
     check(config)
@@ -60,10 +60,11 @@ def _training(name, config):
         minutes += (steps or 0) * seconds / 60
         count = "as many steps as there are minutes for" if steps is None else f"{steps} steps"
         _tell(f"{phase}: {count}, {seconds:.2f} s each")
-    if total is None:
-        return f"{config.max_minutes:g}, which is the budget"
-    capped = min(minutes, config.max_minutes or minutes)
-    return f"about {capped:.1f}, the budget" if capped < minutes else minutes
+    budget = config.max_minutes
+    if total is None or (budget is not None and budget < minutes):
+        _tell("the budget of minutes ends it")
+        return budget
+    return minutes
 
 
 def _phases(name, config, an_epoch, total):
