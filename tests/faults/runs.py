@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -88,8 +89,9 @@ def finish(argv, before=None):
 def wait_for(process, out, lines, name="metrics.jsonl"):
     """Return when a file of the run has so many lines, or the run is over."""
     while process.is_alive():
-        if (out / name).exists() and (out / name).read_bytes().count(b"\n") >= lines:
-            return
+        with suppress(FileNotFoundError):  # the run may set an older run's file aside at any moment
+            if (out / name).read_bytes().count(b"\n") >= lines:
+                return
         time.sleep(0.005)
 
 
