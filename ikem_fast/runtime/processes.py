@@ -17,6 +17,7 @@ from torch import nn
 
 from ikem_fast.errors import InputError, printable
 from ikem_fast.runtime.device import choose_device
+from ikem_fast.runtime.meeting import meet
 from ikem_fast.runtime.pulse import Pulse, is_about_others
 from ikem_fast.runtime.shares import Share, divide
 
@@ -48,11 +49,13 @@ def joined(device: str, patience: float = PATIENCE) -> "Iterator[Processes]":
         return
     timeout = timedelta(seconds=patience)
     try:
+        store = meet(next(dist.rendezvous("env://", rank, size, timeout=timeout))[0], rank, size, timeout)
+        own = {"store": store, "rank": rank, "world_size": size, "timeout": timeout}
         if chosen.type == "cuda":
-            dist.init_process_group("nccl", device_id=chosen, timeout=timeout)
+            dist.init_process_group("nccl", device_id=chosen, **own)
             host = dist.new_group(backend="gloo", timeout=timeout)
         else:
-            dist.init_process_group("gloo", timeout=timeout)
+            dist.init_process_group("gloo", **own)
             host = dist.group.WORLD
     except RuntimeError as error:
         if not is_about_others(error):
@@ -61,7 +64,7 @@ def joined(device: str, patience: float = PATIENCE) -> "Iterator[Processes]":
             f"process {rank}: expected to reach {size - 1} others, found: {printable(error)}; see that all "
             "were started, and start again with --resume auto"
         ) from error
-    pulse = Pulse(dist.distributed_c10d._get_default_store(), rank, size, patience)
+    pulse = Pulse(store, rank, size, patience)
     try:
         with pulse:
             yield Processes(rank, size, chosen, host, pulse)

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from ikem_fast.errors import InputError
 
 BEAT = 1.0  # seconds between two signs of life
+BLAME = "ikem-fast/blame"  # where the first to look leaves what it says
 LOOK = 3.5  # seconds that signs of life are watched for, when something went wrong
 GONE = (
     "expected an answer of the launcher of the processes (torchrun), found it gone; start again with "
@@ -61,16 +62,22 @@ class Pulse:
         self.thread.join()
 
     def diagnosis(self) -> str:
-        """Say which process is to blame for a word that did not come, and what to do."""
+        """Say which process is to blame for a word that did not come, and what to do: as the first said it.
+
+        Who looks later would find those silent, too, that have looked and ended.
+        """
         try:
             self.store.set_timeout(ASKING)
-            before = self._seen()
-            time.sleep(LOOK)
-            after = self._seen()
+            return self.store.compare_set(BLAME, "", self._blame()).decode()
         except RuntimeError:
             return GONE
         finally:
             self.stop()
+
+    def _blame(self):
+        before = self._seen()
+        time.sleep(LOOK)
+        after = self._seen()
         dead = [rank for rank in range(self.size) if rank != self.rank and before[rank][0] == after[rank][0]]
         late = [rank for rank in range(self.size) if after[rank][1] < self.step]
         named = dead or late or [rank for rank in range(self.size) if rank != self.rank]
