@@ -11,7 +11,7 @@ from tests.faults.ranks import joining
 from tests.faults.runs import ROOT, records, scalars, start, wait_for, words
 from tools.torture.common import require, within
 
-RESTARTS = 6  # on a busy machine gloo may give up while processes begin again
+RESTARTS = 1
 ENDED = 60  # seconds in which the others have to end
 
 

@@ -81,22 +81,25 @@ def dataset(folder: Path, clips: int = 256) -> Path:
 
 
 def train(folder: Path, steps: int) -> list[float]:
-    """Train so many steps in stages, each gone on with and evaluated; returns the milliseconds of steps."""
+    """Train so many steps in stages, each gone on with and evaluated; returns a step's milliseconds in each.
+
+    They are of computing, with a share of the evaluation: what else the machine does is no growth.
+    """
     config = settings(folder / "run", data=dataset(folder / "data"), resume="auto", checkpoint_steps=500,
                       model=replace(SMALL, modalities=("joint",)))  # fmt: skip
+    took = []
     for stage in range(1, STAGES + 1):
+        began = time.process_time()
         pretrain(replace(config, max_steps=steps * stage // STAGES))
         common = {"data": config.data, "checkpoint": config.out, "device": "cpu", "baselines": False}
         evaluate_knn(KnnConfig(out=folder / "knn", **common))
         evaluate_linear(LinearConfig(out=folder / "linear", **common))
+        took.append(1000 * (time.process_time() - began) / (steps / STAGES))
     records = [json.loads(line) for line in (config.out / "metrics.jsonl").read_text().splitlines()]
     require(records[-1]["step"] == steps, f"step {steps}, found {records[-1]['step']}")
     ends = [0, *(record["step"] for record in records)]
     require(ends == sorted(set(ends)), "a step twice in metrics.jsonl")
-    return [
-        1000 * record["seconds"] / (record["step"] - before)
-        for record, before in zip(records, ends, strict=False)
-    ]
+    return took
 
 
 def cycle(folder: Path, number: int) -> None:
@@ -149,7 +152,7 @@ def soak(folder: Path, steps: int, cycles: int) -> tuple[dict[str, list[float]],
 def _cycles(folder, count):
     took = []
     for number in range(count):
-        began = time.process_time()  # of computing: what else the machine does is no growth
+        began = time.process_time()
         cycle(folder, number)
         took.append(1000 * (time.process_time() - began))
     return took
