@@ -2,8 +2,8 @@
 
     python -m tools.torture.soak [--steps N] [--cycles N] [--picture FILE]
 
-Memory, open files, threads and the time of a step are written down all along; growth from the second fifth to
-the last is what is lost. `--picture` draws them.
+Memory, open files, threads and the time of a step are written down all along; growth from the work's second
+fifth to its last is what is lost. `--picture` draws them.
 """
 
 import argparse
@@ -31,38 +31,47 @@ from tests.faults.runs import SMALL, settings
 STEPS, CYCLES = 50_000, 200
 STAGES = 10  # trainings that the steps are divided into, with an evaluation behind each
 EVERY = 1.0  # seconds between two looks
-ALLOWED = {"memory (MB)": 0.05, "open files": 0.0, "threads": 0.0, "step (ms)": 0.25}  # growth, as a share
+ALLOWED = {  # growth, as a share
+    "memory (MB)": 0.05, "open files": 0.0, "threads": 0.0, "step (ms)": 0.25, "cycle (ms)": 0.25
+}  # fmt: skip
+Seen = tuple[list[float], list[float]]  # shares of the work, and a figure at each
 
 
 class Watch:
-    """Looks at this process each second while the block runs."""
+    """Looks at this process while `share` of the work is done, which whoever works sets."""
 
     def __init__(self) -> None:
+        self.share = 0.0
         self.rows: list[dict[str, float]] = []
-        self.over = threading.Event()
-        self.began = time.monotonic()
 
-    def __enter__(self) -> "Watch":
-        self.thread = threading.Thread(target=self._run, daemon=True)
-        self.thread.start()
-        return self
+    def look(self) -> None:
+        """Write down what this process holds now."""
+        memory = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        self.rows.append(
+            {
+                "share": self.share,
+                "memory (MB)": memory / 1e6,
+                "open files": len(os.listdir("/proc/self/fd")),
+                "threads": len(os.listdir("/proc/self/task")),
+            }
+        )
 
-    def __exit__(self, *exception: object) -> None:
-        self.over.set()
-        self.thread.join()
+    @contextlib.contextmanager
+    def each_second(self) -> Iterator[None]:
+        """Look each second while the block runs."""
+        over = threading.Event()
 
-    def _run(self):
-        page = os.sysconf("SC_PAGE_SIZE")
-        while not self.over.wait(EVERY):
-            memory = int(Path("/proc/self/statm").read_text().split()[1]) * page
-            self.rows.append(
-                {
-                    "seconds": time.monotonic() - self.began,
-                    "memory (MB)": memory / 1e6,
-                    "open files": len(os.listdir("/proc/self/fd")),
-                    "threads": len(os.listdir("/proc/self/task")),
-                }
-            )
+        def run():
+            while not over.wait(EVERY):
+                self.look()
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
 
 def dataset(folder: Path, clips: int = 256) -> Path:
@@ -80,7 +89,7 @@ def dataset(folder: Path, clips: int = 256) -> Path:
     return folder
 
 
-def train(folder: Path, steps: int) -> list[float]:
+def train(folder: Path, steps: int, watch: Watch) -> list[float]:
     """Train so many steps in stages, each gone on with and evaluated; returns a step's milliseconds in each.
 
     They are of computing, with a share of the evaluation: what else the machine does is no growth.
@@ -89,8 +98,9 @@ def train(folder: Path, steps: int) -> list[float]:
                       model=replace(SMALL, modalities=("joint",)))  # fmt: skip
     took = []
     for stage in range(1, STAGES + 1):
-        began = time.process_time()
-        pretrain(replace(config, max_steps=steps * stage // STAGES))
+        watch.share, began = (stage - 0.5) / STAGES, time.process_time()
+        with watch.each_second():
+            pretrain(replace(config, max_steps=steps * stage // STAGES))
         common = {"data": config.data, "checkpoint": config.out, "device": "cpu", "baselines": False}
         evaluate_knn(KnnConfig(out=folder / "knn", **common))
         evaluate_linear(LinearConfig(out=folder / "linear", **common))
@@ -121,40 +131,41 @@ def require(truth, expected):
         raise AssertionError(f"expected {expected}")
 
 
-def growth(values: list[float]) -> float:
-    """By which share the median of the last fifth lies above that of the second fifth."""
-    fifth = max(len(values) // 5, 1)
-    early, late = np.median(values[fifth : 2 * fifth]), np.median(values[-fifth:])
-    return float(late / early - 1)
+def growth(shares: list[float], values: list[float]) -> float:
+    """By which share the median of the work's last fifth lies above that of its second fifth."""
+    at, found = np.asarray(shares), np.asarray(values)
+    return float(np.median(found[at > 0.8]) / np.median(found[(at > 0.2) & (at < 0.4)]) - 1)
 
 
-def soak(folder: Path, steps: int, cycles: int) -> tuple[dict[str, list[float]], list[str]]:
-    """Run it all; returns what was seen over time, and which of it grew."""
-    seen: dict[str, list[float]] = {}
-    grew = []
-    for part, work in (
-        ("training", lambda: train(folder, steps)),
-        ("cycles", lambda: _cycles(folder, cycles)),
-    ):
+def soak(folder: Path, steps: int, cycles: int) -> tuple[dict[str, Seen], list[str]]:
+    """Run it all; returns what was seen at which shares of the work, and which of it grew."""
+    seen: dict[str, Seen] = {}
+    works = (("training", "step (ms)", train, steps), ("cycles", "cycle (ms)", repeat, cycles))
+    for part, time_of, work, count in works:
         gc.collect()
-        with Watch() as watch:
-            took = work()
+        watch = Watch()
+        took = work(folder, count, watch)
+        shares = [row["share"] for row in watch.rows]
         for name in ("memory (MB)", "open files", "threads"):
-            seen[f"{part}: {name}"] = [row[name] for row in watch.rows]
-        seen[f"{part}: {'step' if part == 'training' else 'cycle'} (ms)"] = took
+            seen[f"{part}: {name}"] = shares, [row[name] for row in watch.rows]
+        seen[f"{part}: {time_of}"] = [(n + 0.5) / len(took) for n in range(len(took))], took
+    grew = []
     for name, values in seen.items():
-        share = growth(values)
-        if share > ALLOWED.get(name.partition(": ")[2], ALLOWED["step (ms)"]):
+        share = growth(*values)
+        if share > ALLOWED[name.partition(": ")[2]]:
             grew.append(f"{name} by {100 * share:.1f} %")
     return seen, grew
 
 
-def _cycles(folder, count):
+def repeat(folder: Path, count: int, watch: Watch) -> list[float]:
+    """Go through so many cycles, with a look behind each; returns their milliseconds of computing."""
     took = []
     for number in range(count):
-        began = time.process_time()
+        watch.share, began = (number + 0.5) / count, time.process_time()
         cycle(folder, number)
         took.append(1000 * (time.process_time() - began))
+        gc.collect()  # files that are closed when it comes are not lost
+        watch.look()
     return took
 
 
@@ -170,7 +181,7 @@ def tries(share: float, folder: Path, _: object) -> Iterator[None]:
         yield
 
 
-def draw(seen: dict[str, list[float]], path: Path) -> None:
+def draw(seen: dict[str, Seen], path: Path) -> None:
     """Draw what was seen, a panel each."""
     import matplotlib
 
@@ -178,13 +189,11 @@ def draw(seen: dict[str, list[float]], path: Path) -> None:
     from matplotlib import pyplot as plt
 
     figure, panels = plt.subplots(2, len(seen) // 2, figsize=(13, 4.5), layout="constrained")
-    for panel, (name, values) in zip(panels.flat, seen.items(), strict=True):
-        values = np.asarray(values)
-        if name.endswith("(ms)"):  # medians of neighbors: single ones are the machine's
-            size = max(len(values) // 200, 1)
-            values = np.median(values[: len(values) // size * size].reshape(-1, size), 1)
-        panel.plot(np.linspace(0, 1, len(values)), values, linewidth=1)
-        panel.set(title=name, ylim=(0, 1.15 * values.max()), xlabel="share of the run")
+    for panel, (name, (shares, values)) in zip(panels.flat, seen.items(), strict=True):
+        at = sorted(set(shares))
+        medians = [np.median([v for share, v in zip(shares, values, strict=True) if share == a]) for a in at]
+        panel.plot(at, medians, linewidth=1)
+        panel.set(title=name, ylim=(0, 1.15 * max(medians)), xlabel="share of the work")
     figure.savefig(path, dpi=110)
 
 
@@ -196,7 +205,7 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         seen, grew = soak(Path(folder), options.steps, options.cycles)
-    for name, values in seen.items():
+    for name, (_, values) in seen.items():
         fifth = max(len(values) // 5, 1)
         early, late = np.median(values[:fifth]), np.median(values[-fifth:])
         sys.stdout.write(f"{name:28} {early:10.1f} at first {late:10.1f} at last\n")
