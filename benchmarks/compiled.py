@@ -4,6 +4,7 @@
 is not here; `compiled` compiles one ahead of time and reads its instructions.
 """
 
+import contextlib
 import functools
 import re
 import subprocess
@@ -65,16 +66,26 @@ class Launch:
 class _Noted:
     """In place of a kernel: notes launches instead of launching."""
 
-    def __init__(self, kernel, log):
-        self.kernel, self.log = kernel, log
+    def __init__(self, kernel, note):
+        self.kernel, self.note = kernel, note
 
     def __getitem__(self, grid):
         def launch(*args, **kwargs):
             names = [name for name in self.kernel.arg_names if name not in kwargs]
             given = dict(zip(names, args, strict=True)) | kwargs
-            self.log.append(Launch(self.kernel, grid, given))
+            self.note(Launch(self.kernel, grid, given))
 
         return launch
+
+
+@contextlib.contextmanager
+def noting(note, *modules):
+    """Have the kernels that modules know call note(`Launch`) in place of launching."""
+    with contextlib.ExitStack() as patches:
+        for module in modules:
+            kernels = {n: _Noted(k, note) for n, k in vars(module).items() if n.endswith("_kernel")}
+            patches.enter_context(mock.patch.multiple(module, **kernels))
+        yield
 
 
 def launches(card, call):
@@ -84,11 +95,10 @@ def launches(card, call):
     functions of `ikem_fast.ops.bank.triton.losses` with tensors of device "meta".
     """
     log = []
-    kernels = {n: k for n, k in vars(losses).items() if isinstance(k, triton.JITFunction)}
     properties = mock.Mock(multi_processor_count=card.multiprocessors, L2_cache_size=card.l2)
     plan.card.cache_clear()
     with (
-        mock.patch.multiple(losses, **{n: _Noted(k, log) for n, k in kernels.items()}),
+        noting(log.append, losses),
         mock.patch.object(plan, "capability", lambda device: card.capability),
         mock.patch.object(plan, "properties", lambda device: properties),
     ):
@@ -100,15 +110,17 @@ def launches(card, call):
 @dataclass(frozen=True)
 class Compiled:
     """registers a thread; bytes of shared memory; instructions that touch the stack, where spilled registers
-    go; multiply-adds of the matrix instructions in the loop of products, None where there are none; whether
-    each of Hopper's is waited for; instructions of the longest loop."""
+    go; multiply-adds of the matrix instructions in the loop of products, None where there are none, and of
+    all, each once; whether each of Hopper's is waited for; instructions of the longest loop, and all."""
 
     registers: int
     shared: int
     spills: int
     multiply_adds: int | None
+    all_multiply_adds: int
     serialized: bool
     loop: int
+    instructions: int
 
 
 def _source(kernel, signature, constants, aligned):
@@ -176,10 +188,12 @@ def _read(cubin, ttgir, shared, warps):
         shared=shared,
         spills=sum(i.startswith(("STL", "LDL")) for i in instructions),
         multiply_adds=sum(_multiply_adds(i, ttgir, warps) for i in inner) if inner else None,
+        all_multiply_adds=sum(_multiply_adds(i, ttgir, warps) for i in instructions),
         serialized=0
         < sum(i.startswith("HGMMA") for i in inner)
         <= sum(i.startswith("WARPGROUP.DEPBAR") for i in inner),
         loop=max(map(len, loops), default=0),
+        instructions=len(instructions),
     )
 
 

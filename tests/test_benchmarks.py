@@ -156,10 +156,12 @@ def test_every_part_of_a_step_is_timed():
     assert all(seconds > 0 for seconds in parts.values())
 
 
-@pytest.fixture(scope="module")
-def two_counted_steps():
+@pytest.fixture(scope="module", params=[parts.PLAIN, parts.FUSED])
+def two_counted_steps(request):
+    if request.param == parts.FUSED:
+        pytest.importorskip("triton")
     small = {"modalities": ("joint", "bone"), "hidden_channels": 4, "hidden_dim": 16}
-    return parts.noted("exchange", 4, 16, steps_taken=2, **small)
+    return parts.noted("exchange", 4, 16, steps_taken=2, encoders=request.param, **small)
 
 
 def test_a_step_never_waits_for_the_gpu(two_counted_steps):

@@ -5,6 +5,8 @@ is noted. Of the losses what counts is what the bank kernels are launched with.
 """
 
 import contextlib
+import dataclasses
+import itertools
 from collections import Counter, defaultdict
 from unittest import mock
 
@@ -19,6 +21,8 @@ from benchmarks import show
 from benchmarks.run import RESULTS, read_results
 from benchmarks.subject import Subject
 from benchmarks.subjects import step as steps
+from ikem_fast.nn import STGCN
+from ikem_fast.ops._support import YES
 
 SIZE = (128, 32768)
 COUNTED = RESULTS / "parts-cpu.jsonl"
@@ -26,11 +30,14 @@ CARDS = ("H200", "H100", "RTX 4090")
 SPANS = ("ikem_fast.nn.ikem.span", "ikem_fast.nn.distiller.span", "ikem_fast.train.step.span")
 # Nothing runs on a GPU for these, for views, and for questions ("prim").
 FREE = ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "detach", "_unsafe_view")
+FUSED, PLAIN = "fused", "plain torch"  # ways of the encoders
 BANK = ("attention", "relations", "relations_backward", "nearest")
 
 
 class Noted(TorchDispatchMode):
     """Notes the operations of each part: {part: Counter of "launches", "bytes", "operations"}.
+
+    limits: by part, (bytes, operations, `Launch` or None) of each.
 
     allocated: how often storages of how many bytes were made.
     """
@@ -38,7 +45,7 @@ class Noted(TorchDispatchMode):
     def __init__(self):
         super().__init__()
         self.part, self.parts, self.allocated = "rest", defaultdict(Counter), Counter()
-        self.limits = defaultdict(list)  # part → (bytes, operations) of each launch
+        self.limits = defaultdict(list)
 
     @contextlib.contextmanager
     def span(self, name):
@@ -69,31 +76,43 @@ class Noted(TorchDispatchMode):
         self.add(moved, operations)
         return out
 
-    def add(self, moved, operations):
+    def add(self, moved, operations, launch=None):
         self.parts[self.part].update(launches=1, bytes=moved, operations=operations)
-        self.limits[self.part].append((moved, operations))
+        self.limits[self.part].append((moved, operations, launch))
+
+    def add_kernel(self, launch):
+        """Add a `Launch` of one of the encoder's kernels."""
+        from benchmarks import encoder_kernels
+
+        moved, multiply_adds = encoder_kernels.work(launch)
+        self.add(moved, 2 * multiply_adds, launch)
 
 
-def noted(phase, N, K, steps_taken=1, **width):
+def noted(phase, N, K, steps_taken=1, encoders=PLAIN, **width):
     """[`Noted` of each step]: of one in mixed precision, on tensors without memory.
 
     An operation that would have the host wait for what a tensor holds raises there.
     """
-    found = []
+    found, current = [], [None]
     model = steps.make_model(phase, K, impl="reference", **width).train()
     for module in (model, getattr(model, "teacher", None)):
         if module is not None:
-            module.impl = "auto"  # of the losses; the encoders stay what a GPU runs
+            module.impl = "auto"  # of the losses
+    for module in model.modules():
+        if isinstance(module, STGCN):
+            module.impl = "fused" if encoders == FUSED else "reference"
     mode = FakeTensorMode()
+    graph = graph_without_memory(mode)
     without_memory(model, mode)
     with mode, contextlib.ExitStack() as patches:
         call = steps.ours(model, N)
         clips, frames = torch.empty(N, 3, 50, 25, 2), torch.empty(N, dtype=torch.int64)
         starts = torch.empty(N, dtype=torch.int64)
         views = [{"shear": torch.empty(N, 3, 3), "crop_start": starts} for _ in range(2)]
-        current = [None]
         for target in SPANS:
             patches.enter_context(mock.patch(target, lambda name: current[0].span(name)))
+        if encoders == FUSED:
+            patches.enter_context(kernels_as_on_a_gpu(lambda launch: current[0].add_kernel(launch), graph))
         # Values are looked at on a CPU alone.
         patches.enter_context(mock.patch("ikem_fast.ops.modalities.api.check_per_clip"))
         for _ in range(steps_taken):
@@ -102,6 +121,32 @@ def noted(phase, N, K, steps_taken=1, **width):
                 call(clips, frames, views, phase)
             found.append(current[0])
     return found
+
+
+def graph_without_memory(mode):
+    """The encoders' graph as their kernels take it, which the host reads, so that only its tables pretend."""
+    from ikem_fast.ops.encoder.triton import Graph
+
+    def pretending(edges):
+        tables = {name: mode.from_tensor(getattr(edges, name)) for name in ("table", "places")}
+        return dataclasses.replace(edges, **tables)
+
+    graph = Graph.of(STGCN().A)
+    return Graph(pretending(graph.arriving), pretending(graph.leaving))
+
+
+@contextlib.contextmanager
+def kernels_as_on_a_gpu(note, graph):
+    """Have the encoders take the Triton kernels, and each launch call note(`Launch`), on an H200."""
+    from benchmarks import encoder_kernels, predict
+
+    with (
+        mock.patch("ikem_fast.nn.encoders.stgcn.support_for", lambda *_: YES),
+        mock.patch("ikem_fast.ops.encoder.by_triton", lambda x: True),
+        mock.patch("ikem_fast.ops.encoder.triton.block.Graph.of", lambda A: graph),
+        encoder_kernels.on_card(predict.CARDS["H200"], note),
+    ):
+        yield
 
 
 def without_memory(model, mode):
@@ -136,10 +181,18 @@ def add_losses(counted, phase, N, K):
 
 def seconds(limits, card):
     """Of launches on a card: what binds each, at the share that good kernels reach, and their starts."""
-    from benchmarks import predict
+    from benchmarks import encoder_kernels, predict
 
     rate = 2 * card.multiply_adds * card.multiprocessors * card.clock
-    bound = sum(max(moved / card.memory, operations / rate) for moved, operations in limits)
+    bound, known = 0.0, {}
+    for moved, operations, launch in limits:
+        if launch is None:
+            bound += max(moved / card.memory, operations / rate)
+            continue
+        key = launch.name, launch.grid, moved, operations, str(launch.variant)
+        if key not in known:
+            known[key] = encoder_kernels.seconds(launch, card)
+        bound += known[key]
     return bound / predict.REACHED + len(limits) * predict.LAUNCH
 
 
@@ -149,19 +202,20 @@ def measure(run):
     tiny = run.settings.tiny
     N, K = (4, 64) if tiny else SIZE
     width = {"hidden_channels": 4, "hidden_dim": 16} if tiny else {}
-    for phase in steps.PHASES:
-        (counted,) = noted(phase, N, K, **width)
+    cards = CARDS[:1] if tiny else CARDS  # whose kernels are compiled
+    for phase, encoders in itertools.product(steps.PHASES, (FUSED, PLAIN)):
+        (counted,) = noted(phase, N, K, encoders=encoders, **width)
         add_losses(counted, phase, N, K)
         for part, counts in counted.parts.items():
-            bounds = {name: seconds(counted.limits[part], predict.CARDS[name]) for name in CARDS}
-            run.record(phase=phase, part=part, N=N, K=K, **counts, predicted=bounds)
+            bounds = {name: seconds(counted.limits[part], predict.CARDS[name]) for name in cards}
+            run.record(phase=phase, encoders=encoders, part=part, N=N, K=K, **counts, predicted=bounds)
 
 
-def totals(results, phase):
+def totals(results, phase, encoders=FUSED):
     """Of all parts: launches, bytes, operations, and seconds by card."""
-    rows = show.pick(results.rows, phase=phase)
+    rows = show.pick(results.rows, phase=phase, encoders=encoders)
     counts = [sum(row[name] for row in rows) for name in ("launches", "bytes", "operations")]
-    return *counts, {card: sum(row["predicted"][card] for row in rows) for card in CARDS}
+    return *counts, {card: sum(row["predicted"][card] for row in rows) for card in rows[0]["predicted"]}
 
 
 def clips_per_second(card):
@@ -173,21 +227,24 @@ def clips_per_second(card):
 
 
 def table(results):
-    lines = []
+    lines, cards = [], list(results.rows[0]["predicted"])
     for phase in steps.PHASES:
-        rows = show.pick(results.rows, phase=phase)
+        rows = show.pick(results.rows, phase=phase, encoders=FUSED)
         N = rows[0]["N"]
         cells = [
             (row["part"], row["launches"], row["bytes"], row["operations"], row["predicted"]) for row in rows
         ]
-        cells.append(("all", *totals(results, phase)))
+        cells += [
+            ("all", *totals(results, phase)),
+            ("all, encoders in plain torch", *totals(results, phase, PLAIN)),
+        ]
         lines += ["", f"**{phase}**, {N} clips:", ""]
         lines += show.table(
-            ("part", "launches|", "MB a clip|", "GFLOP a clip|", *(f"{card}, ms|" for card in CARDS)),
+            ("part", "launches|", "MB a clip|", "GFLOP a clip|", *(f"{card}, ms|" for card in cards)),
             [
                 (
                     part, launches, f"{moved / N / 1e6:.1f}", f"{operations / N / 1e9:.2f}",
-                    *(f"{bounds[card] * 1e3:.2f}" for card in CARDS),
+                    *(f"{bounds[card] * 1e3:.2f}" for card in cards),
                 )
                 for part, launches, moved, operations, bounds in cells
             ],
@@ -196,22 +253,26 @@ def table(results):
 
 
 def headline(results):
-    launches, moved, _operations, bounds = totals(results, "exchange")
-    N = results.rows[0]["N"]
-    rate = show.written(N / bounds["H200"])
+    N, said = results.rows[0]["N"], []
+    for encoders in (FUSED, PLAIN):
+        launches, moved, _operations, bounds = totals(results, "exchange", encoders)
+        said.append(
+            f"{launches:,} launches, {moved / N / 1e6:,.0f} MB and {show.written(N / bounds['H200'])}"
+        )
     return (
-        f"Counted: a step of phase 2 is {launches:,} launches and {moved / N / 1e6:,.0f} MB a clip; by rates"
-        f" of an H200, as one graph, {N} clips at a time, that is at most {rate} clips/s."
+        f"Counted: a step of phase 2 is {said[0]} clips/s at most by rates of an H200, as one graph, {N} "
+        f"clips at a time (MB of a clip); with the encoders in plain torch it is {said[1]}."
     )
 
 
 SUBJECT = Subject(
     devices=("cpu",),
-    about="""What a step consists of on a GPU, counted without one: every operation in mixed precision, in
-plain torch but for fused operators, with the bytes that it reads and writes; the losses by what their kernels
-are launched with, bytes of the cache included. Milliseconds are not measured: each launch by the bytes or the
-multiply-adds that bind it, at 85% of a card's rates, and 1.5 µs for a start out of a CUDA graph. Encoders are
-counted as they are without `--compile`, which fuses what is between the convolutions.""",
+    about="""What a step consists of on a GPU, counted without one: every operation in mixed precision, with
+the bytes that it reads and writes; losses and encoders by what their kernels are launched with. Milliseconds
+are not measured: each launch by what binds it, bytes, multiply-adds or, of the encoders' kernels, compiled
+ahead of time, instructions and bytes of the caches (`benchmarks/encoder_kernels.py`), at 85% of a card's
+rates, and 1.5 µs for a start out of a CUDA graph. In plain torch encoders are counted as they are without
+`--compile`, which fuses what is between the convolutions.""",
     measure=measure,
     show=table,
     headline=headline,

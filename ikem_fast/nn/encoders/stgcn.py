@@ -1,6 +1,6 @@
 """The encoder: ST-GCN at a quarter of the usual width, with its published parameter names.
 
-The modules here are the definition, in plain torch. On a CPU `ops.encoder` computes the same blocks faster.
+The modules here are the definition, in plain torch; `ops.encoder` computes the same blocks faster.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from ikem_fast.nn.encoders.checks import check_clips, check_dropout, check_sizes
 from ikem_fast.nn.encoders.pooling import joined_size, pool_bodies, pool_time, present_bodies
 from ikem_fast.ops._checks import check_choice
 from ikem_fast.ops._support import IMPLEMENTATIONS, Implementation, takes_fused
-from ikem_fast.ops.encoder.fused_block import Edges, fused_block
+from ikem_fast.ops.encoder import fused_blocks
 from ikem_fast.ops.encoder.support import Kinds, activation_dtype, pays, support_for
 from ikem_fast.skeleton import Layout, get_layout
 
@@ -148,10 +148,7 @@ class STGCN(nn.Module):
         fuses = self._fuses(x.permute(0, 2, 3, 1), graphs)
         if fuses:
             x = x.permute(0, 3, 1, 2).to(activation_dtype(x)).contiguous()
-            edges = Edges.of(self.A)
-            for block, A in zip(self.st_gcn_networks, graphs, strict=True):
-                x = fused_block(block, x, A, edges)
-            x = x.permute(0, 3, 1, 2)
+            x = fused_blocks(self.st_gcn_networks, x, graphs, self.A).permute(0, 3, 1, 2)
         else:
             x = x.permute(0, 2, 3, 1)
             for block, A in zip(self.st_gcn_networks, graphs, strict=True):

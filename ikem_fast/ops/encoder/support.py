@@ -1,4 +1,4 @@
-"""Whether the CPU kernels compute exactly what an encoder's blocks say: one question, one answer.
+"""Whether the kernels compute exactly what an encoder's blocks say: one question, one answer.
 
 The blocks' modules are the definition. Whatever their owner hooked, replaced, parametrized or set otherwise
 than `nn.encoders.stgcn` builds it, the kernels do not know of, and leave to the modules.
@@ -11,14 +11,22 @@ from torch import nn
 from torch.nn.modules import module as torch_module
 
 from ikem_fast.ops import _library
-from ikem_fast.ops._support import Support, support_under_transforms
+from ikem_fast.ops._support import YES, Support, support_on_gpu, support_under_transforms
+
+try:
+    from ikem_fast.ops.encoder import triton
+
+    TRITON = YES
+except Exception as error:  # it is optional, and an old driver or a broken ptxas raises what it likes
+    triton = None
+    TRITON = Support(f"Triton cannot be imported: {type(error).__name__}: {error}")
 
 # Up to so many numbers of input, float32 training takes plain torch: there is little to save, and it rounds
 # as the published code does, which shows in gradients that are zero in exact arithmetic.
 SMALL = 1 << 16
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-DTYPES = (torch.float32, torch.bfloat16)
+DTYPES = {"cpu": (torch.float32, torch.bfloat16), "cuda": (torch.float32, torch.bfloat16, torch.float16)}
 PLAIN = (torch.Tensor, nn.Parameter)
 
 
@@ -40,11 +48,12 @@ def support_for(x, blocks, graphs, kinds):
         graphs: A (K,V,V) of each block, edge importance included.
         kinds: the classes of a block and of its parts.
     """
-    dtype = activation_dtype(x)
-    if x.device.type != "cpu" or dtype not in DTYPES or x.numel() == 0:
-        return Support(f"the kernels are for float32 and bfloat16 on a CPU, found {dtype} on {x.device}")
-    if x.dtype not in DTYPES or (dtype == torch.bfloat16 and not autocasts()):
-        return Support(f"the kernels take float32, or bfloat16 under autocast, found {x.dtype}")
+    dtype, dtypes = activation_dtype(x), DTYPES.get("cuda" if by_triton(x) else x.device.type, ())
+    if dtype not in dtypes or x.numel() == 0:
+        taken = " and ".join(map(str, dtypes)) or "a CPU or a GPU"
+        return Support(f"the kernels are for {taken}, found {dtype} on {x.device}")
+    if x.dtype not in dtypes or (dtype != torch.float32 and not autocasts(x)):
+        return Support(f"the kernels take float32, or less under autocast, found {x.dtype}")
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or type(x) not in PLAIN:
         return Support("the kernels are not for torch.compile, export or trace, nor for odd tensors")
     transforms = support_under_transforms()
@@ -58,22 +67,30 @@ def support_for(x, blocks, graphs, kinds):
             channels = _check_block(block, A, channels, x.shape[3], kinds, f"block {number}")
     except _Different as difference:
         return Support(f"the kernels compute a block as STGCN builds it, found {difference}")
-    return _library.support_on("cpu")
+    if not by_triton(x):
+        return _library.support_on("cpu")
+    able = support_on_gpu(x.device) if TRITON and x.is_cuda else TRITON
+    return triton.support_for(x, blocks) if able else able
+
+
+def by_triton(x):
+    """Say whether the kernels for a tensor are Triton's: on a GPU, and on a CPU under the interpreter."""
+    return x.is_cuda or (x.device.type == "cpu" and triton is not None and triton.INTERPRETED)
 
 
 def pays(x):
     """Say whether the kernels are worth their calls, and their other rounding, for an input x."""
-    return activation_dtype(x) == torch.bfloat16 or x.numel() > SMALL
+    return activation_dtype(x) != torch.float32 or x.numel() > SMALL
 
 
-def autocasts():
-    """Say whether autocast is on for CPUs."""
-    return torch.is_autocast_enabled("cpu")
+def autocasts(x):
+    """Say whether autocast is on for the device of x."""
+    return torch.is_autocast_enabled(x.device.type)
 
 
 def activation_dtype(x):
     """Return the dtype that autocast gives convolutions of x."""
-    return torch.get_autocast_dtype("cpu") if autocasts() else x.dtype
+    return torch.get_autocast_dtype(x.device.type) if autocasts(x) else x.dtype
 
 
 class _Different(Exception):

@@ -36,14 +36,14 @@ def test_both_ways_of_allowing_tf32_are_heeded():
     """torch's current setting, after which its old one raises, and the old one."""
     code = """
 import torch
-from ikem_fast.ops.bank.triton import plan
-assert plan.precision() == "tf32x3"
+from ikem_fast.ops import _triton
+assert _triton.precision() == "tf32x3"
 torch.set_float32_matmul_precision("high")
-assert plan.precision() == "tf32"
+assert _triton.precision() == "tf32"
 torch.set_float32_matmul_precision("highest")
-assert plan.precision() == "tf32x3"
+assert _triton.precision() == "tf32x3"
 torch.backends.cuda.matmul.fp32_precision = "tf32"
-assert plan.precision() == "tf32"
+assert _triton.precision() == "tf32"
 """
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr

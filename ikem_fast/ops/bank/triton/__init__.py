@@ -6,8 +6,9 @@ A few simple kernels over chunks of the bank, so that what is between them stays
 """
 
 from ikem_fast.ops._support import YES, Support
+from ikem_fast.ops._triton import INTERPRETED
 from ikem_fast.ops.bank.triton import losses
-from ikem_fast.ops.bank.triton.plan import INTERPRETED, MAX_DIM, MAX_MODALITIES, MAX_TOPK
+from ikem_fast.ops.bank.triton.plan import MAX_DIM, MAX_MODALITIES, MAX_TOPK
 
 __all__ = ["INTERPRETED", "register", "support_for"]
 

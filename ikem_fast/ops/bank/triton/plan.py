@@ -7,20 +7,17 @@ instead where the user asked for that.
 
 import functools
 import math
-import os
 from dataclasses import dataclass
 
 import torch
 import triton
 
+from ikem_fast.ops._triton import INTERPRETED, precision
 from ikem_fast.ops.bank.triton.pairs import Pairs
 from ikem_fast.ops.bank.triton.products import Factors
 from ikem_fast.ops.bank.triton.rows import Row
 
 MAX_MODALITIES, MAX_DIM, MAX_TOPK = 8, 256, 16
-
-# With TRITON_INTERPRET=1 kernels run on the CPU, one program after the other, in NumPy.
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 
 @dataclass(frozen=True)
@@ -91,16 +88,6 @@ def capability(device):
 def operand_dtype(features):
     """Low-precision features are multiplied as they are; against float32 ones the bank is widened."""
     return features.dtype if features.dtype in (torch.bfloat16, torch.float16) else torch.float32
-
-
-def precision():
-    """How float32 factors are multiplied: in three TF32 products, or in one where torch may do so too.
-
-    AMD's matrix units take float32 as it is.
-    """
-    if torch.version.hip:
-        return "ieee"
-    return "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "tf32x3"
 
 
 def block(dim):

@@ -11,6 +11,8 @@ from collections import namedtuple
 import triton
 import triton.language as tl
 
+from ikem_fast.ops._triton import matmul
+
 # Groups of arguments; of numbers only those that may be specialized, since Triton looks at each in a tuple.
 # What is compiled for: PIECE numbers of the summed dimension at a time, tiles ROWS × KEYS or ROWS × COLUMNS.
 Factors = namedtuple("Factors", "CHUNKS BLOCK_D PIECE PRECISION WIDEN ROWS KEYS COLUMNS")
@@ -24,15 +26,6 @@ Sums = namedtuple("Sums", "maximum_ptr total_ptr")
 Nearest = namedtuple("Nearest", "values_ptr indices_ptr topk")
 
 LOWEST = tl.constexpr(-1e30)  # below every exponent, and finite: LOWEST − LOWEST is 0
-
-
-@triton.jit
-def matmul(a, b, accumulator, FACTORS: tl.constexpr):
-    """a @ b + accumulator in float32. WIDEN: the interpreter multiplies bfloat16 as if it were integers."""
-    if FACTORS.WIDEN:
-        a = a.to(tl.float32)
-        b = b.to(tl.float32)
-    return tl.dot(a, b, accumulator, input_precision=FACTORS.PRECISION)
 
 
 @triton.jit
@@ -115,7 +108,7 @@ def similarities_kernel(
         piece = index * FACTORS.PIECE
         x = tl.load(x_ptr + piece + x_offsets)
         chunk_ptr = bank_ptr + (piece // BLOCK_D) * bank_stride + piece % BLOCK_D
-        product = matmul(x, tl.load(chunk_ptr + key_offsets).T, product, FACTORS)
+        product = matmul(x, tl.load(chunk_ptr + key_offsets).T, product, FACTORS.PRECISION, FACTORS.WIDEN)
 
     inside = (key < keys)[None, :]
     at = tl.program_id(1) * (tl.num_programs(0) * ROWS) + row
@@ -169,5 +162,5 @@ def weighted_keys_kernel(weights, bank, output_ptr, first, keys, pieces, FACTORS
         weight = tl.load(weights.s_ptr + key + weights_offsets)
         inside = tl.minimum(key + piece, keys - 1)
         tile = tl.load(column_ptr[None, :] + inside[:, None] * BLOCK_D)
-        summed = matmul(weight, tile, summed, FACTORS)
+        summed = matmul(weight, tile, summed, FACTORS.PRECISION, FACTORS.WIDEN)
     tl.store(output_ptr + offsets, summed)

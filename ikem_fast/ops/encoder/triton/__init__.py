@@ -1,0 +1,31 @@
+"""The blocks of an encoder as Triton kernels, for CUDA tensors (and CPU tensors under the interpreter).
+
+`products` multiplies matrices (over the graph, over time, and back), `weights` sums their gradients over all
+rows, `passes` does what is between them, on activations as `rows` reads them; `launch` launches each, and
+`block` puts them together and their gradients.
+"""
+
+import torch
+
+from ikem_fast.ops._support import YES, Support
+from ikem_fast.ops._triton import INTERPRETED
+from ikem_fast.ops.encoder.triton.block import fused_block, fused_blocks
+from ikem_fast.ops.encoder.triton.graph import Graph
+
+__all__ = ["INTERPRETED", "Graph", "fused_block", "fused_blocks", "support_for"]
+
+MAX_JOINTS = 128
+
+
+def support_for(x, blocks):
+    """The `Support` of the kernels for x (B,C,T,V) and blocks that are as STGCN builds them."""
+    B, _, T, V = x.shape
+    widest = max(block.tcn[3].num_features for block in blocks)
+    if B * T * V * widest >= 2**31:
+        return Support(f"the kernels count up to 2³¹ numbers and there are {B * T * V * widest}")
+    if V > MAX_JOINTS:
+        return Support(f"the kernels take up to {MAX_JOINTS} joints and there are {V}")
+    norms = (norm for block in blocks for norm in block.modules() if isinstance(norm, torch.nn.BatchNorm2d))
+    if any(norm.momentum is None for norm in norms):
+        return Support("the kernels know no running average over all batches (momentum None)")
+    return YES

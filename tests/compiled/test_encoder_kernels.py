@@ -1,0 +1,77 @@
+"""The encoder's Triton kernels compiled for GPUs that are not here, and what they are predicted to do."""
+
+import functools
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+pytest.importorskip("triton")
+
+from benchmarks import encoder_kernels
+from benchmarks.compiled import compiled
+from benchmarks.predict import CARDS
+from benchmarks.run import read_results
+from benchmarks.subjects import parts
+from ikem_fast.nn.encoders.stgcn import Block
+from ikem_fast.ops.encoder.triton import fused_block
+from tests.compiled.test_kernels import ROOM, each_card
+
+PRODUCTS = {"graph", "temporal", "temporal_backward", "graph_weights", "temporal_weights"}
+# Instructions of a weights' gradient that the compiler has touch the stack, with half of the registers free.
+ON_STACK = {100: 2, 120: 6}
+PASSES = {"statistics", "output", "output_sums", "coefficients", "output_backward"}
+
+
+@functools.cache
+def launched(given, channels, stride, frames, dtype=torch.bfloat16):
+    """The launches of a block forward and backward, those alike once."""
+    block, mode = Block(given, channels, 3, stride, 0.5, residual=True), FakeTensorMode()
+    graph, found = parts.graph_without_memory(mode), []
+    parts.without_memory(block, mode)
+    with mode, parts.kernels_as_on_a_gpu(found.append, graph):
+        x = torch.empty(256, frames, 25, given, dtype=dtype, requires_grad=True)
+        A = torch.empty(3, 25, 25, requires_grad=True)
+        fused_block(block, x, A, graph, torch.empty((), dtype=torch.int64)).sum().backward()
+    return list({(launch.name, str(launch.variant)): launch for launch in found}.values())
+
+
+def holds(launch, card):
+    """Assert what holds for every kernel on every card."""
+    made, arch = compiled(launch, CARDS[card].arch), CARDS[card].arch
+    about = launch.name, launch.grid, made
+    assert made.spills <= ON_STACK.get(arch, 0), about
+    assert made.registers <= 255 and made.shared <= ROOM[arch], about
+    assert made.all_multiply_adds == encoder_kernels.tile(launch), about
+
+
+@each_card
+def test_products_of_the_widest_block(card):
+    """Between the narrow blocks and the last, whose convolution over time is left to torch."""
+    launches = [launch for launch in launched(32, 64, 2, 25) if launch.name in PRODUCTS]
+    assert {launch.name for launch in launches} == PRODUCTS
+    for launch in launches:
+        holds(launch, card)
+
+
+@pytest.mark.parametrize(
+    ("block", "names"),
+    [((16, 16, 1, 50), PRODUCTS | PASSES), ((64, 256, 1, 13), PRODUCTS | PASSES | {"moments"})],
+    ids=["narrow", "last"],
+)
+def test_every_kernel_of_a_block(block, names):
+    launches = launched(*block)
+    assert {launch.name for launch in launches} == names
+    for launch in launches:
+        holds(launch, "H200")
+
+
+def test_a_step_of_phase_2_is_predicted_to_be_faster_than_in_plain_torch():
+    """By what was last counted with `python -m benchmarks parts`; 8,000 clips/s of an H200 are the target."""
+    results = read_results(parts.COUNTED)
+    for card in parts.CARDS:
+        fused, plain = (
+            parts.totals(results, "exchange", way)[-1][card] for way in (parts.FUSED, parts.PLAIN)
+        )
+        assert fused < plain, card
+    assert parts.clips_per_second("H200") > 5000
