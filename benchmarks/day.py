@@ -70,7 +70,7 @@ def grid(folder, rehearse):
 def training(folder, rehearse):
     """A minute of the plainest step and four of the fastest; simulated people, in phase 2 from 30% on."""
     data, config = folder / "data", folder / "training.yaml"
-    ways = {"plain": [], "fast": ["--compile", "on", "--cuda-graph", "true"]}
+    ways = {"plain": [], "fast": ["--cuda-graph", "true"]}
     given = {"batch_size": 128, "amp": True, "exchange_from": 0.3, "device": "cuda", "loggers": []}
     given["model"] = {"queue_size": 32768, "momentum": 0.999}
     budget = {"plain": ["--max-minutes", 1], "fast": ["--max-minutes", 4]}

@@ -149,14 +149,14 @@ def code_for(capability: tuple[int, int]) -> Support:
 
 
 def _parts():
-    triton = _importable("ikem_fast.ops.bank.triton")
+    triton = _importable("ikem_fast.ops.bank.triton") and _importable("ikem_fast.ops.encoder.triton")
     if triton and torch.cuda.is_available():
         triton = support_on_gpu(torch.device("cuda", torch.cuda.current_device()))
     reader = _importable("ikem_fast._skeleton_io")
     return [
         ("derive_modalities, preprocess_clips, encoder on the CPU", _said(_library.support_on("cpu"))),
         ("derive_modalities, preprocess_clips on a GPU", _said(_library.support_on("cuda"))),
-        ("bank losses on a GPU (Triton)", _said(triton)),
+        ("bank losses and ST-GCN on a GPU (Triton)", _said(triton)),
         ("autotuning of the bank losses", _autotuning() if triton else "off: there is nothing to tune"),
         (".skeleton reader", _read_a_file() if reader else _said(reader)),
     ]
