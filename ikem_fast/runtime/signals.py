@@ -1,8 +1,8 @@
 """Being told to stop: signals that a run ends at, as soon as its state is on disk."""
 
+import contextlib
 import os
 import signal
-import sys
 import threading
 from types import FrameType, TracebackType
 
@@ -51,4 +51,7 @@ class StopSignals:
         if self.received is None:
             self.received = signal.Signals(number).name
             if number == signal.SIGINT:
-                sys.stderr.write("\nikem-fast: stopping behind this step; Ctrl-C again ends at once\n")
+                with contextlib.suppress(
+                    OSError
+                ):  # past sys.stderr, which may be writing when the signal comes
+                    os.write(2, b"\nikem-fast: stopping behind this step; Ctrl-C again ends at once\n")
