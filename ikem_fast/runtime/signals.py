@@ -53,5 +53,5 @@ class StopSignals:
             if number == signal.SIGINT:
                 with contextlib.suppress(
                     OSError
-                ):  # past sys.stderr, which may be writing when the signal comes
+                ):  # past sys.stderr, which may be busy
                     os.write(2, b"\nikem-fast: stopping behind this step; Ctrl-C again ends at once\n")
