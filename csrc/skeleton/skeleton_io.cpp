@@ -1,6 +1,6 @@
 // ikem_fast._skeleton_io: from NTU RGB+D `.skeleton` text to numpy arrays, and from raw clips to preprocessed
-// ones, without holding the GIL. Knows nothing of torch, so that the processes that prepare a dataset stay
-// small.
+// ones, without holding the GIL, and the bytes of old pickles. Knows nothing of torch, so that the processes
+// that prepare a dataset stay small.
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
@@ -13,6 +13,7 @@
 
 #include "preprocessing/preprocessing.h"
 #include "skeleton/bus_errors.h"
+#include "skeleton/latin.h"
 #include "skeleton/skeleton_parser.h"
 
 namespace py = pybind11;
@@ -40,6 +41,15 @@ py::tuple parse(const py::bytes& text) {
     return py::make_tuple(out.frames, to_array(std::move(out.frame), {records}),
                           to_array(std::move(out.tracking_id), {records}),
                           to_array(std::move(out.joints), {records, ikem::kJoints, 3}));
+}
+
+py::ssize_t latin_of_utf8(py::array_t<uint8_t, 0> units) {
+    if (units.ndim() != 1 || (units.size() > 1 && units.strides(0) != 1)) {
+        throw py::value_error("units: expected bytes in a row");
+    }
+    const ptrdiff_t length = ikem::latin_of_utf8(units.mutable_data(), units.size());
+    if (length < 0) throw py::value_error("expected UTF-8 of the characters 0 to 255, found something else");
+    return length;
 }
 
 template <typename Real>
@@ -99,7 +109,8 @@ py::tuple preprocess(const std::vector<py::array>& clips, int64_t frames, int64_
 }  // namespace
 
 PYBIND11_MODULE(_skeleton_io, module) {
-    module.doc() = "NTU RGB+D .skeleton text to numpy arrays, raw clips to preprocessed ones";
+    module.doc() =
+        "NTU RGB+D .skeleton text to numpy arrays, raw clips to preprocessed ones, bytes of old pickles";
     py::register_exception_translator([](std::exception_ptr error) {
         try {
             if (error) std::rethrow_exception(error);
@@ -116,6 +127,10 @@ PYBIND11_MODULE(_skeleton_io, module) {
         py::arg("left"),
         "(clips (N, 3, frames, V, M) float32, true frame counts (N,) int64) of raw clips (3, F, V, M), "
         "all float32 or all float64: what ikem_fast.ops.preprocess_clips computes, a clip at a time.");
+    module.def(
+        "latin_of_utf8", &latin_of_utf8, py::arg("units").noconvert(),
+        "Turns (N,) uint8, a text of the characters 0 to 255 in UTF-8, into a byte for each, in place; "
+        "returns how many there are. Raises ValueError where it is something else, and spoils it.");
     module.def(
         "end_at_bus_errors", &ikem::end_at_bus_errors, py::arg("message"),
         "Whether a bus error (a mapped file was cut short) from now on is said with this message and ends "

@@ -23,18 +23,12 @@ def left_out(dataset: Dataset) -> list[tuple[str, str]]:
 
 
 def report(dataset: Dataset) -> None:
-    """Print the clips of each split and those left out, then each warning, on stderr."""
+    """Print the clips of each split and how many were not wanted, then each warning, on stderr."""
     counts = ", ".join(f"{len(split)} {name}" for name, split in dataset.splits.items())
     print(f"{dataset.folder}: {counts} clips of {len(dataset.classes)} classes")
-    unusable = left_out(dataset)
-    if len(unusable) < len(dataset.skipped):
-        print(f"left out as listed: {len(dataset.skipped) - len(unusable)}")
-    if unusable:
-        print(f"left out as unusable: {len(unusable)}")
-    for name, reason in unusable[:LISTED]:
-        print(f"  {printable(name)}: {printable(reason)}")
-    if len(unusable) > LISTED:
-        print(f"  … and {len(unusable) - LISTED} more, listed in {dataset.folder / DESCRIPTION}")
+    listed = len(dataset.skipped) - len(left_out(dataset))
+    if listed:
+        print(f"left out as listed: {listed}")
     for warning in warnings_about(dataset):
         print(f"warning: {warning}", file=sys.stderr)
 
@@ -54,10 +48,11 @@ def warnings_about(dataset: Dataset) -> list[str]:
     warnings = []
     unusable, usable = left_out(dataset), sum(map(len, dataset.splits.values()))
     if unusable:
-        warnings.append(
-            f"{len(unusable)} of {len(unusable) + usable} clips were left out, such as "
-            + examples([f"{printable(name)} ({printable(reason)})" for name, reason in unusable])
-        )
+        lines = [f"  {printable(name)}: {printable(reason)}" for name, reason in unusable[:LISTED]]
+        if len(unusable) > LISTED:
+            lines.append(f"  … and {len(unusable) - LISTED} more, listed in {dataset.folder / DESCRIPTION}")
+        counts = f"{len(unusable)} of {len(unusable) + usable} clips were left out:"
+        warnings.append("\n".join([counts, *lines]))
     empty = [name for name, split in dataset.splits.items() if not len(split)]
     if empty:
         warnings.append(f"there is no clip in {' and '.join(empty)}")

@@ -110,7 +110,7 @@ def _open_archive(path):
 def find_files(where: str | Path, suffix: str | tuple[str, ...]) -> list[SourceFile]:
     """Find all files under a folder whose names end with `suffix`, in it or in .zip archives in it, by name.
 
-    suffix: one, or several of which any will do.
+    suffix: one, or several of which any will do, in small letters; files may have it in large ones.
     where: a folder, searched to its depths, linked folders too, or one archive. Hidden files are left out.
     Raises InputError if there is no such place, none of the files, or a folder or archive that cannot be
     opened.
@@ -127,9 +127,9 @@ def find_files(where: str | Path, suffix: str | tuple[str, ...]) -> list[SourceF
     for path in paths:
         if path.name.startswith("."):
             continue
-        if path.suffix == ".zip" or (path.suffix == ".npz" and ".npy" in suffix):
+        if path.suffix.lower() == ".zip" or (path.suffix == ".npz" and ".npy" in suffix):
             files += _members(path, suffix)
-        elif path.name.endswith(suffix):
+        elif path.name.lower().endswith(suffix):
             files.append(SourceFile(path))
     if not files:
         raise InputError(f"{where}: expected {named} files there or in .zip archives there, found none")
@@ -188,5 +188,5 @@ def _members(path, suffix):
     return [
         SourceFile(path, name)
         for name in dict.fromkeys(names)
-        if name.endswith(suffix) and not PurePosixPath(name).name.startswith(".")
+        if name.lower().endswith(suffix) and not PurePosixPath(name).name.startswith(".")
     ]

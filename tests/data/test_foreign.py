@@ -263,6 +263,43 @@ def test_pyskl_in_two_coordinates(tmp_path, capsys):
     assert not next(FORMATS["pyskl"].read(without))[2].any()
 
 
+def test_pyskl_as_its_scripts_write_it(tmp_path, capsys):
+    """float16 in protocol 2, None for a clip without a body, whose name stays in the splits."""
+    clips = some_clips()
+    path = foreign.write_pyskl(tmp_path / "ntu60_3danno.pkl", clips)
+    content = pickle.loads(path.read_bytes())
+    for one in content["annotations"]:
+        one["keypoint"] = one["keypoint"].astype(np.float16)
+    content["annotations"][1] = None
+    foreign.write_pickle(path, content, protocol=2)
+    prepared = FORMATS["pyskl"].prepare(tmp_path / "out", path)
+    assert prepared["train"].names.tolist() == [clips[0].name, clips[2].name, clips[3].name]
+    assert f"1 clips of its splits are not in it: {clips[1].name}\n" in capsys.readouterr().err
+    half = clips[0].coordinates.astype(np.float16).astype(np.float32)
+    np.testing.assert_array_equal(prepared["train"].clips[0], preprocessed(half)[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"annotations": [None]}, "expected annotations, a dict each, found none"),
+        ({"annotations": [1, "a"]}, "expected annotations, a dict each, found int and str"),
+        ({"label_names": 5}, "expected label_names as a list, found int"),
+        ({"keypoint": np.zeros((15, 17, 3))}, r"expected 'keypoint' .* found \(15, 17, 3\)"),
+        ({"keypoint": None}, "expected 'keypoint' .* found none"),
+        ({"split": {"xsub_train": [], "xsub_val": []}}, "expected 'keypoint' .* found no annotations"),
+    ],
+)
+def test_pickles_that_are_not_pyskls(tmp_path, change, message):
+    path = foreign.write_pyskl(tmp_path / "a.pkl", some_clips())
+    content = pickle.loads(path.read_bytes())
+    if "keypoint" in change:
+        change = {"annotations": [{**one, **change} for one in content["annotations"]]}
+    foreign.write_pickle(path, {**content, **change}, protocol=2)
+    with pytest.raises(InputError, match=rf"a\.pkl: {message}"):
+        FORMATS["pyskl"].prepare(tmp_path / "out", path)
+
+
 def test_splits_of_pyskl_are_chosen(tmp_path):
     clips = some_clips()
     path = foreign.write_pyskl(tmp_path / "a.pkl", clips)

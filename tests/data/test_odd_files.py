@@ -89,6 +89,20 @@ def test_texts_of_windows(tmp_path, name):
     assert clips(odd) == clips(plain) and any(clips(plain)) and not odd.skipped
 
 
+@pytest.mark.parametrize("name", sorted(TEXTS | {"nw-ucla", "utd-mhad", "pyskl", "openpose", "mediapipe"}))
+def test_endings_in_large_letters(tmp_path, name):
+    """As Windows and cameras have them; in an archive, too, whose own ending may be such."""
+    options = made(name, tmp_path / "in")
+    plain = FORMATS[name].prepare(tmp_path / "plain", tmp_path / "in", **options)
+    with zipfile.ZipFile(tmp_path / "ALL.ZIP", "w") as archive:
+        for path in sorted(path for path in (tmp_path / "in").rglob("*") if path.is_file()):
+            path = path.rename(path.with_suffix(path.suffix.upper()))
+            archive.write(path, path.relative_to(tmp_path / "in"))
+    for source in (tmp_path / "in", tmp_path / "ALL.ZIP"):
+        other = FORMATS[name].prepare(tmp_path / f"{source.name}-out", source, **options)
+        assert clips(other) == clips(plain) and any(clips(plain)) and not other.skipped
+
+
 def packed_forms(folder, change, bodies):
     """The forms of arrays that are one file, of three changed clips, and the clips."""
     rng = np.random.default_rng(0)
@@ -125,6 +139,15 @@ def test_numbers(tmp_path, monkeypatch, about, bodies):
         np.testing.assert_allclose(prepared["test"].clips[0], expected, atol=1e-5, err_msg=path.name)
         if path.name == "a.npz":
             assert prepared.classes == ("sit", "walk") and prepared["train"].labels.tolist() == [1, 0]
+
+
+def test_labels_of_an_archive_may_be_names(tmp_path):
+    x = np.random.default_rng(0).normal(size=(3, 300, 150)).astype(np.float32)
+    y = np.array(["ходити", "sit", "sit"])
+    np.savez(tmp_path / "a.npz", x_train=x, y_train=y, x_test=x[:1], y_test=y[:1])
+    prepared = FORMATS["ctrgcn"].prepare(tmp_path / "out", tmp_path / "a.npz")
+    assert prepared.classes == ("sit", "ходити")
+    assert (prepared["train"].labels.tolist(), prepared["test"].labels.tolist()) == ([1, 0, 0], [1])
 
 
 def test_one_clip_and_two_coordinates(tmp_path):

@@ -9,7 +9,8 @@ import struct
 import numpy as np
 import pytest
 
-from ikem_fast.data.formats.pickles import load_pickle
+from ikem_fast.data.formats import pickles
+from ikem_fast.data.formats.pickles import latin_of_utf8, load_pickle
 from ikem_fast.data.formats.stored import StoredArray
 from ikem_fast.data.sources import SourceFile
 from ikem_fast.errors import InputError
@@ -82,6 +83,45 @@ def test_what_python_2_wrote(tmp_path):
     content = b"\x80\x02(U\x03abcT\x02\x00\x00\x00\xe9d" + array + state + b"t."
     text, other, found = loaded(tmp_path / "a.pkl", content)
     assert (text, other, found.load().tolist()) == ("abc", "éd", [1, -1])
+
+
+@pytest.mark.parametrize("built", [True, False])
+def test_bytes_of_protocol_2_are_what_python_decodes(monkeypatch, built):
+    """Every text of one byte and of two, and many of those that matter; what is none is refused."""
+    if built and pickles._skeleton_io is None:
+        pytest.skip("ikem_fast._skeleton_io is not built")
+    if not built:
+        monkeypatch.setattr(pickles, "_skeleton_io", None)
+    rng = np.random.default_rng(0)
+    edges = np.array([0, 0x7F, 0x80, 0xBF, 0xC0, 0xC1, 0xC2, 0xC3, 0xC4, 0xE2, 0xF0, 0xFF], np.uint8)
+    texts = [bytes([a]) for a in range(256)] + [bytes([a, b]) for a in range(256) for b in range(256)]
+    texts += [rng.choice(edges, rng.integers(0, 7)).tobytes() for _ in range(5000)]
+    texts += [rng.integers(0, 256, size, np.uint8).tobytes().decode("latin-1").encode() for size in range(99)]
+    understood = 0
+    for text in texts:
+        try:
+            expected = text.decode("utf-8").encode("latin-1")
+        except ValueError:
+            with pytest.raises(ValueError):
+                latin_of_utf8(np.frombuffer(bytearray(text), np.uint8))
+            continue
+        found = latin_of_utf8(np.frombuffer(bytearray(text), np.uint8))
+        assert found.tobytes() == expected and found.dtype == np.uint8 and found.flags.writeable, text
+        understood += 1
+    assert 128 + 128**2 + 128 < understood < len(texts) // 2
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_more_bytes_than_an_array_can_have_are_not_read(tmp_path, protocol):
+    """Of a text two for each of its bytes, otherwise one: found ahead of asking for memory."""
+    array = np.full(3000, 0x8080, np.uint16)
+    content = pickle.dumps(array, protocol=protocol)
+    small = content.replace(struct.pack("<H", 3000), struct.pack("<H", 2900))
+    assert small != content
+    stored = loaded(tmp_path / "a.pkl", small)
+    with pytest.raises(InputError, match=rf"found: {12000 if protocol == 2 else 6000} bytes for shape"):
+        stored.load()
+    np.testing.assert_array_equal(loaded(tmp_path / "b.pkl", content).load(), array)
 
 
 class Calls:

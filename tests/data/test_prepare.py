@@ -60,13 +60,27 @@ def test_damaged_frames_are_left_out_or_interpolated(tmp_path, capsys):
     packed(path, x=x)
     left_out = prepare_npz(tmp_path / "a", path, "utd-mhad", "subject=0")
     assert [name for name, _ in left_out.skipped] == ["a-1"] and "in frame 5" in left_out.skipped[0][1]
-    assert "1 of 8 clips were left out, such as a-1 (expected coordinates" in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert "warning: 1 of 8 clips were left out:\n  a-1: expected coordinates" in printed.err
+    assert (printed.out + printed.err).count("a-1") == 1, "told once"
     with preparing(Preparation(Preprocessing(damaged="interpolate"))):
         repaired = prepare_npz(tmp_path / "b", path, "utd-mhad", "subject=0")
     x[17, 3] = (x[16, 3] + x[18, 3]) / 2
     expected = preprocess_clip(x[12:24].transpose(2, 0, 1)[..., None], layout="utd-mhad")
     np.testing.assert_allclose(repaired["train"].clips[1], expected, atol=1e-5)
     assert repaired.skipped == () and repaired.prepared["damaged"] == "interpolate"
+
+
+def test_many_clips_left_out_are_told_in_part(tmp_path, capsys):
+    path = packed(tmp_path / "a.npz", clips=80, subject=np.arange(80) % 2)
+    x = np.load(path)["x"].reshape(80, 12, 20, 3)
+    x[::2] = np.nan
+    packed(path, clips=80, subject=np.arange(80) % 2, x=x[:70].reshape(-1, 20, 3), len=[12] * 70 + [0] * 10)
+    with pytest.raises(InputError, match="found 35 of 80"):
+        prepare_npz(tmp_path / "out", path, "utd-mhad", "subject=0,1")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "warning: 45 of 80 clips were left out:" and lines[1].startswith("  a-00: expected ")
+    assert lines[21] == f"  … and 25 more, listed in {tmp_path / 'out' / 'dataset.json'}"
 
 
 def test_foreign_files_leave_nothing_behind(shared, tmp_path):

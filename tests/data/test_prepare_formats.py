@@ -154,6 +154,36 @@ def test_json_numbers_are_numbers(odd):
         nw_ucla.parse_clip(f'{{"skeletons": [{frame % odd}]}}'.encode())
 
 
+@pytest.mark.parametrize(
+    ("skeletons", "found"),
+    [
+        ("[]", "nothing, no joints a frame, no numbers each"),
+        ("5", "something else"),
+        ('"abc"', "str, 1 joints a frame, 1 numbers each"),
+        ("[[1, 2, 3]]", "something else"),
+        (f"[{[[1, 2, 3]] * 20}, {[[1, 2, 3]] * 19}]", "float, 19 or 20 joints a frame, 3 numbers each"),
+        (f"[{[[1.5, 2]] * 20}]", "float, 20 joints a frame, 2 numbers each"),
+        (f"[{[[1.5, 2, '3']] * 20}]".replace("'", '"'), "float and str, 20 joints a frame"),
+        (f"[{[dict.fromkeys('abc', 1.0)] * 20}]".replace("'", '"'), "something else|str, 20 joints"),
+    ],
+)
+def test_json_of_another_shape_is_described(skeletons, found):
+    with pytest.raises(ValueError, match=rf"numbers \(frames, 20, 3\), found ({found})"):
+        nw_ucla.parse_clip(f'{{"skeletons": {skeletons}}}'.encode())
+
+
+def test_json_numbers_are_those_of_the_file():
+    """The same bits as without this reader; numbers beyond float32 are infinite, without a warning."""
+    values = np.random.default_rng(0).normal(size=(2, 20, 3)) * 10.0 ** np.arange(-30, 30).reshape(20, 3)
+    values[0, 0] = 1e300, -1e39, 5e-324
+    values[0, 1] = 3, 2**60 + 1, np.inf
+    content = json.dumps({"skeletons": values.tolist()}).replace("3.0", "3").replace("Infinity", "9" * 400)
+    clip = nw_ucla.parse_clip(content.encode())
+    with np.errstate(over="ignore"):
+        expected = np.array(values, np.float32).transpose(2, 0, 1)[..., None]
+    np.testing.assert_array_equal(clip, expected)
+
+
 def test_synthetic(tmp_path):
     dataset = prepare_synthetic(tmp_path / "out", clips_per_class=6, seed=1)
     assert (len(dataset["train"]), len(dataset["test"]), len(dataset.classes)) == (48, 24, 12)

@@ -193,7 +193,7 @@ def _detect(path: Path) -> str:
         files = find_files(path, SUFFIXES)
     except InputError:
         return ""
-    arrays = [file for file in files if file.name.endswith(".npy")]
+    arrays = [file for file in files if file.name.lower().endswith(".npy")]
     try:
         is_clip = bool(arrays) and len(NpyFile(arrays[0]).shape) in (2, 3, 4)
     except InputError:

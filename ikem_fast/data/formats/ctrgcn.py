@@ -82,7 +82,8 @@ def _array(source, entry, *dimensions):
         raise InputError(
             f"{source}: expected an .npz with x_train, y_train, x_test and y_test, found: {printable(error)}"
         ) from None
-    if len(array.shape) not in (dimensions or (3,)) or array.dtype.kind not in "fiub":
+    kinds = "fiubU" if len(array.shape) == 1 else "fiub"  # a label may be a name
+    if len(array.shape) not in (dimensions or (3,)) or array.dtype.kind not in kinds:
         expected = "(clips, classes) or (clips,)" if dimensions else "(clips, frames, columns)"
         raise InputError(
             f"{array.file}: expected numbers of shape {expected}, found {array.dtype} of shape {array.shape}"

@@ -14,8 +14,10 @@ import numpy as np
 
 from ikem_fast.data.dataset import Dataset
 from ikem_fast.data.formats.base import ClipFiles, Format
+from ikem_fast.data.formats.text import in_order
 
 MAX_FILE_BYTES = 1 << 22  # the largest of the dataset has 0.5 MB
+JOINTS = 20
 TRAIN_VIEWS = frozenset({1, 2})
 VIEWS = frozenset({1, 2, 3})
 
@@ -32,6 +34,7 @@ ACTIONS = {
     11: "throw",
     12: "carry",
 }
+_EXPECTED = f"expected 'skeletons' to be numbers (frames, {JOINTS}, 3)"
 
 
 class ClipName(NamedTuple):
@@ -65,20 +68,21 @@ def parse_name(name: str) -> ClipName | None:
 def parse_clip(content: bytes) -> np.ndarray:
     """Parse a file's bytes into a raw clip (3, F, 20, 1) float32. Raises ValueError if it is not one."""
     try:
-        skeletons = json.loads(content)["skeletons"]
+        skeletons = json.loads(content, parse_int=float)["skeletons"]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"expected JSON with 'skeletons', found: {type(error).__name__}: {error}") from None
     try:
-        numbers = set(map(type, chain.from_iterable(chain.from_iterable(skeletons))))
-        array = np.array(skeletons, dtype=np.float32)
-    except (ValueError, TypeError, OverflowError):
-        raise ValueError("expected 'skeletons' to be numbers (frames, 20, 3), found something else") from None
-    if not numbers <= {int, float} or array.ndim != 3 or array.shape[1:] != (20, 3):
-        names = " and ".join(sorted(kind.__name__ for kind in numbers))
-        raise ValueError(
-            f"expected 'skeletons' to be numbers (frames, 20, 3), found {names} of shape {array.shape}"
-        )
-    return np.ascontiguousarray(array.transpose(2, 0, 1)[..., None])
+        joints = list(chain.from_iterable(skeletons))
+        numbers = list(chain.from_iterable(joints))
+        sizes = {*map(len, skeletons)}, {*map(len, joints)}
+    except TypeError:
+        raise ValueError(f"{_EXPECTED}, found something else") from None
+    if sizes != ({JOINTS}, {3}) or set(map(type, numbers)) != {float}:
+        kinds = " and ".join(sorted({type(number).__name__ for number in numbers})) or "nothing"
+        of_joints, of_numbers = (" or ".join(map(str, sorted(size)[:3])) or "no" for size in sizes)
+        raise ValueError(f"{_EXPECTED}, found {kinds}, {of_joints} joints a frame, {of_numbers} numbers each")
+    # Of a flat list far faster than of nested ones.
+    return in_order(np.fromiter(numbers, np.float64, len(numbers)).reshape(-1, JOINTS, 3))
 
 
 FILES = ClipFiles(

@@ -19,11 +19,18 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
+
 from ikem_fast.data.formats.npy import BROKEN
 from ikem_fast.data.formats.stored import LeftBytes, StoredArray, StoredBytes, StoredType
 from ikem_fast.data.headers import MAGIC
 from ikem_fast.data.sources import SourceFile
 from ikem_fast.errors import InputError, printable
+
+try:
+    from ikem_fast import _skeleton_io
+except ImportError:  # installed without a compiler
+    _skeleton_io = None
 
 MAX_PROGRAM_BYTES = 1 << 28  # without what is left in the file; the pickles of NTU RGB+D 120 have 20 MB
 MAX_TUPLES = 1 << 23  # bytes that may make one; the pickles of NTU RGB+D 120 have a million
@@ -47,9 +54,21 @@ _LONGEST = 9  # bytes of one of these
 _STOP, _FRAME, _GLOBAL, _LONG1, _LONG_PUT = b".\x95c\x8ar"
 
 
-def _latin_of_utf8(text: bytes) -> bytes:
-    """Protocol 2 has no bytes of its own, but texts of these characters."""
-    return text.decode("utf-8").encode("latin-1")
+def latin_of_utf8(units: np.ndarray) -> np.ndarray:
+    """Decode the bytes that protocol 2, which has none of its own, keeps as a text of these characters.
+
+    units: (N,) uint8, UTF-8 of characters below 256; may be written to.
+
+    Returns (K,) uint8, an array of one's own.
+
+    Raises ValueError where it is something else.
+
+    Example:
+        latin_of_utf8(np.frombuffer(bytearray("aé".encode()), np.uint8))  # array([97, 233], dtype=uint8)
+    """
+    if _skeleton_io:
+        return units[: _skeleton_io.latin_of_utf8(units)]
+    return np.frombuffer(bytearray(units.tobytes().decode("utf-8").encode("latin-1")), np.uint8)
 
 
 # Instruction → bytes of the length that follows it, and whether what it counts is a text of UTF-8.
@@ -199,7 +218,7 @@ class _Program:
             raise EOFError(f"{size} bytes declared, {self.size - place} left")
         if size < _LEFT_BYTES:
             return self.read(head + size)
-        self.left.append(LeftBytes(place, size, _latin_of_utf8 if is_text else None))
+        self.left.append(LeftBytes(place, size, latin_of_utf8 if is_text else None))
         self.at += head + size
         return b"J" + struct.pack("<i", len(self.left) - 1) + b"Q"
 

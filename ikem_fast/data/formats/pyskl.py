@@ -4,9 +4,11 @@
      "annotations": [{"frame_dir": name, "total_frames": T, "label": class, "keypoint": (M, T, V, C),
                       "keypoint_score": (M, T, V)}, …]}
 
-or, as MMAction2 had it first, the list of annotations alone, in a file for each split. Poses of two
-coordinates get their score as the third, 0 where there is none. Coordinates stay in the file until they are
-asked for.
+or, as MMAction2 had it first, the list of annotations alone, in a file for each split. PYSKL's own scripts
+(`ntu_preproc.py`, `custom_2d_skeleton.py`) write float16 in protocol 2, and None for a clip without a body.
+Poses of two coordinates get their score as the third, 0 where there is none. Coordinates stay in the file
+until they are asked for. Not read: Kinetics' pickles, whose coordinates lie in other files, and the
+compressed form (persons of all frames in a row, with `frame_inds`).
 Duan et al., "PYSKL: Towards Good Practices for Skeleton Action Recognition" (ACM MM 2022).
 """
 
@@ -53,11 +55,13 @@ def find_clips(
     """Find the clips of a pickle, or of two. Raises InputError."""
     files = _files(source)
     contents = {split: _content(file) for split, file in files.items()}
+    notes, where = [], next(iter(files.values()))
     if list(contents) == ["all"]:
-        chosen = _chosen(contents["all"], files["all"], protocol)
+        chosen, missing = _chosen(contents["all"], where, protocol)
+        if missing:
+            notes.append(f"{where}: {len(missing)} clips of its splits are not in it: {examples(missing)}")
     else:
         chosen = [(split, one) for split, content in contents.items() for one in content["annotations"]]
-    where = next(iter(files.values()))
     joints = _joints(chosen, where)
     if layout is None and joints not in LAYOUTS:
         raise InputError(f"{where}: expected --layout for {joints} joints, found none")
@@ -72,20 +76,20 @@ def find_clips(
         for name, (split, _), label, subject in zip(names, chosen, labels, subjects, strict=True)
     ]
     lying = [name for name, (_, one) in zip(names, chosen, strict=True) if _lies(one)]
-    notes = [f"{where}: total_frames of {len(lying)} clips is not their length, such as {examples(lying)}"]
+    if lying:
+        told = f"total_frames of {len(lying)} clips is not their length, such as {examples(lying)}"
+        notes.append(f"{where}: {told}")
     prepared = all(_shape(one) and "true_frames" in one for _, one in chosen)
     return ClipStream(
         plan=plan,
         read=lambda start: (_clip(one, joints, bodies, prepared) for _, one in chosen[start:]),
         files=list(files.values()),
         layout=skeleton,
-        classes=list(map(printable, as_list(named, "label_names")))
-        if named
-        else classes_of(names, labels, classes),
+        classes=_class_names(named, where) if named else classes_of(names, labels, classes),
         num_bodies=bodies,
         planar=all(_shape(one)[3] == 2 for _, one in chosen if _shape(one)),
         num_frames=_shape(chosen[0][1])[1] if prepared else NUM_FRAMES,
-        notes=tuple(notes if lying else ()),
+        notes=tuple(notes),
     )
 
 
@@ -110,18 +114,23 @@ def _content(file: SourceFile) -> dict[str, Any]:
     content = load_pickle(file)
     content = {"annotations": content} if isinstance(content, list) else content
     annotations = content.get("annotations") if isinstance(content, dict) else None
-    if not isinstance(annotations, list) or not all(isinstance(one, dict) for one in annotations):
+    if not isinstance(annotations, list):
         raise InputError(
             f"{file}: expected a dict of 'split' and 'annotations', or a list of annotations, found "
             f"{printable(list(content)) if isinstance(content, dict) else type(content).__name__}"
         )
-    if not annotations:
-        raise InputError(f"{file}: expected annotations, found none")
-    return content
+    annotations = [one for one in annotations if one is not None]  # as PYSKL writes clips without a body
+    odd = {type(one).__name__ for one in annotations if not isinstance(one, dict)}
+    if odd or not annotations:
+        found = " and ".join(sorted(odd)) or "none"
+        raise InputError(f"{file}: expected annotations, a dict each, found {found}")
+    return {**content, "annotations": annotations}
 
 
-def _chosen(content: Mapping[str, Any], file: SourceFile, protocol: str | None) -> list[tuple[str, dict]]:
-    """(split, annotation) of every clip that is in one of a protocol's splits."""
+def _chosen(
+    content: Mapping[str, Any], file: SourceFile, protocol: str | None
+) -> tuple[list[tuple[str, dict]], list[str]]:
+    """(split, annotation) of every clip that is in one of a protocol's splits, and names there of no clip."""
     splits = content.get("split")
     if not isinstance(splits, dict) or not all(isinstance(name, str) for name in splits):
         raise InputError(f"{file}: expected named splits, found none; give a folder with two pickles")
@@ -135,8 +144,8 @@ def _chosen(content: Mapping[str, Any], file: SourceFile, protocol: str | None) 
         known = ", ".join(map(printable, pairs)) or "none"
         raise InputError(f"{file}: expected --protocol out of its splits ({known}), found {protocol!r}")
     members: dict[Any, str] = {}
-    chosen = next(iter(pairs.values())) if protocol is None else pairs[protocol]
-    for split, name in zip(("train", "test"), chosen, strict=True):
+    pair = next(iter(pairs.values())) if protocol is None else pairs[protocol]
+    for split, name in zip(("train", "test"), pair, strict=True):
         try:
             wanted = set(as_list(splits[name], f"split {name!r}"))
         except (ValueError, TypeError) as error:
@@ -145,9 +154,10 @@ def _chosen(content: Mapping[str, Any], file: SourceFile, protocol: str | None) 
         if both:
             raise InputError(f"{file}: expected no clip in two splits, found {examples(both)}")
         members |= dict.fromkeys(wanted, split)
-    annotations = content["annotations"]
+    named = [(one.get("frame_dir"), one) for one in content["annotations"]]
     try:
-        return [(members[key], one) for one in annotations if (key := one.get("frame_dir")) in members]
+        chosen = [(members[name], one) for name, one in named if name in members]
+        return chosen, sorted(map(str, members.keys() - {name for name, _ in named}))
     except TypeError as error:
         raise InputError(f"{file}: expected frame_dir to be a text, found: {printable(error)}") from None
 
@@ -162,14 +172,16 @@ def _shape(one: Mapping[str, Any]) -> tuple[int, ...]:
 def _joints(chosen, file):
     shape = next((shape for _, one in chosen if (shape := _shape(one))), None)
     if shape is None:
-        raise InputError(
-            f"{file}: expected 'keypoint' (M, T, V, 2 or 3) in annotations, found none of that shape"
-        )
+        found = getattr(chosen[0][1].get("keypoint"), "shape", "none") if chosen else "no annotations"
+        raise InputError(f"{file}: expected 'keypoint' (M, T, V, 2 or 3) in annotations, found {found}")
     return shape[2]
 
 
-def _class_names(named):
-    return [] if named is None else [printable(name) for name in as_list(named, "label_names")]
+def _class_names(named, file):
+    try:
+        return list(map(printable, as_list(named, "label_names")))
+    except ValueError as error:
+        raise InputError(f"{file}: {error}") from None
 
 
 def _lies(one):

@@ -46,7 +46,7 @@ class ClipName(NamedTuple):
 
 def parse_name(path: str) -> ClipName | None:
     """Parse the path of a file; None if its folders are none of the dataset's, or of another action."""
-    match = re.search(r"(s\d\ds\d\d)[/\\](\d\d)[/\\](\d{3})[/\\]skeleton_pos\.txt$", path, re.ASCII)
+    match = re.search(r"(s\d\ds\d\d)[/\\](\d\d)[/\\](\d{3})[/\\](?i:skeleton_pos\.txt)$", path, re.ASCII)
     if not match or not 1 <= int(match[2]) <= len(ACTIONS):
         return None
     return ClipName(match[1], int(match[2]), match[3])

@@ -79,20 +79,22 @@ class StoredArray:
             raise InputError(f"{self._file}: expected a whole array, found: {printable(error)}") from None
 
     def _content(self, size):
-        """The bytes of all values."""
+        """The bytes of all values, an array of its own."""
         values = self._values
-        found = values.size if isinstance(values, LeftBytes) and values.decode is None else None
-        if found == size:
-            content = np.empty(size, np.uint8)
+        if isinstance(values, LeftBytes):
+            content = np.empty(self._checked(values.size, size, 1 + (values.decode is not None)), np.uint8)
             self._stored.read_into(values.at, content)
-            return content
-        if isinstance(values, LeftBytes) and found is None:
-            values = values.decode(self._stored.read(values.at, values.size))
-        if isinstance(values, str):  # protocol 2 has no bytes of its own
-            values = values.encode("latin-1", "replace")
-        if found is not None or len(values) != size:
-            raise ValueError(f"{found or len(values)} bytes for shape {self.shape} of {self.dtype}")
-        return np.frombuffer(values, np.uint8).copy()
+            content = values.decode(content) if values.decode else content
+        else:  # a text: protocol 2 has no bytes of its own
+            values = values.encode("latin-1", "replace") if isinstance(values, str) else values
+            content = np.frombuffer(values, np.uint8).copy()
+        self._checked(len(content), size)
+        return content
+
+    def _checked(self, found, size, times=1):
+        if not size <= found <= size * times:
+            raise ValueError(f"{found} bytes for shape {self.shape} of {self.dtype}")
+        return found
 
     def __setstate__(self, state: Any) -> None:
         """Take what an array is pickled with: version, shape, dtype, whether in Fortran order, values."""
@@ -122,7 +124,10 @@ class StoredArray:
 
 
 class LeftBytes:
-    """Bytes that were left in the file: where, how many, and how they become values, if not as they are."""
+    """Bytes that were left in the file: where, how many, and how they become values, if not as they are.
+
+    decode: from their array, which it may write to, to the values', at least half as long.
+    """
 
     def __init__(self, at, size, decode=None):
         self.at, self.size, self.decode = at, size, decode

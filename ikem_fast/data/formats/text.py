@@ -14,7 +14,7 @@ def as_numbers(content: bytes) -> np.ndarray:
 
     Raises ValueError quoting what is no number.
     """
-    words = content.removeprefix(_MARK).translate(_SPACES).split()
+    words = _parted_by_spaces(content).split()
     try:
         if b"_" in content:  # which Python's float takes between digits
             raise ValueError(f"{next(word for word in words if b'_' in word)!r}")
@@ -30,10 +30,10 @@ def as_rows(content: bytes, columns: int | None = None) -> np.ndarray:
 
     Raises ValueError for lines of other lengths, or what is no number.
     """
-    content = content.removeprefix(_MARK).translate(_SPACES)
+    content = _parted_by_spaces(content)
     if b"\r" in content:
         content = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    if not content.strip():
+    if not content or content.isspace():
         return np.zeros((0, columns or 0))
     try:
         rows = np.loadtxt(io.BytesIO(content), comments=None, ndmin=2)
@@ -54,13 +54,19 @@ def _check_lengths(content, columns):
             raise ValueError(f"expected {columns} numbers a line, found {len(row)} in line {number}")
 
 
-_MARK = b"\xef\xbb\xbf"  # of the byte order, as some editors write it
-_SPACES = bytes.maketrans(b",;\t", b"   ")
+def _parted_by_spaces(content):
+    """The text without a mark of the byte order, which some editors write, or commas and semicolons."""
+    content = content.removeprefix(b"\xef\xbb\xbf")
+    return content.translate(_SPACES) if b"," in content or b";" in content else content
+
+
+_SPACES = bytes.maketrans(b",;", b"  ")
 
 
 def in_order(joints: np.ndarray) -> np.ndarray:
-    """Make a raw clip (3, F, V, 1) of coordinates (F, V, 3)."""
-    return np.ascontiguousarray(joints.transpose(2, 0, 1)[..., None], dtype=np.float32)
+    """Make a raw clip (3, F, V, 1) of coordinates (F, V, 3); numbers beyond float32 become infinite."""
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(joints.transpose(2, 0, 1)[..., None], dtype=np.float32)
 
 
 def described(check: Callable[[Any], bool], value: Any, expected: str) -> Any:
