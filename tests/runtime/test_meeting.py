@@ -40,7 +40,7 @@ def test_those_of_a_later_start_see_nothing_of_an_earlier_one(order):
 def test_one_waits_for_a_living_first_process():
     store = dist.HashStore()
     store.set(FIRST, "one that is dead")
-    with pytest.raises(dist.DistError, match="no answer of the first process for 0.2 seconds"):
+    with pytest.raises(dist.DistError, match=r"no answer of the first process for 0\.2 seconds"):
         meet(store, 1, 2, timedelta(seconds=0.2))
 
 
