@@ -15,6 +15,8 @@ from ikem_fast.cli.completion import Shell, completion_script
 from ikem_fast.cli.index import read_index
 from ikem_fast.errors import InputError
 
+NAMED = 8  # files that are named one by one where many were written
+
 
 @dataclass(frozen=True)
 class Command:
@@ -177,8 +179,11 @@ def _write_dataset(chosen, config):
     from ikem_fast.data import open_dataset
 
     config.out.mkdir(parents=True, exist_ok=True)
-    for file in chosen.write(open_dataset(config.data), config.out):
+    files = chosen.write(open_dataset(config.data), config.out)
+    for file in files[:NAMED]:
         print(file)
+    if len(files) > NAMED:
+        print(f"and {len(files) - NAMED} more in {config.out}")
 
 
 def _train():

@@ -96,12 +96,19 @@ def _train(name, config, out, steps, **settings):
     return run(replace(config, out=out, **budget, **settings))
 
 
+@contextlib.contextmanager
+def _unheard():
+    """What a few steps tell, that they learn nothing among it, is not about the run."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield
+
+
 def _slope(train):
     """Seconds a step, of a training of so many steps: what it takes besides is in both."""
     took = []
     for steps in (1, 1 + STEPS):
         began = time.perf_counter()
-        with contextlib.redirect_stdout(io.StringIO()):
+        with _unheard():
             train(steps)
         took.append(time.perf_counter() - began)
     return max(took[1] - took[0], 0.0) / STEPS
@@ -121,7 +128,7 @@ def _demo(out, seed=0, device="auto"):
         _tell(f"prepare: {seconds:.1f} s")
         config = teacher_config(Path(folder), seed, device)
         minutes = seconds / 60 + _training("pretrain", config)
-        with contextlib.redirect_stdout(io.StringIO()):
+        with _unheard():
             teacher = _train("pretrain", config, Path(folder) / "briefly", 1)
         minutes += _training("distill", student_config(Path(folder), seed, device, teacher))
         dataset = open_dataset(config.data)

@@ -49,12 +49,7 @@ def predict(
         Exit status: 0, or 1 if some clip could not be read.
     """
     bundle = load(model).to(device)
-    of = bundle.chosen(set)
-    if of is None:
-        raise InputError(
-            f"{model}: expected a classifier, found encoders alone; make one: ikem-fast evaluate linear "
-            f"--data DATA --checkpoint {model} --out {model}/linear"
-        )
+    of = bundle.answering(set)
     if not is_quiet():
         sys.stderr.write(f"ikem-fast: model: {_known_by(bundle, of)}\n")
     if STANDARD_INPUT in clips:
@@ -156,8 +151,10 @@ def export(model: Path, out: Path, format: Target = "onnx", set: str | None = No
     from ikem_fast.predict.export import export
 
     bundle = load(model)
-    sys.stdout.write(f"model: {_known_by(bundle, bundle.chosen(set))}\n")
+    sys.stdout.write(f"model: {_known_by(bundle, bundle.answering(set))}\n")
     sys.stdout.flush()
+    if not is_quiet():
+        sys.stderr.write("ikem-fast: tracing and converting, about half a minute of a whole core\n")
     _show(export(bundle, out, format, set), format)
 
 

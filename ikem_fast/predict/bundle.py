@@ -110,6 +110,18 @@ class Bundle:
             )
         return of or self.recognizer.largest
 
+    def answering(self, of: str | None = None) -> str:
+        """Return the set that `chosen` returns.
+
+        Raises InputError, which says how to fit a classifier, where there are encoders alone.
+        """
+        if (chosen := self.chosen(of)) is None:
+            raise InputError(
+                f"{self.folder}: expected a classifier, found encoders alone; make one: ikem-fast evaluate "
+                f"linear --data DATA --checkpoint {self.folder} --out {self.folder}/linear"
+            )
+        return chosen
+
     def predict(
         self,
         clips: Source | Iterable[Source],

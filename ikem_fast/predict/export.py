@@ -72,12 +72,7 @@ def export(bundle: Bundle, out: Path, target: Target = "onnx", of: str | None = 
     Example:
         export(ikem_fast.load("runs/student"), Path("student.onnx")).milliseconds[1]
     """
-    name = bundle.chosen(of)
-    if name is None:
-        raise InputError(
-            f"{bundle.folder}: expected a classifier, found encoders alone; "
-            "fit one with ikem-fast evaluate linear"
-        )
+    name = bundle.answering(of)
     if Preprocessing.of(bundle.description.prepared).sampling == "uniform":
         raise InputError(
             f"{bundle.folder}: expected clips sampled linearly or not at all, found sampling 'uniform', "

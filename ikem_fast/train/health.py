@@ -63,6 +63,7 @@ class Health:
         self.places = np.full(ROWS, -1)
         self.written = 0
         self.looked = -math.inf
+        self.phase: str | None = None  # that was looked at last
         self.highest: dict[tuple[str, str], float] = {}
         self.since: dict[str, float] = {}
         self.warned: set[tuple[str, str, str]] = set()
@@ -84,9 +85,9 @@ class Health:
         self.places[at] = places
         self.written += len(places)
 
-    def due(self, progress: Progress) -> bool:
-        """Tell whether it is time for a look."""
-        return progress.over or progress.steps - self.looked >= EVERY
+    def due(self, progress: Progress, phase: str) -> bool:
+        """Tell whether it is time for a look: now and then, at the end, and where a phase is new."""
+        return progress.over or phase != self.phase or progress.steps - self.looked >= EVERY
 
     def state(self) -> dict[str, Any]:
         """Gather what a run that is gone on with needs for the same figures, in plain containers."""
@@ -95,6 +96,7 @@ class Health:
             "places": self.places.tolist(),
             "written": self.written,
             "looked": None if self.looked == -math.inf else self.looked,
+            "phase": self.phase,
             "highest": [[*key, value] for key, value in self.highest.items()],
             "since": dict(self.since),
             "warned": [list(key) for key in sorted(self.warned)],
@@ -106,6 +108,7 @@ class Health:
         self.places = np.array(state["places"])
         self.written = state["written"]
         self.looked = -math.inf if state["looked"] is None else state["looked"]
+        self.phase = state.get("phase")
         self.highest = {(phase, name): value for phase, name, value in state["highest"]}
         self.since = dict(state["since"])
         self.warned = {(name, phase, reason) for name, phase, reason in state["warned"]}
@@ -122,7 +125,7 @@ class Health:
         seen = self.task.seen
         if seen is None or self.rows is None:
             return None
-        self.looked = progress.steps
+        self.looked, self.phase = progress.steps, phase
         kept = min(self.written, ROWS)
         rows, places = self.rows[:, :kept], self.places[:kept]
         queries = F.normalize(seen.queries.float().nan_to_num(), dim=-1)

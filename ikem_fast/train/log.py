@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ikem_fast.files import write_text
-from ikem_fast.progress import progress_bar
+from ikem_fast.progress import is_quiet, progress_bar
 from ikem_fast.runtime.loggers import Loggers
 from ikem_fast.train.budget import Progress
 from ikem_fast.train.health import Report
@@ -119,7 +119,9 @@ class TrainingLog:
     def _tell(self, progress, status):
         self.progress.update(self.task, status=status)
         now = time.monotonic()
-        if not self.progress.console.is_terminal and (progress.over or now - self.told >= QUIET):
+        if is_quiet() or self.progress.console.is_terminal:
+            return
+        if progress.over or now - self.told >= QUIET:
             self.told = now
             done = f"step {progress.steps}" + (f"/{self.total}" if self.total else "")
             self.progress.console.print(

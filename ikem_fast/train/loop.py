@@ -168,7 +168,7 @@ class _Run:
         self.keeper.check_losses(began, means)
         self.keeper.follow(phase, means)
         self.health.follow(progress, phase, means)
-        due = self.processes.first and self.health.due(progress)
+        due = self.processes.first and self.health.due(progress, phase)
         report = self.health.look(progress, phase, means) if due else None
         log.end(progress, phase, self.step.rate, means, report, norm)
 

@@ -305,9 +305,13 @@ def test_labels_are_in_names(tmp_path):
             prepare(4, pattern)
 
 
-def test_arrays_are_written_to_the_same_bits(tiny_dataset, tmp_path):
+def test_arrays_are_written_to_the_same_bits(tiny_dataset, tmp_path, capsys):
     dataset = open_dataset(tiny_dataset)
     assert main(["write", "arrays", "--data", str(tiny_dataset), "--out", str(tmp_path / "arrays")]) == 0
+    *named, rest = capsys.readouterr().out.splitlines()
+    files = sum(len(split) for split in dataset.splits.values()) + 1  # and labels.csv
+    assert rest == f"and {files - len(named)} more in {tmp_path / 'arrays'}" and len(named) < 10
+    assert all(Path(name).is_file() for name in named)
     words = ["--source", tmp_path / "arrays", "--layout", dataset.layout, "--out", tmp_path / "out"]
     assert main(["prepare", "arrays", *map(str, words), "--workers", "1"]) == 0
     again = open_dataset(tmp_path / "out")

@@ -138,5 +138,6 @@ def test_encoders_alone_and_missing_packages_are_one_message(run, tmp_path, monk
     assert "pip install 'ikem-fast[export]'" in capsys.readouterr().err
     (tmp_path / "checkpoint.pt").write_bytes((run / "checkpoint.pt").read_bytes())
     assert main([*words, str(tmp_path)]) == 2
-    assert "expected a classifier, found encoders alone" in capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert "expected a classifier, found encoders alone; make one: ikem-fast evaluate" in err and not out
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]

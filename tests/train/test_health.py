@@ -135,10 +135,20 @@ def test_runs_leave_figures_in_the_metrics_and_on_the_terminal(tmp_path, capsys)
     assert "(chance " in capsys.readouterr().err
 
 
+def test_a_new_phase_is_told_with_its_own_chance(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("ikem_fast.train.log.QUIET", 0.0)
+    common = {"data": TINY, "batch_size": 2, "lr": 0.01, "device": "cpu", "max_steps": 7}  # 4 epochs
+    pretrain(PretrainConfig(out=tmp_path, model=MODEL, exchange_from=3, **common))
+    lines = [line for line in capsys.readouterr().err.splitlines() if "(chance " in line]
+    chances = [sum(task().chance(phase) for _ in range(2)) for phase in ("contrast", "exchange")]
+    for phase, line in zip((0, 0, 1, 1), lines, strict=True):
+        assert f"(chance {chances[phase]:.3f})" in line
+
+
 def test_nothing_in_a_run_depends_on_its_health(tmp_path, monkeypatch):
     config = {"data": TINY, "batch_size": 2, "lr": 0.01, "device": "cpu", "max_steps": 3, "model": MODEL}
     pretrain(PretrainConfig(out=tmp_path / "with", **config))
-    monkeypatch.setattr(Health, "due", lambda self, progress: False)
+    monkeypatch.setattr(Health, "due", lambda self, progress, phase: False)
     pretrain(PretrainConfig(out=tmp_path / "without", **config))
     with_, without = (
         [json.loads(line)["losses"] for line in (tmp_path / run / "metrics.jsonl").read_text().splitlines()]

@@ -88,6 +88,18 @@ def test_a_confusion_matrix_is_inked_by_its_shares():
     assert (np.asarray(image)[1, 0, :3] != np.asarray(image)[1, 1, :3]).any()  # mistakes look like mistakes
 
 
+def test_names_beside_a_confusion_matrix_are_as_small_as_its_rows():
+    """In a style: as an attribute, a size would yield to that of the sheet."""
+    classes = [f"class {number}" for number in range(60)]
+    one = SetResult(100.0, 100.0, dict.fromkeys(classes, 100.0), np.eye(60, dtype=int).tolist())
+    found = Results("Linear evaluation", "d", {}, {"test": 60}, classes, {"joint": one})
+    section = confusion_section([found])
+    names = re.findall(r"<text [^>]*>class", section)
+    rows = [float(re.search(r' y="([\d.]+)"', name)[1]) for name in names if 'class="row"' in name]
+    sizes = {float(re.search(r'style="font-size:([\d.]+)px"', name)[1]) for name in names}
+    assert len(names) == 120 and 4 < max(sizes) <= min(np.diff(rows)) and "font-size=" not in section
+
+
 def test_accuracies_of_several_runs_are_a_mean_with_a_deviation():
     beside = {"raw": Baseline({"joint": 40.0, "joint+motion": 41.0})}
     runs = [results((50, 70), baselines=beside), results((54, 80), baselines=beside)]

@@ -79,11 +79,11 @@ def confusion_section(runs: Sequence[Results]) -> Markup | None:
     labels = []
     for i, label in enumerate(classes if C <= LABELS else []):
         text, place = printable(label, 14), room + (i + 0.5) * step
-        style = {"font_size": f"{min(12, 0.82 * step):.1f}"}
-        labels.append(tag("text", text, x=room - 5, y=f"{place:.1f}", class_="row", **style))
+        small = f"font-size:{min(12, 0.82 * step):.1f}px"  # an attribute of its own yields to the sheet
+        labels.append(tag("text", text, x=room - 5, y=f"{place:.1f}", class_="row", style=small))
         turned = f"rotate(-90 {place:.1f} {room - 5})"
         labels.append(
-            tag("text", text, x=f"{place:.1f}", y=room - 5, transform=turned, class_="column", **style)
+            tag("text", text, x=f"{place:.1f}", y=room - 5, transform=turned, class_="column", style=small)
         )
     frame = {"x": room, "y": room, "width": size, "height": size}
     picture = tag(
