@@ -51,7 +51,5 @@ class StopSignals:
         if self.received is None:
             self.received = signal.Signals(number).name
             if number == signal.SIGINT:
-                with contextlib.suppress(
-                    OSError
-                ):  # past sys.stderr, which may be busy
+                with contextlib.suppress(OSError):  # past sys.stderr, which may be busy
                     os.write(2, b"\nikem-fast: stopping behind this step; Ctrl-C again ends at once\n")
