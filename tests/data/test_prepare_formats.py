@@ -8,7 +8,7 @@ import pytest
 from scipy.io import savemat
 
 from ikem_fast.data import open_dataset, preprocess_clip
-from ikem_fast.data.formats import nw_ucla, utd_mhad
+from ikem_fast.data.formats import nw_ucla, pku_mmd, sbu, smarthome, uav_human, utd_mhad
 from ikem_fast.data.formats.npz import prepare_npz
 from ikem_fast.data.formats.nw_ucla import prepare_nw_ucla
 from ikem_fast.data.formats.synthetic import prepare_synthetic
@@ -212,3 +212,21 @@ def test_names():
         assert utd_mhad.parse_name(name) is None
     for name in ("a07_s01_e00_v01", "a01_s01_e00_v04", "a1_s1_e0_v1", ""):
         assert nw_ucla.parse_name(name) is None
+
+
+TOO_LARGE = " ".join(["1e300"] * 3)
+
+
+@pytest.mark.parametrize(
+    ("parse", "content"),
+    [
+        (smarthome.parse_clip, json.dumps({"frames": [[{"pose3d": [1e300] * 39}]]})),
+        (uav_human.parse_clip, "1\n1\nbody\n17\n" + f"{TOO_LARGE}\n" * 17),
+        (sbu.parse_clip, ",".join(["1"] + ["1e300"] * 90)),
+        (pku_mmd.parse_clip, " ".join(["1e300"] * 150)),
+    ],
+    ids=["smarthome", "uav-human", "sbu", "pku-mmd"],
+)
+@pytest.mark.filterwarnings("error")
+def test_numbers_beyond_float32_are_infinite_without_a_warning(parse, content):
+    assert np.isinf(parse(content.encode())[..., 0]).all()

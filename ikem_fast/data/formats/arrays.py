@@ -20,6 +20,7 @@ import numpy as np
 
 from ikem_fast.data.dataset import Dataset
 from ikem_fast.data.formats.base import Format
+from ikem_fast.data.formats.bodies import to_float32
 from ikem_fast.data.formats.npy import MAX_BLOCK_BYTES, NpyFile
 from ikem_fast.data.formats.own import Own, as_bodies, frame_counts, is_pattern
 from ikem_fast.data.formats.stream import known_layout
@@ -54,7 +55,7 @@ def parse_clip(content: bytes, joints: int, columns: Columns | None = None) -> n
     count, null, _ = content[:20].partition(b"\0")
     if null and count.isdigit():
         points, _ = _points(content[len(count) + 1 :], joints, "xyz")
-        clip = np.ascontiguousarray(points.transpose(2, 0, 1, 3), dtype=np.float32)
+        clip = to_float32(points.transpose(2, 0, 1, 3))
         if not (np.abs(clip) < MAX_COORDINATE).all():
             raise ValueError(f"expected coordinates below {MAX_COORDINATE:g}, found NaN, infinity or more")
         return Clip(clip, int(count))

@@ -9,12 +9,17 @@ MAX_TRACKS = 64  # of a clip; further ones are people seen in passing
 
 
 def as_poses(numbers: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """Make float32 of what a file has; numbers beyond it become infinite, which is refused later as such.
+    """Make float32 of what a file has.
 
     Raises ValueError or TypeError where it has something else, or not so many.
     """
+    return to_float32(numbers).reshape(shape)
+
+
+def to_float32(numbers: Any) -> np.ndarray:
+    """Make contiguous float32 of numbers; those beyond it become infinite, which is refused later as such."""
     with np.errstate(over="ignore"):
-        return np.array(numbers, np.float32).reshape(shape)
+        return np.ascontiguousarray(numbers, dtype=np.float32)
 
 
 def link_bodies(frames: Sequence[np.ndarray], bodies: int | None) -> np.ndarray:

@@ -18,6 +18,7 @@ import numpy as np
 
 from ikem_fast.data.dataset import Dataset
 from ikem_fast.data.formats.base import Format
+from ikem_fast.data.formats.bodies import to_float32
 from ikem_fast.data.formats.parts import Part, find_parts, stream_of
 from ikem_fast.data.formats.stream import ClipStream, as_raw, examples, known_layout
 from ikem_fast.data.preprocess import MAX_COORDINATE, Clip, Skipped
@@ -41,7 +42,7 @@ def find_clips(source: Path, layout: str = "ntu-rgb+d", lengths: str | None = No
     num_frames = parts[0].array.shape[2]
 
     def read(part: Part, index: int, row: np.ndarray) -> Clip | Skipped:
-        clip = row.astype(np.float32)
+        clip = to_float32(row)
         if part.array.shape[1:3] != (3, num_frames):
             return Skipped(f"expected (3, {num_frames}, …), as in the other array, found {row.shape}")
         if not (np.abs(clip) < MAX_COORDINATE).all():

@@ -19,6 +19,7 @@ import numpy as np
 
 from ikem_fast.data.dataset import MAX_CLASSES, Dataset
 from ikem_fast.data.formats.base import Format, in_plane
+from ikem_fast.data.formats.bodies import to_float32
 from ikem_fast.data.formats.npy import BROKEN
 from ikem_fast.data.formats.stream import as_raw, number_classes
 from ikem_fast.data.headers import read_exactly, read_header
@@ -154,7 +155,7 @@ class PackedClips:
                             left = len(content) - at * frame_bytes
                             raise EOFError(f"{(end - at) * frame_bytes} bytes expected, {left} left")
                         if index >= start:
-                            clip = block[:, at:end].astype(np.float32)
+                            clip = to_float32(block[:, at:end])
                             yield as_raw(clip) if self.planar else clip
                         at = end
         except InputError:

@@ -19,6 +19,7 @@ import numpy as np
 
 from ikem_fast.data.dataset import Dataset
 from ikem_fast.data.formats.base import Format
+from ikem_fast.data.formats.bodies import to_float32
 from ikem_fast.data.formats.text import as_rows
 from ikem_fast.data.pipeline import PlannedClip, prepare_files
 from ikem_fast.data.preprocess import Skipped
@@ -80,7 +81,7 @@ def parse_clip(content: bytes) -> np.ndarray:
     """Parse the lines of a clip into a raw clip (3, F, 25, 2) float32. Raises ValueError if they are none."""
     rows = as_rows(content, columns=NUMBERS)
     clip = rows.reshape(-1, BODIES, JOINTS, 3).transpose(3, 0, 2, 1)
-    return np.ascontiguousarray(clip, dtype=np.float32)
+    return to_float32(clip)
 
 
 def parse_labels(content: bytes) -> list[tuple[int, int, int]]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from ikem_fast.data.dataset import Dataset
 from ikem_fast.data.formats.base import Format
+from ikem_fast.data.formats.bodies import to_float32
 from ikem_fast.data.formats.text import as_rows
 from ikem_fast.data.pipeline import PlannedClip, prepare_files
 from ikem_fast.data.preprocess import Skipped
@@ -56,7 +57,7 @@ def parse_clip(content: bytes) -> np.ndarray:
     """Parse a file's bytes into a raw clip (3, F, 15, 2) float32. Raises ValueError if it is not one."""
     rows = as_rows(content, columns=1 + BODIES * JOINTS * 3)[:, 1:]
     clip = rows.reshape(-1, BODIES, JOINTS, 3).transpose(3, 0, 2, 1)
-    return np.ascontiguousarray(clip, dtype=np.float32)
+    return to_float32(clip)
 
 
 def prepare_sbu(

@@ -16,7 +16,7 @@ import numpy as np
 
 from ikem_fast.data.dataset import Dataset
 from ikem_fast.data.formats.base import ClipFiles, Format, named_like
-from ikem_fast.data.formats.bodies import link_bodies
+from ikem_fast.data.formats.bodies import as_poses, link_bodies
 from ikem_fast.data.formats.text import described
 from ikem_fast.data.sources import find_files
 
@@ -64,8 +64,7 @@ def parse_clip(content: bytes) -> np.ndarray:
 
 def _people(frame):
     try:
-        poses = np.array([person["pose3d"] for person in frame], np.float32)
-        return poses.reshape(-1, 3, JOINTS).transpose(0, 2, 1)
+        return as_poses([person["pose3d"] for person in frame], (-1, 3, JOINTS)).transpose(0, 2, 1)
     except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise ValueError(
             f"expected 'pose3d' of {3 * JOINTS} numbers of each person, found: {type(error).__name__}"

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ikem_fast.data.formats.bodies import to_float32
 from ikem_fast.errors import printable
 
 
@@ -65,8 +66,7 @@ _SPACES = bytes.maketrans(b",;", b"  ")
 
 def in_order(joints: np.ndarray) -> np.ndarray:
     """Make a raw clip (3, F, V, 1) of coordinates (F, V, 3); numbers beyond float32 become infinite."""
-    with np.errstate(over="ignore"):
-        return np.ascontiguousarray(joints.transpose(2, 0, 1)[..., None], dtype=np.float32)
+    return to_float32(joints.transpose(2, 0, 1)[..., None])
 
 
 def described(check: Callable[[Any], bool], value: Any, expected: str) -> Any:

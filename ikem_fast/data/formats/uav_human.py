@@ -15,7 +15,7 @@ import numpy as np
 
 from ikem_fast.data.dataset import Dataset
 from ikem_fast.data.formats.base import ClipFiles, Format
-from ikem_fast.data.formats.bodies import link_bodies
+from ikem_fast.data.formats.bodies import as_poses, link_bodies
 from ikem_fast.data.formats.text import as_numbers
 
 MAX_FILE_BYTES = 1 << 25
@@ -73,7 +73,7 @@ def parse_clip(content: bytes) -> np.ndarray:
             if any(len(row) != 3 for row in rows):
                 raise ValueError("expected at least three numbers a joint, found fewer")
             people.append(rows)
-        frames.append(np.array(people, np.float32).reshape(-1, JOINTS, 3))
+        frames.append(as_poses(people, (-1, JOINTS, 3)))
     return link_bodies(frames, BODIES)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from ikem_fast.data.dataset import Dataset
 from ikem_fast.data.formats.base import ClipFiles, Format
+from ikem_fast.data.formats.bodies import to_float32
 from ikem_fast.data.formats.matlab import read_variable
 
 MAX_FILE_BYTES = 1 << 20  # the largest of the dataset has 60 kB
@@ -60,7 +61,7 @@ def parse_clip(content: bytes) -> np.ndarray:
     joints = read_variable(content, "d_skel")
     if joints.ndim != 3 or joints.shape[:2] != (20, 3):
         raise ValueError(f"expected 'd_skel' of shape (20, 3, frames), found {joints.shape}")
-    return np.ascontiguousarray(joints.transpose(1, 2, 0)[..., None], dtype=np.float32)
+    return to_float32(joints.transpose(1, 2, 0)[..., None])
 
 
 FILES = ClipFiles(
