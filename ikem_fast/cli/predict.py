@@ -154,7 +154,7 @@ def export(model: Path, out: Path, format: Target = "onnx", set: str | None = No
     sys.stdout.write(f"model: {_known_by(bundle, bundle.answering(set))}\n")
     sys.stdout.flush()
     if not is_quiet():
-        sys.stderr.write("ikem-fast: tracing and converting, half a minute to one and a half of a whole core\n")
+        sys.stderr.write("ikem-fast: tracing and converting, up to one and a half minutes of a core\n")
     _show(export(bundle, out, format, set), format)
 
 
