@@ -1,5 +1,10 @@
 """What several tests share: which parts of the package are built here, and what a folder holds."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -39,3 +44,20 @@ needs_inductor = pytest.mark.skipif(
     torch.backends.cpu.get_cpu_capability() == "DEFAULT",
     reason="torch's compiler makes no code for a processor without vector instructions",
 )
+
+
+def pass_interpreted(tests):
+    """Assert that a file of tests passes in a process whose Triton interprets; print what it prints.
+
+    Triton chooses when it is first imported, so that these tests have no process in common with others.
+    """
+    root = Path(__file__).resolve().parents[1]
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", tests],
+        cwd=root,
+        env=os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    print(run.stdout[-12000:])
+    assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]

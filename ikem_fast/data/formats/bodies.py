@@ -17,9 +17,12 @@ def as_poses(numbers: Any, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def to_float32(numbers: Any) -> np.ndarray:
-    """Make contiguous float32 of numbers; those beyond it become infinite, which is refused later as such."""
+    """Make float32 of numbers, a contiguous array of its own; those beyond it become infinite.
+
+    Infinite coordinates are refused later as such.
+    """
     with np.errstate(over="ignore"):
-        return np.ascontiguousarray(numbers, dtype=np.float32)
+        return np.array(numbers, np.float32, order="C")
 
 
 def link_bodies(frames: Sequence[np.ndarray], bodies: int | None) -> np.ndarray:

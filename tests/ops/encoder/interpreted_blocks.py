@@ -1,5 +1,5 @@
 """The encoder's Triton kernels under Triton's interpreter, against plain torch in float64: run by
-`test_triton_blocks.py` in a process of its own, since Triton chooses when it is first imported."""
+`test_triton_blocks.py` in a process of its own."""
 
 import copy
 import os
@@ -111,7 +111,7 @@ def test_low_precision_is_off_float64_by_no_more_than_plain_torch(dtype):
         assert off <= times * theirs[part] + torch.finfo(dtype).eps, part
 
 
-def test_partitions_by_distance_in_float32():
+def test_partitions_by_distance():
     graph = adjacency("distance")
     block, x = made(4, 4, partitions=len(graph)), torch.randn(1, 3, 25, 4)
     exact, fused = (outcome(way, block, graph, x, torch.float32) for way in ("exact", "fused"))
@@ -148,7 +148,7 @@ def test_a_whole_encoder_takes_them():
     assert net.edge_importance[0].grad.abs().max() > 0
 
 
-def test_a_loaded_graph_is_the_one_that_counts_in_float32():
+def test_a_loaded_graph_is_the_one_that_counts():
     """And a whole encoder gives what plain torch gives."""
     net = STGCN(hidden_channels=4, hidden_dim=8, impl="fused").eval()
     x = torch.randn(1, 3, 2, 25, 1)

@@ -8,10 +8,12 @@ import triton
 import triton.language as tl
 
 from ikem_fast.ops.encoder.triton.rows import (
+    ahead_of_relu,
     load_channels,
     load_rows,
     normalized,
     standardized,
+    store_moments,
     store_rows,
     store_sums,
 )
@@ -138,11 +140,7 @@ def moments_kernel(y_ptr, moments_ptr, rows, CHANNELS: tl.constexpr, ROWS: tl.co
     channel = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     live = row < rows
     y = load_rows(y_ptr, row, live, channel, CHANNELS).to(tl.float32)
-    count = tl.minimum(rows - tl.program_id(0) * ROWS, ROWS)
-    mean = tl.sum(y, 0) / count
-    centered = tl.where(live[:, None], y - mean[None, :], 0.0)
-    spread = tl.sum(centered * centered, 0)
-    store_sums(moments_ptr, tl.program_id(0), tl.num_programs(0), channel, mean, spread, CHANNELS)
+    store_moments(moments_ptr, tl.program_id(0), tl.num_programs(0), live, channel, y, CHANNELS)
 
 
 @triton.jit
@@ -197,8 +195,7 @@ def output_sums_kernel(
     channel = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     live = row < rows
     tile, tiles = tl.program_id(0), tl.num_programs(0)
-    grad = load_rows(grad_ptr, row, live, channel, CHANNELS).to(tl.float32)
-    grad = tl.where(load_rows(output_ptr, row, live, channel, CHANNELS) > 0, grad, 0.0)
+    grad = ahead_of_relu(grad_ptr, output_ptr, row, live, channel, CHANNELS)
     if past_table_ptr is not None:
         past = load_rows(past_ptr, row, live, channel, CHANNELS)
         times = tl.sum(grad * standardized(past, past_table_ptr, channel, CHANNELS), 0)
@@ -240,9 +237,7 @@ def output_backward_kernel(
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     channel = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     live = row < rows
-    grad = load_rows(grad_ptr, row, live, channel, CHANNELS).to(tl.float32)
-    if output_ptr is not None:
-        grad = tl.where(load_rows(output_ptr, row, live, channel, CHANNELS) > 0, grad, 0.0)
+    grad = ahead_of_relu(grad_ptr, output_ptr, row, live, channel, CHANNELS)
     if past_coefficients_ptr is not None:
         taken_back(grad, past_ptr, past_coefficients_ptr, grad_past_ptr, row, live, channel, CHANNELS)
     if seed_ptr is not None:

@@ -9,6 +9,7 @@ import triton.language as tl
 
 from ikem_fast.ops._triton import matmul
 from ikem_fast.ops.encoder.triton.rows import (
+    ahead_of_relu,
     load_channels,
     load_rows,
     load_weight,
@@ -76,10 +77,7 @@ def graph_kernel(
                 if first == 0:
                     y += total[:, None] * load_channels(bias_ptr, k, made, MADE)
     if past_ptr is not None:
-        past = load_rows(past_ptr, row, live, made, MADE).to(tl.float32)
-        if output_ptr is not None:
-            past = tl.where(load_rows(output_ptr, row, live, made, MADE) > 0, past, 0.0)
-        y += past
+        y += ahead_of_relu(past_ptr, output_ptr, row, live, made, MADE)
     stored = y.to(y_ptr.dtype.element_ty)
     store_rows(y_ptr, row, live, made, stored, MADE)
     if moments_ptr is not None:

@@ -17,6 +17,15 @@ def load_rows(ptr, row, live, channel, CHANNELS: tl.constexpr):
 
 
 @triton.jit
+def ahead_of_relu(grad_ptr, output_ptr, row, live, channel, CHANNELS: tl.constexpr):
+    """The gradient where `output` > 0, 0 elsewhere; all of it if there is no output."""
+    grad = load_rows(grad_ptr, row, live, channel, CHANNELS).to(tl.float32)
+    if output_ptr is not None:
+        grad = tl.where(load_rows(output_ptr, row, live, channel, CHANNELS) > 0, grad, 0.0)
+    return grad
+
+
+@triton.jit
 def store_rows(ptr, row, live, channel, values, CHANNELS: tl.constexpr):
     """Store what `load_rows` loads."""
     mask = live[:, None] & (channel < CHANNELS)[None, :]
