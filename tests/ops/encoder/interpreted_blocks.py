@@ -11,6 +11,7 @@ from torch import nn
 from ikem_fast.nn import STGCN
 from ikem_fast.nn.encoders.stgcn import Block
 from ikem_fast.ops.encoder.triton import Graph, fused_block
+from tests import interpreter  # noqa: F401, quickens it
 
 assert os.environ.get("TRITON_INTERPRET") == "1", "run through test_triton_blocks.py"
 
