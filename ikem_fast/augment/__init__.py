@@ -13,25 +13,6 @@ Shear, rotation, scaling (a matrix for each clip) and `temporal_crop` cost nothi
 to `ikem_fast.ops.derive_modalities` instead.
 """
 
-from ikem_fast.augment.apply import (
-    BLUR_TAPS,
-    add_noise,
-    blur,
-    crop_resize,
-    flip,
-    mask_axes,
-    mask_frames,
-    mask_joints,
-    offset_joints,
-    reverse_time,
-    rotate,
-    rotation_matrix,
-    scale,
-    shear,
-    stretch_bones,
-    temporal_crop,
-    warp_time,
-)
 from ikem_fast.augment.draw import (
     draw_chosen,
     draw_crop_start,
@@ -59,6 +40,27 @@ from ikem_fast.augment.recipes import (
     random_shear,
     random_temporal_crop,
     random_time_reversal,
+)
+from ikem_fast.augment.space import (
+    add_noise,
+    flip,
+    mask_axes,
+    mask_joints,
+    offset_joints,
+    rotate,
+    rotation_matrix,
+    scale,
+    shear,
+    stretch_bones,
+)
+from ikem_fast.augment.time import (
+    BLUR_TAPS,
+    blur,
+    crop_resize,
+    mask_frames,
+    reverse_time,
+    temporal_crop,
+    warp_time,
 )
 
 __all__ = [

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ikem_fast.augment import apply, draw
+from ikem_fast.augment import draw, space, time
 from ikem_fast.errors import InputError
 from ikem_fast.settings import check, setting
 from ikem_fast.skeleton import Layout
@@ -58,7 +58,7 @@ class Linear(Augmentation):
 
     def apply(self, x: Tensor, drawn: tuple[Tensor, ...], layout: Layout) -> Tensor:
         """Augment clips by their matrices."""
-        return apply.shear(x, drawn[0])
+        return space.shear(x, drawn[0])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ class Rotation(Linear):
             angles = draw.draw_uniform(
                 (n, 3), -self.limit, self.limit, generator=source, device=source.device
             )
-        return (apply.rotation_matrix(angles),)
+        return (space.rotation_matrix(angles),)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +111,7 @@ class Crop(Augmentation):
         return (draw.draw_crop_start(n, shape.frames, generator=source, device=source.device),)
 
     def apply(self, x, drawn, layout):
-        return apply.temporal_crop(x, drawn[0], x.shape[2] // 6)
+        return time.temporal_crop(x, drawn[0], x.shape[2] // 6)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +128,7 @@ class Flip(Augmentation):
         )
 
     def apply(self, x, drawn, layout):
-        return apply.flip(x, torch.ones(len(x), dtype=torch.bool, device=x.device), layout)
+        return space.flip(x, torch.ones(len(x), dtype=torch.bool, device=x.device), layout)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +143,7 @@ class Noise(Augmentation):
         return (draw.draw_normal(size, generator=source, device=source.device).mul_(self.std),)
 
     def apply(self, x, drawn, layout):
-        return torch.addcmul(x, drawn[0], apply.joints_there(x).to(x.dtype))
+        return torch.addcmul(x, drawn[0], space.joints_there(x).to(x.dtype))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +154,7 @@ class AxisMask(Augmentation):
         return (draw.draw_chosen(n, 3, 1, generator=source, device=source.device),)
 
     def apply(self, x, drawn, layout):
-        return apply.mask_axes(x, drawn[0])
+        return space.mask_axes(x, drawn[0])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +176,7 @@ class JointMask(Augmentation):
         return (draw.draw_chosen(n, joints, self.count, generator=source, device=source.device),)
 
     def apply(self, x, drawn, layout):
-        return apply.mask_joints(x, drawn[0])
+        return space.mask_joints(x, drawn[0])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,7 +191,7 @@ class LimbMask(Augmentation):
         return (draw.draw_limb(n, shape.layout, generator=source, device=source.device),)
 
     def apply(self, x, drawn, layout):
-        return apply.mask_joints(x, drawn[0])
+        return space.mask_joints(x, drawn[0])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,7 +206,7 @@ class BoneLengths(Augmentation):
         return (draw.draw_uniform(size, low, high, generator=source, device=source.device),)
 
     def apply(self, x, drawn, layout):
-        return apply.stretch_bones(x, drawn[0], layout)
+        return space.stretch_bones(x, drawn[0], layout)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +221,7 @@ class JointOffset(Augmentation):
         return (draw.draw_normal(size, generator=source, device=source.device).mul_(self.std),)
 
     def apply(self, x, drawn, layout):
-        return apply.offset_joints(x, drawn[0])
+        return space.offset_joints(x, drawn[0])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,7 +235,7 @@ class TimeWarp(Augmentation):
         return (draw.draw_uniform((n, 2), -bound, bound, generator=source, device=source.device),)
 
     def apply(self, x, drawn, layout):
-        return apply.warp_time(x, drawn[0])
+        return time.warp_time(x, drawn[0])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,7 +250,7 @@ class CropResize(Augmentation):
         return (shape.frames - length) * uniform[:, 1], length
 
     def apply(self, x, drawn, layout):
-        return apply.crop_resize(x, *drawn)
+        return time.crop_resize(x, *drawn)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,7 +260,7 @@ class TimeReversal(Augmentation):
     probability: float = setting(0.5, least=0, most=1)
 
     def apply(self, x, drawn, layout):
-        return apply.reverse_time(x, torch.ones(len(x), dtype=torch.bool, device=x.device))
+        return time.reverse_time(x, torch.ones(len(x), dtype=torch.bool, device=x.device))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -277,7 +277,7 @@ class Blur(Augmentation):
         return (draw.draw_uniform((n,), self.low, self.high, generator=source, device=source.device),)
 
     def apply(self, x, drawn, layout):
-        return apply.blur(x, drawn[0])
+        return time.blur(x, drawn[0])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -294,7 +294,7 @@ class FrameMask(Augmentation):
         return (draw.draw_chosen(n, shape.frames, self.count, generator=source, device=source.device),)
 
     def apply(self, x, drawn, layout):
-        return apply.mask_frames(x, drawn[0])
+        return time.mask_frames(x, drawn[0])
 
 
 AUGMENTATIONS: dict[str, type[Augmentation]] = {

@@ -10,21 +10,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ikem_fast.augment.apply import (
-    add_noise,
-    blur,
+from ikem_fast.augment.clips import (
     choose,
-    crop_resize,
-    flip,
-    mask_axes,
-    mask_frames,
-    mask_joints,
     on_clips,
-    reverse_time,
-    rotate,
-    scale,
-    shear,
-    temporal_crop,
 )
 from ikem_fast.augment.draw import (
     Generator,
@@ -37,6 +25,22 @@ from ikem_fast.augment.draw import (
     draw_uniform,
 )
 from ikem_fast.augment.named import NAMES, Augmentation, Crop, Linear, Shape
+from ikem_fast.augment.space import (
+    add_noise,
+    flip,
+    mask_axes,
+    mask_joints,
+    rotate,
+    scale,
+    shear,
+)
+from ikem_fast.augment.time import (
+    blur,
+    crop_resize,
+    mask_frames,
+    reverse_time,
+    temporal_crop,
+)
 from ikem_fast.errors import InputError
 from ikem_fast.skeleton import Layout
 
@@ -46,19 +50,31 @@ Drawn = list[tuple[Tensor | None, tuple[Tensor, ...]]]  # of each augmentation: 
 
 @on_clips
 def random_shear(x: Tensor, generator: Generator = None, *, amplitude: float = 0.5) -> Tensor:
-    """Shear with off-diagonals in [−amplitude, amplitude]."""
+    """Shear with off-diagonals in [−amplitude, amplitude].
+
+    Example:
+        random_shear(x, torch.Generator().manual_seed(0), amplitude=1.0)
+    """
     return shear(x, draw_shear(len(x), amplitude, generator=generator, device=x.device))
 
 
 @on_clips
 def random_rotation(x: Tensor, generator: Generator = None, *, limit: float = math.pi / 6) -> Tensor:
-    """Turn about one axis at random by up to ±limit, in radians."""
+    """Turn about one axis at random by up to ±limit, in radians.
+
+    Example:
+        random_rotation(x, limit=0.3)
+    """
     return rotate(x, draw_rotation(len(x), limit, generator=generator, device=x.device))
 
 
 @on_clips
 def random_scale(x: Tensor, generator: Generator = None, *, low: float = 0.8, high: float = 1.2) -> Tensor:
-    """Scale by a factor in [low, high)."""
+    """Scale by a factor in [low, high).
+
+    Example:
+        random_scale(x, low=0.9, high=1.1)
+    """
     return scale(x, draw_uniform((len(x),), low, high, generator=generator, device=x.device))
 
 
@@ -66,20 +82,32 @@ def random_scale(x: Tensor, generator: Generator = None, *, low: float = 0.8, hi
 def random_flip(
     x: Tensor, generator: Generator = None, *, layout: str | Layout = "ntu-rgb+d", negate: bool = True
 ) -> Tensor:
-    """Mirror left to right, or not, with even chances; negate as in `flip`."""
+    """Mirror left to right, or not, with even chances; negate as in `flip`.
+
+    Example:
+        random_flip(x, layout="ntu-rgb+d")
+    """
     return flip(x, _draw_bool(x, 0.5, generator), layout, negate=negate)
 
 
 @on_clips
 def random_noise(x: Tensor, generator: Generator = None, *, std: float = 0.01, empty: bool = False) -> Tensor:
-    """Add Gaussian noise of standard deviation `std`, in the coordinates' unit; empty as in `add_noise`."""
+    """Add Gaussian noise of standard deviation `std`, in the coordinates' unit; empty as in `add_noise`.
+
+    Example:
+        random_noise(x, std=0.02)
+    """
     noise = draw_normal(x.shape, generator=generator, device=x.device).mul_(std).to(x.dtype)
     return add_noise(x, noise, empty=empty)
 
 
 @on_clips
 def random_axis_mask(x: Tensor, generator: Generator = None) -> Tensor:
-    """Mask one coordinate of each clip."""
+    """Mask one coordinate of each clip.
+
+    Example:
+        random_axis_mask(x)
+    """
     return mask_axes(x, draw_chosen(len(x), 3, 1, generator=generator, device=x.device))
 
 
@@ -87,7 +115,11 @@ def random_axis_mask(x: Tensor, generator: Generator = None) -> Tensor:
 def random_joint_mask(
     x: Tensor, generator: Generator = None, *, count: int = 5, per_frame: bool = False
 ) -> Tensor:
-    """Mask `count` joints of each clip, or of each of its frames."""
+    """Mask `count` joints of each clip, or of each of its frames.
+
+    Example:
+        random_joint_mask(x, count=3, per_frame=True)
+    """
     N, _, T, V, _ = x.shape
     rows = N * T if per_frame else N
     masked = draw_chosen(rows, V, count, generator=generator, device=x.device)
@@ -96,13 +128,21 @@ def random_joint_mask(
 
 @on_clips
 def random_limb_mask(x: Tensor, generator: Generator = None, *, layout: str | Layout = "ntu-rgb+d") -> Tensor:
-    """Mask a joint of each clip and all that hangs on it."""
+    """Mask a joint of each clip and all that hangs on it.
+
+    Example:
+        random_limb_mask(x, layout="ntu-rgb+d")
+    """
     return mask_joints(x, draw_limb(len(x), layout, generator=generator, device=x.device))
 
 
 @on_clips
 def random_temporal_crop(x: Tensor, generator: Generator = None) -> Tensor:
-    """Crop with the padding of CrosSCLR and AimCLR, a sixth of the clip."""
+    """Crop with the padding of CrosSCLR and AimCLR, a sixth of the clip.
+
+    Example:
+        random_temporal_crop(x)
+    """
     start = draw_crop_start(len(x), x.shape[2], generator=generator, device=x.device)
     return temporal_crop(x, start, padding=x.shape[2] // 6)
 
@@ -111,7 +151,11 @@ def random_temporal_crop(x: Tensor, generator: Generator = None) -> Tensor:
 def random_crop_resize(
     x: Tensor, generator: Generator = None, *, shortest: float = 0.5, frames: int | None = None
 ) -> Tensor:
-    """Stretch a window of between `shortest` and all of the clip's frames, anywhere in it, to `frames`."""
+    """Stretch a window of between `shortest` and all of the clip's frames, anywhere in it, to `frames`.
+
+    Example:
+        random_crop_resize(x, shortest=0.5, frames=64)
+    """
     T = x.shape[2]
     uniform = draw_uniform((2, len(x)), 0, 1, generator=generator, device=x.device)
     length = (T * (shortest + (1 - shortest) * uniform[0])).clamp(1, T)
@@ -120,7 +164,11 @@ def random_crop_resize(
 
 @on_clips
 def random_time_reversal(x: Tensor, generator: Generator = None) -> Tensor:
-    """Play backwards, or not, with even chances."""
+    """Play backwards, or not, with even chances.
+
+    Example:
+        random_time_reversal(x)
+    """
     return reverse_time(x, _draw_bool(x, 0.5, generator))
 
 
@@ -137,6 +185,9 @@ def random_blur(
     """Blur over time with a standard deviation in [low, high) frames; the rest as in `blur`.
 
     Source: AimCLR.
+
+    Example:
+        random_blur(x, low=0.5, high=1.5)
     """
     sigma = draw_uniform((len(x),), low, high, generator=generator, device=x.device)
     return blur(x, sigma, normalize=normalize, ends=ends)
@@ -144,7 +195,11 @@ def random_blur(
 
 @on_clips
 def random_frame_mask(x: Tensor, generator: Generator = None, *, count: int = 5) -> Tensor:
-    """Mask `count` frames of each clip."""
+    """Mask `count` frames of each clip.
+
+    Example:
+        random_frame_mask(x, count=10)
+    """
     return mask_frames(x, draw_chosen(len(x), x.shape[2], count, generator=generator, device=x.device))
 
 

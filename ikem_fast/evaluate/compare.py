@@ -65,6 +65,9 @@ def paired_test(first: Group, second: Group, name: str) -> tuple[float, float] |
     Returns:
         (difference of the accuracies in percent, p of two sides), or None where scores are not there or of
         other clips.
+
+    Example:
+        difference, p = paired_test(*find_groups([Path("runs/three"), Path("runs/six")]), "fused")
     """
     rights = [_shares_right(group, name) for group in (first, second)]
     if rights[0] is None or rights[1] is None or rights[0][0] != rights[1][0]:

@@ -159,7 +159,11 @@ class Scores:
 
 
 def read_scores(path: Path) -> Scores:
-    """Read what `Scores.write` wrote. Raises InputError where it is not such a file."""
+    """Read what `Scores.write` wrote. Raises InputError where it is not such a file.
+
+    Example:
+        read_scores(Path("runs/six/linear/scores.npz")).sets["joint"].argmax(1)
+    """
     try:
         with np.load(path, allow_pickle=False) as file:
             sets = {name.removeprefix("scores."): file[name] for name in file if name.startswith("scores.")}

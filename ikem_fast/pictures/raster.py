@@ -90,6 +90,9 @@ def write_mp4(panels: Sequence[Panel], path: Path, *, title: str = "", theme: st
     """Write a film of panels side by side, by ffmpeg.
 
     Raises InputError where ffmpeg is missing or fails.
+
+    Example:
+        write_mp4(modality_panels(clip, modalities, layout), Path("clip.mp4"))
     """
     program = shutil.which("ffmpeg")
     if program is None:
@@ -115,7 +118,11 @@ def write_mp4(panels: Sequence[Panel], path: Path, *, title: str = "", theme: st
 def write_strip(
     panels: Sequence[Panel], path: Path, *, title: str = "", theme: str = "light", count: int = 8
 ) -> None:
-    """Write a PNG with a row for each panel and a few of its frames, first to last."""
+    """Write a PNG with a row for each panel and a few of its frames, first to last.
+
+    Example:
+        write_strip(modality_panels(clip, modalities, layout), Path("clip.png"), count=6)
+    """
     from PIL import Image, ImageDraw
 
     colors, size, side, head = THEMES[theme], 200, 150, 56 if title else 12

@@ -61,6 +61,9 @@ def report(
         data: Folder of the prepared dataset, for the map of features and the neighbors; where training had
             it, if not given.
         device: Where features are computed: cpu, cuda, cuda:1, …; auto takes a GPU where there is one.
+
+    Example:
+        report((Path("runs/teacher"),), Path("report.html"))
     """
     write_report(runs, out, data, device)
     print(out)

@@ -120,6 +120,9 @@ def stored_layout(description: Mapping[str, Any], where: str) -> Layout:
         where: it is from, for messages.
 
     Raises InputError for tables that are none, or a name alone that is not known.
+
+    Example:
+        stored_layout({"layout": "sbu"}, "dataset.json").num_joints  # 15
     """
     name, tables = description.get("layout"), description.get("skeleton")
     if tables is not None:
@@ -136,7 +139,11 @@ def stored_layout(description: Mapping[str, Any], where: str) -> Layout:
 
 
 def different(layout: Layout, other: Layout) -> str:
-    """Say which layout it is, for messages, next to another one that may have the same name."""
+    """Say which layout it is, for messages, next to another one that may have the same name.
+
+    Example:
+        different(get_layout("sbu"), get_layout("coco"))  # "'sbu'"
+    """
     if layout.name != other.name:
         return repr(layout.name)
     mine, others = layout.tables(), other.tables()

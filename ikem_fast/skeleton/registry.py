@@ -21,6 +21,9 @@ def register_layout(layout: Layout) -> Layout:
     """Make `layout` known by its name, and return it.
 
     Raises ValueError if the name is another layout's; the same tables may be registered again.
+
+    Example:
+        register_layout(Layout("hand", ("wrist", "thumb", "finger"), parents=(-1, 0, 0)))
     """
     if layout.name in ALIASES or _LAYOUTS.setdefault(layout.name, layout) != layout:
         raise ValueError(f"layout {layout.name!r} is registered already, with other tables")
@@ -31,6 +34,9 @@ def get_layout(layout: str | Layout) -> Layout:
     """Find the `Layout` of a name, or return a `Layout` as it is.
 
     Raises ValueError naming the known ones.
+
+    Example:
+        get_layout("kinect-v1").joints  # 20 names
     """
     if isinstance(layout, Layout):
         return layout
@@ -44,5 +50,9 @@ def get_layout(layout: str | Layout) -> Layout:
 
 
 def layout_names() -> tuple[str, ...]:
-    """List the names of all registered layouts, sorted."""
+    """List the names of all registered layouts, sorted.
+
+    Example:
+        "ntu-rgb+d" in layout_names()
+    """
     return tuple(sorted(_LAYOUTS))

@@ -24,7 +24,9 @@ from queue import Empty
 from tools.torture import disks, files, kernels, kills, ranks, soak
 
 Fault = Callable[[Path, random.Random], Iterator[None]]
-RUNS: dict[str, tuple[Fault, float]] = {  # name → what tries it, its share of the time
+FAULTS: dict[str, tuple[Fault, float]] = {  # name → what tries it, its share of the time
+    "kernels: bits, threads, fork, spawn": (kernels.same_bits_everywhere, 4),
+    "kernels under sanitizers": (kernels.sanitized, 2),
     "kill -9 of pretraining, both phases": (kills.of_pretraining, 6),
     "kill -9 of distillation": (kills.of_distillation, 4),
     "kill -9 while checkpoints are written": (kills.while_writing, 4),
@@ -37,11 +39,7 @@ RUNS: dict[str, tuple[Fault, float]] = {  # name → what tries it, its share of
     "2 to 4 processes, one killed or stopped": (ranks.broken, 3),
     "torchrun begins again, 2 to 4 processes": (ranks.elastic, 3),
     "processes with other settings": (ranks.different, 1),
-    "kernels: bits, threads, fork, spawn": (kernels.same_bits_everywhere, 2),
-    "kernels under sanitizers": (kernels.sanitized, 2),
-}
-READERS: dict[str, tuple[Fault, float]] = {
-    "crafted files": (files.crafted, 6),
+    "crafted files": (files.crafted, 4),
     "checkpoint with flipped, zeroed or missing bytes": (files.damaged_checkpoints, 1),
     **{f"changed bytes: {name}": (tries, 0.2) for name, tries in files.mutations().items()},
 }
@@ -81,12 +79,12 @@ def work(faults: dict[str, tuple[Fault, float]], seconds: float, seed: int, told
 
 
 def beside(minutes: float) -> dict[str, tuple[Fault, float]]:
-    """What the second process tries: readers, most of the minutes fuzzing by coverage, and the long run."""
-    fuzzing = int(32 * minutes / len(files.FAMILIES))
+    """What the second process tries, each of a length of its own: 20 of 38 minutes, and the long run."""
+    fuzzing = int(60 * 20 / 38 * minutes / len(files.FAMILIES))
     long_run = partial(soak.tries, min(1.0, minutes / 38))
-    return READERS | {
-        "coverage-guided fuzzing (thousands)": (partial(files.fuzzed, fuzzing), 32),
-        "50,000 steps, 200 prepare and predict": (long_run, 30),
+    return {
+        "coverage-guided fuzzing (thousands)": (partial(files.fuzzed, fuzzing), 20),
+        "50,000 steps, 200 prepare and predict": (long_run, 18),
     }
 
 
@@ -98,7 +96,7 @@ def main() -> int:
     options = parser.parse_args()
     seconds = 60 * options.minutes
     sides = [{name: fault for name, fault in faults.items() if options.only in name}
-             for faults in (RUNS, beside(options.minutes))]  # fmt: skip
+             for faults in (FAULTS, beside(options.minutes))]  # fmt: skip
     sys.stdout.write(f"seed {options.seed}\n{'fault':50} {'tries':>9} {'survived':>9} {'lost':>6}\n")
     context, queue = multiprocessing.get_context("spawn"), multiprocessing.get_context("spawn").Queue()
     group = [
@@ -133,5 +131,5 @@ def main() -> int:
 
 def _side(number, seconds, options, queue):
     logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it tells of every run that was begun again
-    faults = (RUNS, beside(options.minutes))[number]
+    faults = (FAULTS, beside(options.minutes))[number]
     work({n: fault for n, fault in faults.items() if options.only in n}, seconds, options.seed, queue.put)

@@ -25,6 +25,9 @@ def comparison_rows(columns: dict[str, list[Results]], test: Test) -> list[list[
     Args:
         columns: heading → results of its runs.
         test: compares a column with the first one on a set.
+
+    Example:
+        comparison_rows({"six": six, "three": three}, lambda column, name: None)[0]  # headings
     """
     sets = dict.fromkeys(name for runs in columns.values() for results in runs for name in results.sets)
     heads = [
@@ -50,7 +53,11 @@ def comparison_rows(columns: dict[str, list[Results]], test: Test) -> list[list[
 
 
 def comparison_table(rows: list[list[str]]) -> "Table":
-    """Make the `rich` table of `comparison_rows`."""
+    """Make the `rich` table of `comparison_rows`.
+
+    Example:
+        rich.print(comparison_table(comparison_rows({"six": six}, lambda column, name: None)))
+    """
     from rich.table import Table
     from rich.text import Text
 
@@ -63,7 +70,11 @@ def comparison_table(rows: list[list[str]]) -> "Table":
 
 
 def comparison_markdown(rows: list[list[str]]) -> str:
-    """Write `comparison_rows` as Markdown."""
+    """Write `comparison_rows` as Markdown.
+
+    Example:
+        print(comparison_markdown(comparison_rows({"six": six}, lambda column, name: None)))
+    """
     lines = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     lines.insert(1, ["---", *["---:"] * (len(rows[0]) - 1)])
     return "\n".join("| " + " | ".join(row) + " |" for row in lines) + f"\n\n{NOTE}\n"

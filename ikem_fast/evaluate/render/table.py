@@ -14,6 +14,9 @@ def result_table(results: Results) -> "Table":
     """Make the `rich` table of an evaluation: accuracies in percent, and which probes diverged.
 
     Names are shown as they are, whatever markup or control characters they hold.
+
+    Example:
+        rich.print(result_table(six[0]))
     """
     from rich.table import Table
     from rich.text import Text
