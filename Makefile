@@ -1,5 +1,5 @@
 # make demo   the whole way on simulated people, in minutes
-# make test   lint and every test
+# make test   lint and the tests, in minutes; `.venv/bin/python -m pytest` runs the slow ones too
 # make setup  what both do first, once: a virtual environment in .venv with the tested versions
 # make torture   faults injected for real, at random, for 38 minutes
 # make sanitize  the C++ parts under sanitizers
@@ -20,7 +20,7 @@ demo: $(READY)
 	$(BIN)/ikem-fast demo --out runs/demo
 
 test: lint
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --benchmark-disable
+	$(BIN)/python -m pytest -m 'not slow' -n auto --dist loadfile --no-loadscope-reorder --benchmark-disable
 
 torture: $(READY)
 	$(BIN)/pip install --quiet 'atheris==3.0.0; platform_system == "Linux"'

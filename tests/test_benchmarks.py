@@ -132,7 +132,7 @@ def test_busy_processes_that_disagree_are_refused():
         busy.check_agreement({"fused": Fake(1.0, 1.5), "published": Fake(1.0, 1.0)})
 
 
-@pytest.mark.parametrize("phase", step.PHASES)
+@pytest.mark.parametrize("phase", [pytest.param("contrast", marks=pytest.mark.slow), *step.PHASES[1:]])
 def test_the_step_computes_what_the_published_step_does(phase):
     step.check_agreement(phase)
 

@@ -45,7 +45,11 @@ def holds(launch, card):
     assert made.all_multiply_adds == encoder_kernels.tile(launch), about
 
 
-@pytest.mark.parametrize("card", ["A100", "RTX 4090", "H200", "B200", "RTX 5090"])  # an RTX 3090 is as a 4090
+slow = functools.partial(pytest.param, marks=pytest.mark.slow)
+
+
+# An RTX 3090 is as a 4090.
+@pytest.mark.parametrize("card", [slow("A100"), slow("RTX 4090"), slow("H200"), slow("B200"), "RTX 5090"])
 def test_products_of_the_widest_block(card):
     """Between the narrow blocks and the last, whose convolution over time is left to torch."""
     launches = [launch for launch in launched(32, 64, 2, 25) if launch.name in PRODUCTS]

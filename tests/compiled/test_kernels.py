@@ -14,7 +14,7 @@ from benchmarks.predict import CARDS
 bfloat16, float16, float32 = torch.bfloat16, torch.float16, torch.float32
 # Shared memory that one program can have.
 ROOM = {80: 163 << 10, 86: 99 << 10, 89: 99 << 10, 90: 227 << 10, 100: 227 << 10, 120: 99 << 10}
-each_card = pytest.mark.parametrize("card", ["A100", "RTX 3090", "RTX 4090", "H200", "B200", "RTX 5090"])
+slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 
 
 @functools.cache
@@ -38,7 +38,9 @@ def holds(launch, card):
     return made
 
 
-@each_card
+@pytest.mark.parametrize(
+    "card", [slow("A100"), "RTX 3090", slow("RTX 4090"), "H200", slow("B200"), slow("RTX 5090")]
+)
 def test_exchange(card):
     """The large tiles: nothing spills, nothing is computed twice, and they fit."""
     names = {launch.name for launch in noted("implicit_exchange", card) if holds(launch, card)}

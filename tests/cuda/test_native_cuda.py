@@ -141,7 +141,6 @@ def test_more_joints_than_the_kernel_s_tables_hold_take_the_reference():
         derive_modalities(x, layout=layout, impl="fused")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("out_dtype", [torch.float32, torch.bfloat16])
 def test_tensors_above_two_gigabytes(out_dtype):
     """Offsets beyond 2³¹ values: the last clips of a large batch are those of a small one."""

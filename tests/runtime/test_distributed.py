@@ -23,7 +23,7 @@ def torchrun(processes, *words):
     return subprocess.run(command, capture_output=True, text=True, timeout=1200, env=environment, cwd=ROOT)
 
 
-@pytest.fixture(scope="module", params=[2, 4])
+@pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)])
 def checked(request):
     return request.param, torchrun(request.param, HERE / "distributed_checks.py")
 

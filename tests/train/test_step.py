@@ -53,7 +53,6 @@ class Small(nn.Module):
 
 
 @needs_inductor
-@pytest.mark.slow
 def test_compiled_encoders_agree_with_eager_ones():
     """Two batches of each phase, and a smaller one that runs eagerly; the names in checkpoints stay."""
     batches = [(torch.randn(n, 3, 20, 25, 2), torch.full((n,), 60)) for n in (10, 10, 4)]
