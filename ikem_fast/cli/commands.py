@@ -277,7 +277,7 @@ def _compare(runs: tuple[Path, ...], markdown: bool = False, html: Path | None =
 
     Args:
         runs: Folders of runs, or results files. Evaluations that differ in nothing but the seed are one
-            column; each is tested against the first.
+            column; each is tested against the first of the same evaluation.
         markdown: Whether to write Markdown.
         html: A page to write, in one file that needs no network, with bars and the classes that differ.
     """
@@ -295,7 +295,7 @@ def _compare(runs: tuple[Path, ...], markdown: bool = False, html: Path | None =
 
     groups = find_groups(runs)
     columns = {group.label: [results for _, results in group.runs] for group in groups}
-    test = lambda column, name: paired_test(groups[0], groups[column], name)  # noqa: E731
+    test = lambda first, column, name: paired_test(groups[first], groups[column], name)  # noqa: E731
     rows = comparison_rows(columns, test)
     if html is not None:
         html.parent.mkdir(parents=True, exist_ok=True)

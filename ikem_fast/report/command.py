@@ -161,7 +161,9 @@ def _others(subject, others):
         columns = {}
         for label, group in zip([subject.label, *(label for label, _ in beside)], groups, strict=True):
             columns[label if label not in columns else group.label] = [result for _, result in group.runs]
-        rows = comparison_rows(columns, lambda column, name: paired_test(first, groups[column], name))
+        rows = comparison_rows(
+            columns, lambda one, other, name: paired_test(groups[one], groups[other], name)
+        )
         parts += [tag("h3", "Beside other runs"), table(rows), tag("p", NOTE, class_="note")]
     missing = [other.label for other in others if _alike(first, other) is None]
     parts += [tag("p", f"{label}: no evaluation like this one.", class_="note") for label in missing]

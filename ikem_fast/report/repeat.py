@@ -1,15 +1,14 @@
-"""The command that repeats a run: its recipe, and each setting that differs from it."""
+"""The command that repeats a run: the recipe that is most like it, and each setting that differs."""
 
 import json
 import shlex
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from ikem_fast.configs import read_section
+from ikem_fast.configs import read_section, shipped_configs
 from ikem_fast.report.runs import Run
 from ikem_fast.train import DistillConfig, ModelConfig, PretrainConfig
 
-RECIPES = {"pretrain": "small", "distill": "small"}  # what differs least from most runs
 LEFT_OUT = ("data", "out", "teacher", "resume")  # said by themselves, or not part of what was done
 
 
@@ -19,19 +18,25 @@ def repeating_command(run: Run) -> str:
     Example:
         repeating_command(read_run(Path("runs/teacher")))
     """
-    recipe = RECIPES[run.kind]
-    settings = PretrainConfig if run.kind == "pretrain" else DistillConfig
-    section = dict(read_section(recipe, run.kind))
-    if "model" in section:
-        section["model"] = ModelConfig.of(section["model"])
-    teacher = {"teacher": run.config["teacher"]} if run.kind == "distill" else {}
-    base = settings(data=run.config["data"], out=run.config["out"], **teacher, **section)
-    options = [("--data", run.config["data"]), *((f"--{name}", value) for name, value in teacher.items())]
+    recipes = {name: section for name in shipped_configs() if (section := read_section(name, run.kind))}
+    differences = {name: list(_differences(_settings(run, recipes[name]), run.config)) for name in recipes}
+    recipe = min(differences, key=lambda name: len(differences[name]))
+    options = [("--data", run.config["data"])]
+    options += [("--teacher", run.config["teacher"])] if run.kind == "distill" else []
     options += [("--out", str(run.config["out"]) + "-again")]
-    options += [(f"--{name.replace('_', '-')}", value) for name, value in _differences(base, run.config)]
+    options += [(f"--{name.replace('_', '-')}", value) for name, value in differences[recipe]]
     lines = [f"ikem-fast {run.kind} --config {recipe}"]
     lines += [f"{option} {shlex.quote(_word(value))}" for option, value in options]
     return " \\\n  ".join(lines)
+
+
+def _settings(run, section):
+    """A recipe's section as settings, with the run's own places."""
+    model = {"model": ModelConfig.of(section["model"])} if "model" in section else {}
+    places = {"data": run.config["data"], "out": run.config["out"]}
+    if run.kind == "distill":
+        return DistillConfig(**section | model | places | {"teacher": run.config["teacher"]})
+    return PretrainConfig(**section | model | places)
 
 
 def _differences(base: Any, stored: dict[str, Any], prefix: str = ""):

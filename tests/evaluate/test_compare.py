@@ -13,14 +13,14 @@ from ikem_fast.evaluate.results import score
 LABELS = np.arange(60) % 2
 
 
-def write(folder, right, seed, names=None, **settings):
+def write(folder, right, seed, names=None, probe="ridge", **settings):
     """Results of a run that got these clips right."""
     scores = np.eye(2, dtype=np.float32)[np.where(right, LABELS, 1 - LABELS)]
     found = {"joint": score(torch.from_numpy(scores), torch.from_numpy(LABELS), ("p", "q"))}
     settings = {"seed": seed, "out": str(folder), "checkpoint": str(folder.parent), **settings}
     training = {"config": {"seed": seed, "lr": settings.get("lr")}}
     results = Results("Linear evaluation", "d", settings, {"train": 9, "test": 60}, ["p", "q"], found,
-                      probe="ridge", training=training)  # fmt: skip
+                      probe=probe, training=training)  # fmt: skip
     results.write(folder / "linear.json")
     names = np.array([str(i) for i in range(60)]) if names is None else names
     Scores(LABELS, names, {"joint": scores}).write(folder / "linear_scores.npz")
@@ -80,3 +80,14 @@ def test_the_command_shows_means_differences_and_p(tmp_path, capsys, monkeypatch
     assert main(["compare", str(tmp_path / "six")]) == 0
     assert "55.0 ± 7.1" in capsys.readouterr().out
     assert main(["compare"]) == 2
+
+
+def test_each_is_tested_against_the_first_of_its_evaluation(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    write(tmp_path / "six" / "a", shares(30)[0], 0, lr=1.0)
+    write(tmp_path / "six" / "b", shares(20)[0], 0, lr=1.0, probe="knn")
+    write(tmp_path / "three" / "a", shares(60)[0], 0, lr=2.0)
+    write(tmp_path / "three" / "b", shares(50)[0], 0, lr=2.0, probe="knn")
+    assert main(["compare", str(tmp_path / "six"), str(tmp_path / "three"), "--markdown"]) == 0
+    row = capsys.readouterr().out.splitlines()[2]
+    assert row == "| joint | 50.0 | 33.3 | 100.0 (+50.0, p 0.0001) | 83.3 (+50.0, p 0.0001) |"

@@ -5,17 +5,19 @@ import re
 import shlex
 import shutil
 import sys
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 
 from ikem_fast.cli import all_commands, main, parse
 from ikem_fast.data.formats.synthetic import prepare_synthetic
+from ikem_fast.demo import student_config, teacher_config
 from ikem_fast.evaluate import LinearConfig, evaluate_linear
 from ikem_fast.report import write_report
 from ikem_fast.report.clips import flattened
 from ikem_fast.report.repeat import repeating_command
-from ikem_fast.report.runs import curve, find_subjects, read_run
+from ikem_fast.report.runs import Run, curve, find_subjects, read_run
 from ikem_fast.train import DistillConfig, ModelConfig, PretrainConfig, distill, pretrain
 from tests.helpers import ONE_BLOCK
 from tests.pages import read_page
@@ -144,6 +146,17 @@ def test_the_command_repeats_the_run(runs, name):
     if name == "six1":
         assert settings.model.hidden_channels == 2 and settings.model.feature_dim == 4
         assert str(settings.out) != run.config["out"]  # it does not write over what it repeats
+
+
+def test_the_recipe_that_is_most_like_it_is_named(tmp_path):
+    for config, kind in (
+        (teacher_config(tmp_path, 0, "auto"), "pretrain"),
+        (student_config(tmp_path, 0, "auto", tmp_path / "teacher"), "distill"),
+    ):
+        stored = json.loads(json.dumps(asdict(config), default=str))
+        command = repeating_command(Run(tmp_path, kind, stored, {}, 0, 0.0, []))
+        assert command.startswith(f"ikem-fast {kind} --config demo \\\n"), command
+        assert "--max-steps" not in command and "--model" not in command, command
 
 
 def test_a_run_that_was_not_evaluated_says_how(runs, tmp_path):

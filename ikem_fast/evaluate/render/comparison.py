@@ -12,11 +12,22 @@ from ikem_fast.evaluate.results import Results
 if TYPE_CHECKING:
     from rich.table import Table
 
-Test = Callable[[int, str], tuple[float, float] | None]  # column, set → difference from the first, and p
+# Two columns and a set → the difference of the second from the first, and p.
+Test = Callable[[int, int, str], tuple[float, float] | None]
 NOTE = (
-    "top-1 in %: mean ± standard deviation over runs; in brackets the difference from the first column and "
-    "p, by flipping signs of clips (with one run each, McNemar's test)"
+    "top-1 in %: mean ± standard deviation over runs; in brackets the difference from the first column of "
+    "the same evaluation and p, by flipping signs of clips (with one run each, McNemar's test)"
 )
+
+
+def firsts(columns: dict[str, list[Results]]) -> list[int]:
+    """Tell which column each is compared with: the first of the same evaluation, dataset and probe.
+
+    Example:
+        firsts({"six": six, "three": three})  # [0, 0]
+    """
+    kinds = [(runs[0].evaluation, runs[0].dataset, runs[0].probe) for runs in columns.values()]
+    return [kinds.index(kind) for kind in kinds]
 
 
 def comparison_rows(columns: dict[str, list[Results]], test: Test) -> list[list[str]]:
@@ -24,10 +35,10 @@ def comparison_rows(columns: dict[str, list[Results]], test: Test) -> list[list[
 
     Args:
         columns: heading → results of its runs.
-        test: compares a column with the first one on a set.
+        test: compares two columns on a set.
 
     Example:
-        comparison_rows({"six": six, "three": three}, lambda column, name: None)[0]  # headings
+        comparison_rows({"six": six, "three": three}, lambda *_: None)[0]  # headings
     """
     sets = dict.fromkeys(name for runs in columns.values() for results in runs for name in results.sets)
     heads = [
@@ -39,14 +50,14 @@ def comparison_rows(columns: dict[str, list[Results]], test: Test) -> list[list[
     rows = [["modalities", *heads]]
     for name in sets:
         cells = []
-        for column, runs in enumerate(columns.values()):
+        for column, (first, runs) in enumerate(zip(firsts(columns), columns.values(), strict=True)):
             top1 = [results.sets[name].top1 for results in runs if name in results.sets]
             cell = (
                 figure(statistics.mean(top1), statistics.stdev(top1) if len(top1) > 1 else None)
                 if top1
                 else ""
             )
-            tested = test(column, name) if column and top1 else None
+            tested = test(first, column, name) if column != first and top1 else None
             cells.append(cell + (f" ({tested[0]:+.1f}, p {tested[1]:.2g})" if tested else ""))
         rows.append([set_label(name), *cells])
     return rows
@@ -56,7 +67,7 @@ def comparison_table(rows: list[list[str]]) -> "Table":
     """Make the `rich` table of `comparison_rows`.
 
     Example:
-        rich.print(comparison_table(comparison_rows({"six": six}, lambda column, name: None)))
+        rich.print(comparison_table(comparison_rows({"six": six}, lambda *_: None)))
     """
     from rich.table import Table
     from rich.text import Text
@@ -73,7 +84,7 @@ def comparison_markdown(rows: list[list[str]]) -> str:
     """Write `comparison_rows` as Markdown.
 
     Example:
-        print(comparison_markdown(comparison_rows({"six": six}, lambda column, name: None)))
+        print(comparison_markdown(comparison_rows({"six": six}, lambda *_: None)))
     """
     lines = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     lines.insert(1, ["---", *["---:"] * (len(rows[0]) - 1)])

@@ -143,7 +143,7 @@ def test_labels_keep_what_tells_them_apart(labels, short):
 
 def test_a_comparison_shows_each_column_and_its_difference():
     columns = {"runs/six/linear": [results((50, 90))], f"runs/{HOSTILE}/linear": [results((40, 70))]}
-    page = comparison_page(columns, lambda column, name: (-20.0, 0.04))
+    page = comparison_page(columns, lambda first, column, name: (-20.0, 0.04))
     read = read_page(page)
     shown = " ".join(read.text)
     assert not read.links and len(read.scripts) == 3

@@ -4,7 +4,7 @@ import statistics
 
 from ikem_fast.errors import printable
 from ikem_fast.evaluate.render import set_label
-from ikem_fast.evaluate.render.comparison import NOTE, Test, comparison_rows
+from ikem_fast.evaluate.render.comparison import NOTE, Test, comparison_rows, firsts
 from ikem_fast.evaluate.render.html.charts import Bar, bars, key
 from ikem_fast.evaluate.render.html.elements import section, table, tag
 from ikem_fast.evaluate.render.html.page import page
@@ -18,11 +18,11 @@ def comparison_page(columns: dict[str, list[Results]], test: Test) -> str:
     """Write the page of a comparison.
 
     Args:
-        columns: heading → results of its runs, the first the one that others are tested against.
-        test: compares a column with the first one on a set.
+        columns: heading → results of its runs.
+        test: compares two columns on a set.
 
     Example:
-        comparison_page({"six": six, "three": three}, lambda column, name: None)
+        comparison_page({"six": six, "three": three}, lambda *_: None)
     """
     columns = dict(zip(shortened(list(columns)), columns.values(), strict=True))
     labels = list(columns)
@@ -43,9 +43,11 @@ def comparison_page(columns: dict[str, list[Results]], test: Test) -> str:
         ("Table", section("Table", "With the test of each difference.", table(rows),
                           tag("p", NOTE, class_="note"), name="table")),
     ]  # fmt: skip
-    for place, label in enumerate(labels[1:], 1):
-        found = difference_section(columns[labels[0]], columns[label], (labels[0], label), f"against-{place}")
-        sections.append((f"Classes: {printable(label, 20)}", found))
+    for place, first in enumerate(firsts(columns)):
+        if place != first:
+            pair = labels[first], labels[place]
+            found = difference_section(columns[pair[0]], columns[pair[1]], pair, f"against-{place}")
+            sections.append((f"Classes: {printable(pair[1], 20)}", found))
     best = {label: _best(runs) for label, runs in columns.items()}
     tiles = [(f"{mean:.1f} %", f"{printable(label, 60)}, {name}") for label, (mean, name) in best.items()]
     datasets = dict.fromkeys(results.dataset for runs in columns.values() for results in runs)
