@@ -7,11 +7,14 @@ from pathlib import Path
 from ikem_fast.cli.commands import Command, all_commands
 from ikem_fast.errors import printable
 
+GIVEN = ("--source", "--out")  # to every format
+
 
 def with_format(command: Command, words: Sequence[str]) -> tuple[Command, list[str]]:
     """Put the command of the format that was found in place of `prepare auto`, and say on a line why.
 
-    Its options are those behind `prepare auto`. Without a source, `prepare auto` itself says what is missing.
+    Its options are those behind `prepare auto`; what its example has besides is said, too. Without a source,
+    `prepare auto` itself says what is missing.
 
     Raises InputError where the source holds no known format, or several.
 
@@ -33,5 +36,8 @@ def with_format(command: Command, words: Sequence[str]) -> tuple[Command, list[s
 
     found, why = find_format(Path(source).expanduser())
     sys.stdout.write(f"format: {found.name} ({printable(why)}); as by ikem-fast prepare {found.name}\n")
+    further = [word for word in found.example.split() if word.startswith("--") and word not in GIVEN]
+    if not set(further) <= {word.split("=")[0] for word in words}:
+        sys.stdout.write(f"usual options of it: {found.example}\n")
     sys.stdout.flush()
     return all_commands()[f"prepare {found.name}"], words

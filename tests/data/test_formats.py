@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
+from ikem_fast.cli import all_commands
+from ikem_fast.cli.detected import with_format
 from ikem_fast.data import FORMATS, Dataset
 from ikem_fast.data.formats import find_format
 from ikem_fast.errors import InputError
@@ -171,6 +173,18 @@ def test_each_knows_its_own_files(tmp_path):
         find_format(Path(__file__))
     with pytest.raises(InputError, match=r"found ntu \(.*nw-ucla \("):
         find_format(tmp_path)
+
+
+def test_what_is_found_comes_with_its_usual_options(tmp_path, capsys):
+    """Where they are not given already."""
+    sbu(tmp_path)
+    words = ["--source", str(tmp_path), "--out", "out"]
+    for given, told in (([], True), (["--fold=2", "--up", "y-down", "--center=clip", "--align=clip"], False)):
+        command, rest = with_format(all_commands()["prepare auto"], [*words, *given])
+        assert command.name == "prepare sbu" and rest == [*words, *given]
+        out = capsys.readouterr().out
+        assert out.startswith("format: sbu (")
+        assert ("usual options of it: ikem-fast prepare sbu --source SBU --fold 1 " in out) == told
 
 
 @pytest.mark.parametrize(
