@@ -4,9 +4,11 @@ An encoder is a module that maps clips (N,C,T,V,M) to (output (N,num_classes), p
 It says the size of that feature, which follows from its sizes and its pooling: `hidden_dim`. Its last layer
 is `fc`, linear from the feature to the output, so that a model can put a head in its place. Its constructor
 takes `layout` and `num_classes`, `bodies` if it depends on their number, and sizes of its own by name; it
-raises ValueError for one that is out of range.
+raises ValueError for one that is out of range (`checks.py`), and for clips of other joints. Any number of
+frames will do, from 1; which body comes first does not matter, and a body of zeros does not count
+(`pooling.py`).
 
-To add one: a file beside this one, a line in ENCODERS, a test.
+To add one: a file beside this one, a line in ENCODERS, and small sizes of it in the test of this table.
 """
 
 import copy
