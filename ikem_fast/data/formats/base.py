@@ -66,6 +66,24 @@ class ClipName(Protocol):
         """Who was recorded."""
 
 
+class CrossSubjectName(NamedTuple):
+    """The numbers of a name such as a27_s8_t4, each from 1, where people of odd numbers train."""
+
+    action: int
+    subject: int
+    repetition: int
+
+    @property
+    def label(self) -> int:
+        """The clip's class."""
+        return self.action - 1
+
+    @property
+    def split(self) -> str:
+        """Where the clip goes."""
+        return "train" if self.subject % 2 else "test"
+
+
 class ClipFiles(NamedTuple):
     """One clip of one body a file, whose name says split and label.
 

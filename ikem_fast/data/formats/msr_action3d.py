@@ -7,12 +7,11 @@ Recognition Based on a Bag of 3D Points" (CVPR Workshops 2010).
 
 import re
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from ikem_fast.data.dataset import Dataset
-from ikem_fast.data.formats.base import ClipFiles, Format
+from ikem_fast.data.formats.base import ClipFiles, CrossSubjectName, Format
 from ikem_fast.data.formats.text import as_rows, in_order
 
 MAX_FILE_BYTES = 1 << 22  # the largest of the dataset has 0.2 MB
@@ -25,28 +24,10 @@ ACTIONS = (
 )  # fmt: skip
 
 
-class ClipName(NamedTuple):
-    """The parts of a name such as a20_s10_e03_skeleton3D, each from 1."""
-
-    action: int
-    subject: int
-    example: int
-
-    @property
-    def label(self) -> int:
-        """The clip's class."""
-        return self.action - 1
-
-    @property
-    def split(self) -> str:
-        """Where the clip goes."""
-        return "train" if self.subject % 2 else "test"
-
-
-def parse_name(name: str) -> ClipName | None:
+def parse_name(name: str) -> CrossSubjectName | None:
     """Parse a file's name without `.txt`; None if it is not one, or of an action that there is not."""
     match = re.fullmatch(r"a(\d\d)_s(\d\d)_e(\d\d)_skeleton(?:3D)?", name, re.ASCII)
-    clip = ClipName(*map(int, match.groups())) if match else None
+    clip = CrossSubjectName(*map(int, match.groups())) if match else None
     return clip if clip and 1 <= clip.action <= len(ACTIONS) else None
 
 

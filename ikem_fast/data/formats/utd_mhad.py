@@ -6,36 +6,15 @@ cross-subject protocol trains on the subjects with odd numbers.
 
 import re
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from ikem_fast.data.dataset import Dataset
-from ikem_fast.data.formats.base import ClipFiles, Format
+from ikem_fast.data.formats.base import ClipFiles, CrossSubjectName, Format
 from ikem_fast.data.formats.bodies import to_float32
 from ikem_fast.data.formats.matlab import read_variable
 
 MAX_FILE_BYTES = 1 << 20  # the largest of the dataset has 60 kB
-TRAIN_SUBJECTS = frozenset({1, 3, 5, 7})
-
-
-class ClipName(NamedTuple):
-    """The parts of a name such as a27_s8_t4_skeleton, each from 1."""
-
-    action: int
-    subject: int
-    trial: int
-
-    @property
-    def label(self) -> int:
-        """The clip's class."""
-        return self.action - 1
-
-    @property
-    def split(self) -> str:
-        """Where the clip goes."""
-        return "train" if self.subject in TRAIN_SUBJECTS else "test"
-
 
 ACTIONS = (
     "swipe left", "swipe right", "wave", "clap", "throw", "cross arms", "basketball shoot", "draw x",
@@ -47,12 +26,12 @@ ACTIONS = (
 NUM_SUBJECTS = 8
 
 
-def parse_name(name: str) -> ClipName | None:
+def parse_name(name: str) -> CrossSubjectName | None:
     """Parse a file's name without `.mat`; None if it is not one, or of a subject or action there is not."""
     match = re.fullmatch(r"a(\d{1,2})_s(\d)_t(\d)_skeleton", name, re.ASCII)
     if not match:
         return None
-    clip = ClipName(*map(int, match.groups()))
+    clip = CrossSubjectName(*map(int, match.groups()))
     return clip if 1 <= clip.action <= len(ACTIONS) and 1 <= clip.subject <= NUM_SUBJECTS else None
 
 
