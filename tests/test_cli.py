@@ -376,7 +376,7 @@ def test_a_dry_run_says_what_it_takes_and_leaves_nothing(tiny_dataset, tmp_path,
 def test_dry_runs_of_finetuning_and_of_the_demo(tiny_dataset, tmp_path, capsys, monkeypatch):
     teacher = tmp_path / "teacher"
     words = ("pretrain", "--data", tiny_dataset, "--out", teacher, "--max-steps", 1, *TINY, *TINY_MODEL)
-    assert run(capsys, *words)[0] == 0
+    assert run(capsys, *words, "--model.modalities", "[joint,bone]")[0] == 0
     words = ("evaluate", "finetune", "--data", tiny_dataset, "--checkpoint", teacher, "--out", tmp_path / "f")
     status, out, err = run(capsys, *words, "--steps", 600, "--batch-size", 8, "--dry-run")
     assert status == 0, err

@@ -38,7 +38,10 @@ def test_many_processes_compute_what_one_does(checked, check):
 
 def test_a_run_goes_on_with_another_number_of_processes(tiny_dataset, tmp_path):
     """Begun in one process, gone on with two: 24 clips in batches of 7, the last of three clips."""
-    model = ModelConfig(feature_dim=8, queue_size=16, hidden_channels=4, hidden_dim=12, dropout=0.0)
+    model = ModelConfig(
+        feature_dim=8, queue_size=16, hidden_channels=4, hidden_dim=12, dropout=0.0,
+        modalities=("joint", "motion"),
+    )  # fmt: skip
     config = PretrainConfig(
         data=tiny_dataset, out=tmp_path / "one", epochs=2, batch_size=7, lr=0.05, device="cpu",
         sync_bn=True, model=model,
@@ -50,7 +53,7 @@ def test_a_run_goes_on_with_another_number_of_processes(tiny_dataset, tmp_path):
         --config {tmp_path / "bare.yaml"}
         --data {tiny_dataset} --out {tmp_path / "several"} --resume --epochs 2 --batch-size 7 --lr 0.05
         --device cpu --sync-bn --model.dropout 0 --model.feature-dim 8 --model.queue-size 16
-        --model.hidden-channels 4 --model.hidden-dim 12
+        --model.hidden-channels 4 --model.hidden-dim 12 --model.modalities [joint,motion]
     """
     done = torchrun(2, "-m", "ikem_fast", "pretrain", *options.split())
     assert done.returncode == 0, done.stderr[-4000:]

@@ -165,7 +165,8 @@ def test_a_run_takes_an_encoder_by_name_all_the_way(name, tiny_dataset, tmp_path
     for trained in (checkpoint, student):
         encoders = load_encoders(trained, open_dataset(tiny_dataset))
         assert type(encoders["bone"]) is ENCODERS[name]
-        evaluate_knn(KnnConfig(data=tiny_dataset, checkpoint=trained, out=tmp_path, k=1, device="cpu"))
+        where = {"data": tiny_dataset, "checkpoint": trained, "out": tmp_path, "device": "cpu"}
+        evaluate_knn(KnnConfig(**where, k=1, baselines=False))
 
 
 @pytest.mark.parametrize("name", ENCODERS)
