@@ -45,7 +45,7 @@ class Launch:
 
     @functools.cached_property
     def arguments(self):
-        """By name, those in groups too."""
+        """By name, those in groups too; of two groups of one kind the last."""
         groups = (value._asdict() for value in self.given.values() if hasattr(value, "_fields"))
         return functools.reduce(lambda a, b: a | b, groups, self.given)
 

@@ -10,6 +10,7 @@ import math
 from unittest import mock
 
 import torch
+from torch.utils._pytree import tree_leaves
 
 from benchmarks.compiled import compiled, noting
 from ikem_fast.ops.encoder.triton import launch as launching
@@ -33,12 +34,12 @@ def work(launch):
 
     Of the records of weights' gradients a launch for one partition of the graph writes that part.
     """
-    tensors = [value for value in launch.arguments.values() if isinstance(value, torch.Tensor)]
+    tensors = [value for value in tree_leaves(launch.given) if isinstance(value, torch.Tensor)]
     moved = sum(size(tensor) for tensor in {id(tensor): tensor for tensor in tensors}.values())
     if launch.name == "graph_weights":
-        parts = launch.arguments["PARTITIONS"]
+        parts = len(launch.arguments["COUNTS"])
         moved -= size(launch.arguments["records_ptr"]) * (parts - 1) // parts
-    return moved, _rows(launch) * _products(launch.arguments) * _matrix(launch.arguments)
+    return moved, _rows(launch) * _products(launch) * _matrix(launch.arguments)
 
 
 def size(tensor):
@@ -53,7 +54,7 @@ def tile(launch):
     if launch.name.endswith("_weights"):
         products = a.get("GROUP", 2)
     else:
-        products = math.ceil(_products(a) / (a["STRIDE"] if launch.name == "temporal_backward" else 1))
+        products = math.ceil(_products(launch) / (a["STRIDE"] if launch.name == "temporal_backward" else 1))
         products *= math.ceil(a["GIVEN"] / a["BLOCK_GIVEN"])
     return a["ROWS"] * products * a["BLOCK_GIVEN"] * a["BLOCK_MADE"]
 
@@ -102,8 +103,8 @@ def loads(launch):
             fresh = size(a["grad_ptr"]) * stride * made * beside((taps - 1) // stride + 1, rows)
         case "graph_weights":
             weights /= given
-            grads = size(a["grad_ptr"]) * given
-            loaded, fresh = size(a["x_ptr"]) * a["COUNT"] * made + grads, size(a["x_ptr"]) * made + grads
+            grads, edges = size(a["grad_ptr"]) * given, a["COUNTS"][a["NUMBER"]]
+            loaded, fresh = size(a["x_ptr"]) * edges * made + grads, size(a["x_ptr"]) * made + grads
         case "temporal_weights":
             groups = taps // a["GROUP"]
             grads = size(a["grad_ptr"]) * given * groups
@@ -117,11 +118,11 @@ def _rows(launch):
     return a["frames"] * a["joints"] if launch.name == "graph_weights" else a.get("rows", 0)
 
 
-def _products(arguments):
+def _products(launch):
     """Matrices that each row meets: partitions of the graph, or taps."""
-    if "COUNT" in arguments:
+    if launch.name == "graph_weights":
         return 2
-    return len(arguments["COUNTS"]) if "COUNTS" in arguments else arguments.get("TAPS", 0)
+    return len(launch.arguments.get("COUNTS", ())) or launch.arguments.get("TAPS", 0)
 
 
 def _matrix(arguments):

@@ -14,6 +14,8 @@ import torch
 from ikem_fast.ops._autograd import refusing_second_derivatives
 from ikem_fast.ops.encoder.triton import launch
 from ikem_fast.ops.encoder.triton.graph import Graph
+from ikem_fast.ops.encoder.triton.passes import Dropout
+from ikem_fast.ops.encoder.triton.rows import Normalized, Rectified
 
 MAX_TEMPORAL = 64  # channels of a convolution over time that the kernels take
 
@@ -45,10 +47,8 @@ def fused_block(block, x, A, graph, seed=None):
         residual, (conv_r, norm_r) = "convolution", block.residual
         tensors += [conv_r.weight, conv_r.bias, *_affine(norm_r)]
     probability = dropout.p if dropout.training else 0.0
-    plan = _Plan(
-        graph, temporal.stride[0], (norm1, norm2, norm_r), residual,
-        {"seed": seed if probability else None, "limit": int((1 - probability) * (2**31 - 1))},
-    )  # fmt: skip
+    drops = Dropout(seed, int((1 - probability) * (2**31 - 1))) if probability else None
+    plan = _Plan(graph, temporal.stride[0], (norm1, norm2, norm_r), residual, drops)
     with torch.autocast(x.device.type, enabled=False), _on(x.device):
         return _Block.apply(plan, *tensors)
 
@@ -70,7 +70,7 @@ class _Plan:
     stride: int
     norms: tuple  # of the graph convolution, the temporal convolution, the residual's convolution or None
     residual: str  # "none", "identity" or "convolution"
-    dropout: dict  # seed and limit, as the passes take them
+    dropout: Dropout | None
 
 
 class _Block(torch.autograd.Function):
@@ -81,21 +81,21 @@ class _Block(torch.autograd.Function):
         weight2, weight_r = _by_taps(W2, x.dtype), _by_taps(residual[0], x.dtype) if residual else None
         y1, moments = launch.over_graph(x, A, plan.graph.arriving, weight1, bias=b1, moments=norm1.training)
         table1 = launch.statistics(norm1, gamma1, beta1, moments, y1[..., 0].numel())
-        hidden = launch.output(y1, table1)
+        hidden = launch.output(Normalized(y1, table1))
         y2, moments = _over_time(hidden, weight2, b2, plan.stride, norm2.training)
         rows = y2[..., 0].numel()
         table2 = launch.statistics(norm2, gamma2, beta2, moments, rows)
-        past, past_table = x if plan.residual == "identity" else None, None
+        past, normalized_r = Normalized(x, None) if plan.residual == "identity" else None, (None, None)
         if residual:
-            past, moments = launch.over_time(x, weight_r, residual[1], plan.stride, norm_r.training)
-            past_table = launch.statistics(norm_r, *residual[2:], moments, rows)
-        output = launch.output(y2, table2, past, past_table, **plan.dropout)
+            y_r, moments = launch.over_time(x, weight_r, residual[1], plan.stride, norm_r.training)
+            past = normalized_r = Normalized(y_r, launch.statistics(norm_r, *residual[2:], moments, rows))
+        output = launch.output(Normalized(y2, table2), past, plan.dropout)
         ctx.op = "a block of STGCN"
         ctx.plan = plan
         # All inputs that have a gradient: what refuses second derivatives must know them.
         ctx.save_for_backward(
             x, A, W1, b1, W2, b2, gamma1, beta1, gamma2, beta2, *residual,
-            weight1, weight2, weight_r, y1, table1, hidden, y2, table2, past, past_table, output,
+            weight1, weight2, weight_r, y1, table1, hidden, y2, table2, *normalized_r, output,
         )  # fmt: skip
         return output
 
@@ -104,40 +104,38 @@ class _Block(torch.autograd.Function):
     def backward(ctx, grad):
         plan, (norm1, norm2, norm_r) = ctx.plan, ctx.plan.norms
         x, A, W1, b1, W2, *_ = ctx.saved_tensors
-        *weights, y1, table1, hidden, y2, table2, past, past_table, output = ctx.saved_tensors[-11:]
+        *weights, y1, table1, hidden, y2, table2, y_r, table_r, output = ctx.saved_tensors[-11:]
         weight1, weight2, weight_r = weights
         with _on(x.device):
-            grad = grad.contiguous()
+            rectified = Rectified(grad.contiguous(), output)
             rows = y2[..., 0].numel()
-            sums, sums_r = launch.output_sums(
-                grad, output, y2, table2, past if past_table is not None else None, past_table, **plan.dropout
-            )
+            past = None if y_r is None else Normalized(y_r, table_r)
+            sums, sums_r = launch.output_sums(rectified, Normalized(y2, table2), past, plan.dropout)
             by2, (grad_gamma2, grad_beta2, grad_b2) = launch.coefficients(norm2, sums, table2, rows)
             grad_residual, by_r = (), None
-            if past_table is not None:
-                by_r, grad_residual = launch.coefficients(norm_r, sums_r, past_table, rows)
-            grad_y2, grad_past = launch.output_backward(
-                grad, output, y2, by2, past if by_r is not None else None, by_r, **plan.dropout
-            )
-            past, output = (grad, output) if plan.residual == "identity" else (None, None)
+            if past is not None:
+                by_r, grad_residual = launch.coefficients(norm_r, sums_r, table_r, rows)
+            grad_y2, grad_past = launch.output_backward(rectified, y2, by2, y_r, by_r, plan.dropout)
+            past = rectified if plan.residual == "identity" else None
             if by_r is not None:
-                past, _sums = launch.over_time_backward(grad_past, weight_r, plan.stride, x)
+                grad_x, _sums = launch.over_time_backward(grad_past, weight_r, plan.stride, x)
+                past = Rectified(grad_x, None)
                 grad_Wr = launch.over_time_weights(grad_past, x, weight_r, plan.stride)
                 grad_gamma, grad_beta, grad_b = grad_residual
                 grad_residual = (grad_Wr[..., None], grad_b, grad_gamma, grad_beta)
 
             grad_hidden, sums, grad_W2 = _over_time_backward(
-                grad_y2, y1, table1, hidden, weight2, plan.stride
+                grad_y2, Normalized(y1, table1), hidden, weight2, plan.stride
             )
             by1, (grad_gamma1, grad_beta1, _bias) = launch.coefficients(
                 norm1, sums, table1, y1[..., 0].numel()
             )
             cut = None if weight2.dim() == 3 else hidden  # the kernel's gradient is 0 already where this is
-            grad_y1, _ = launch.output_backward(grad_hidden, cut, y1, by1)
+            grad_y1, _ = launch.output_backward(Rectified(grad_hidden, cut), y1, by1)
             grad_A, grad_W1, grad_b1 = launch.over_graph_weights(
                 x, grad_y1, A, plan.graph.arriving, weight1, b1
             )
-            grad_x = launch.over_graph_backward(grad_y1, A, plan.graph.leaving, weight1, past, output)
+            grad_x = launch.over_graph_backward(grad_y1, A, plan.graph.leaving, weight1, past)
         return (
             None, grad_x, grad_A, grad_W1.view_as(W1), grad_b1, grad_W2.view_as(W2), grad_b2,
             grad_gamma1, grad_beta1, grad_gamma2, grad_beta2, *grad_residual,
@@ -162,17 +160,17 @@ def _over_time(x, weight, bias, stride, moments):
     return y, launch.moments(y) if moments else None
 
 
-def _over_time_backward(grad, y, table, x, weight, stride):
-    """Of that: the gradient in x, max(0, normalized y), its sums where x > 0, and that in the weight."""
+def _over_time_backward(grad, y, x, weight, stride):
+    """Of that: the gradient in x, max(0, `Normalized` y), its sums where x > 0, and that in the weight."""
     if weight.dim() == 3:
-        grad_x, sums = launch.over_time_backward(grad, weight, stride, y, table)
+        grad_x, sums = launch.over_time_backward(grad, weight, stride, x, y)
         return grad_x, sums, launch.over_time_weights(grad, x, weight, stride)
     grad_x, grad_weight, _ = torch.ops.aten.convolution_backward(
         grad.permute(0, 3, 1, 2), x.permute(0, 3, 1, 2), weight, None, *_geometry(weight, stride),
         (True, True, False),
     )  # fmt: skip
     grad_x = grad_x.permute(0, 2, 3, 1).contiguous()
-    return grad_x, launch.output_sums(grad_x, x, y, table)[0], grad_weight.float()
+    return grad_x, launch.output_sums(Rectified(grad_x, x), y)[0], grad_weight.float()
 
 
 def _geometry(weight, stride):

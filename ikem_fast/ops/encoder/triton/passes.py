@@ -1,8 +1,10 @@
 """What is between the products of an encoder's block: one pass each over rows, and sums of what these left.
 
-A normalization is a table (4, channels) float32: scale, shift, mean, 1 / deviation. Elements that dropout
-keeps are those whose random 32 bits, a function of the seed and of where they are, are below a limit.
+Elements that dropout keeps are those whose random 32 bits, a function of the seed and of where they are, are
+below a limit.
 """
+
+from collections import namedtuple
 
 import triton
 import triton.language as tl
@@ -16,7 +18,19 @@ from ikem_fast.ops.encoder.triton.rows import (
     store_moments,
     store_rows,
     store_sums,
+    tile_of_program,
 )
+
+# A normalization: its parameters, and the running mean, variance and number of batches with how they move on.
+Norm = namedtuple("Norm", "gamma_ptr beta_ptr mean_ptr variance_ptr batches_ptr momentum epsilon")
+# What the tiles of a pass or a product left, (2, channels, tiles): means and Σ (y − mean)².
+Moments = namedtuple("Moments", "moments_ptr rows_of_tile")
+# What a pass over rows is compiled for: all channels, and the tile.
+Pass = namedtuple("Pass", "CHANNELS ROWS BLOCK")
+# The seed, () int64, and the limit of 31 random bits below which elements are kept.
+Dropout = namedtuple("Dropout", "seed_ptr limit")
+# What was normalized, the coefficients (3, channels) that take its gradient back, and where that goes.
+TakenBack = namedtuple("TakenBack", "y_ptr coefficients_ptr grad_y_ptr")
 
 
 @triton.jit
@@ -30,30 +44,23 @@ def summed(ptr, tiles, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def statistics_kernel(
-    moments_ptr,
-    gamma_ptr,
-    beta_ptr,
-    mean_ptr,
-    variance_ptr,
-    batches_ptr,
-    table_ptr,
-    rows,
-    rows_of_tile,
-    momentum,
-    epsilon,
-    BATCH: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    """The table of a normalization. Grid: (channels,).
+def move_on(running_ptr, value, momentum):
+    """Move a running number on, towards the value of a batch."""
+    tl.store(running_ptr, (1 - momentum) * tl.load(running_ptr) + momentum * value)
 
-    BATCH: by moments (2, channels, tiles), and the running mean, variance and number of batches move on; else
-    by the running ones.
+
+@triton.jit
+def statistics_kernel(norm, moments, table_ptr, rows, BLOCK: tl.constexpr):
+    """The table of a normalization, as `Normalized` has it. Grid: (channels,).
+
+    By the moments, if there are any, and the running ones move on; else by the running ones.
     """
     channel, channels = tl.program_id(0), tl.num_programs(0)
-    if BATCH:
+    if moments is not None:
+        rows_of_tile = moments.rows_of_tile
         tiles = tl.cdiv(rows, rows_of_tile)
-        means_ptr, spreads_ptr = moments_ptr + channel * tiles, moments_ptr + (channels + channel) * tiles
+        means_ptr = moments.moments_ptr + channel * tiles
+        spreads_ptr = moments.moments_ptr + (channels + channel) * tiles
         total = tl.zeros((BLOCK,), tl.float32)
         for first in tl.range(0, tiles, BLOCK):
             tile = first + tl.arange(0, BLOCK)
@@ -68,33 +75,26 @@ def statistics_kernel(
             spread = tl.load(spreads_ptr + tile, mask=tile < tiles, other=0.0) + count * off * off
             total += tl.where(tile < tiles, spread, 0.0)
         variance = tl.sum(total, 0) / rows
-        tl.store(mean_ptr + channel, (1 - momentum) * tl.load(mean_ptr + channel) + momentum * mean)
         unbiased = variance * (rows / tl.maximum(rows - 1, 1))
-        running = (1 - momentum) * tl.load(variance_ptr + channel) + momentum * unbiased
-        tl.store(variance_ptr + channel, running)
+        move_on(norm.mean_ptr + channel, mean, norm.momentum)
+        move_on(norm.variance_ptr + channel, unbiased, norm.momentum)
         if channel == 0:
-            tl.store(batches_ptr, tl.load(batches_ptr) + 1)
+            tl.store(norm.batches_ptr, tl.load(norm.batches_ptr) + 1)
     else:
-        mean, variance = tl.load(mean_ptr + channel), tl.load(variance_ptr + channel)
-    inverse = 1.0 / tl.sqrt(variance + epsilon)
-    scale = tl.load(gamma_ptr + channel) * inverse
+        mean, variance = tl.load(norm.mean_ptr + channel), tl.load(norm.variance_ptr + channel)
+    inverse = 1.0 / tl.sqrt(variance + norm.epsilon)
+    scale = tl.load(norm.gamma_ptr + channel) * inverse
     tl.store(table_ptr + channel, scale)
-    tl.store(table_ptr + channels + channel, tl.load(beta_ptr + channel) - mean * scale)
+    tl.store(table_ptr + channels + channel, tl.load(norm.beta_ptr + channel) - mean * scale)
     tl.store(table_ptr + 2 * channels + channel, mean)
     tl.store(table_ptr + 3 * channels + channel, inverse)
 
 
 @triton.jit
 def coefficients_kernel(
-    sums_ptr,
-    table_ptr,
-    coefficients_ptr,
-    gradients_ptr,
-    rows,
-    tiles,
-    BATCH: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
+    sums_ptr, table_ptr, coefficients_ptr, gradients_ptr, rows, tiles,
+    BATCH: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
     """How a normalization takes a gradient d back, and the gradients of its parameters. Grid: (channels,).
 
     sums (2, channels, tiles): of d, and of d times the standardized y. coefficients (3, channels): the
@@ -121,125 +121,77 @@ def coefficients_kernel(
 
 
 @triton.jit
-def dropped(values, seed_ptr, row, channel, limit, CHANNELS: tl.constexpr):
-    """Values that dropout keeps, scaled up."""
-    seed = tl.load(seed_ptr)
-    bits = (row[:, None] * CHANNELS + channel[None, :]).to(tl.uint32) * 0x9E3779B9 + seed.to(tl.uint32)
+def dropped(values, dropout, tile):
+    """Values of a tile that dropout keeps, scaled up."""
+    seed = tl.load(dropout.seed_ptr)
+    channel, CHANNELS = tile.channels
+    bits = (tile.row[:, None] * CHANNELS + channel[None, :]).to(tl.uint32) * 0x9E3779B9 + seed.to(tl.uint32)
     bits = (bits ^ (bits >> 16)) * 0x21F0AAAD
     bits = bits ^ (seed >> 32).to(tl.uint32)
     bits = (bits ^ (bits >> 15)) * 0xD35A2D97
     bits = bits ^ (bits >> 15)
     kept = (bits >> 1).to(tl.int32)
-    return tl.where(kept < limit, values * (2147483648.0 / limit), 0.0)
+    return tl.where(kept < dropout.limit, values * (2147483648.0 / dropout.limit), 0.0)
 
 
 @triton.jit
-def moments_kernel(y_ptr, moments_ptr, rows, CHANNELS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+def moments_kernel(y_ptr, moments_ptr, rows, PASS: tl.constexpr):
     """Leave the moments of y (rows, CHANNELS). Grid of this and the next: (row tiles, tiles of channels)."""
-    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    channel = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    live = row < rows
-    y = load_rows(y_ptr, row, live, channel, CHANNELS).to(tl.float32)
-    store_moments(moments_ptr, tl.program_id(0), tl.num_programs(0), live, channel, y, CHANNELS)
+    tile = tile_of_program(rows, PASS.CHANNELS, PASS.ROWS, PASS.BLOCK)
+    store_moments(moments_ptr, tile, load_rows(y_ptr, tile).to(tl.float32))
 
 
 @triton.jit
-def output_kernel(
-    y_ptr,
-    table_ptr,
-    past_ptr,
-    past_table_ptr,
-    seed_ptr,
-    output_ptr,
-    rows,
-    limit,
-    CHANNELS: tl.constexpr,
-    ROWS: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    """output = max(0, dropout(normalized y) + past), past normalized if it has a table, 0 if none."""
-    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    channel = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    live = row < rows
-    y = normalized(load_rows(y_ptr, row, live, channel, CHANNELS), table_ptr, channel, CHANNELS)
-    if seed_ptr is not None:
-        y = dropped(y, seed_ptr, row, channel, limit, CHANNELS)
-    if past_ptr is not None:
-        past = load_rows(past_ptr, row, live, channel, CHANNELS).to(tl.float32)
-        if past_table_ptr is not None:
-            past = normalized(past, past_table_ptr, channel, CHANNELS)
-        y += past
-    stored = tl.maximum(y, 0.0).to(output_ptr.dtype.element_ty)
-    store_rows(output_ptr, row, live, channel, stored, CHANNELS)
+def output_kernel(y, past, dropout, output_ptr, rows, PASS: tl.constexpr):
+    """output = max(0, dropout(normalized y) + past), of `Normalized` y and past; dropout, past or None."""
+    tile = tile_of_program(rows, PASS.CHANNELS, PASS.ROWS, PASS.BLOCK)
+    values = normalized(load_rows(y.y_ptr, tile), y.table_ptr, tile.channels)
+    if dropout is not None:
+        values = dropped(values, dropout, tile)
+    if past is not None:
+        added = load_rows(past.y_ptr, tile).to(tl.float32)
+        if past.table_ptr is not None:
+            added = normalized(added, past.table_ptr, tile.channels)
+        values += added
+    store_rows(output_ptr, tile, tl.maximum(values, 0.0).to(output_ptr.dtype.element_ty))
 
 
 @triton.jit
-def output_sums_kernel(
-    grad_ptr,
-    output_ptr,
-    y_ptr,
-    table_ptr,
-    past_ptr,
-    past_table_ptr,
-    seed_ptr,
-    sums_ptr,
-    past_sums_ptr,
-    rows,
-    limit,
-    CHANNELS: tl.constexpr,
-    ROWS: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
+def output_sums_kernel(rectified, y, past, dropout, sums_ptr, past_sums_ptr, rows, PASS: tl.constexpr):
     """The sums that the normalizations of `output_kernel` take gradients back by; past's if it has one."""
-    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    channel = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    live = row < rows
-    tile, tiles = tl.program_id(0), tl.num_programs(0)
-    grad = ahead_of_relu(grad_ptr, output_ptr, row, live, channel, CHANNELS)
-    if past_table_ptr is not None:
-        past = load_rows(past_ptr, row, live, channel, CHANNELS)
-        times = tl.sum(grad * standardized(past, past_table_ptr, channel, CHANNELS), 0)
-        store_sums(past_sums_ptr, tile, tiles, channel, tl.sum(grad, 0), times, CHANNELS)
-    if seed_ptr is not None:
-        grad = dropped(grad, seed_ptr, row, channel, limit, CHANNELS)
-    y = standardized(load_rows(y_ptr, row, live, channel, CHANNELS), table_ptr, channel, CHANNELS)
-    store_sums(sums_ptr, tile, tiles, channel, tl.sum(grad, 0), tl.sum(grad * y, 0), CHANNELS)
+    tile = tile_of_program(rows, PASS.CHANNELS, PASS.ROWS, PASS.BLOCK)
+    grad = ahead_of_relu(rectified, tile)
+    if past is not None:
+        leave_sums(past_sums_ptr, grad, past, tile)
+    if dropout is not None:
+        grad = dropped(grad, dropout, tile)
+    leave_sums(sums_ptr, grad, y, tile)
 
 
 @triton.jit
-def taken_back(grad, y_ptr, coefficients_ptr, grad_y_ptr, row, live, channel, CHANNELS: tl.constexpr):
+def leave_sums(sums_ptr, grad, y, tile):
+    """Leave a tile's sums of a gradient in the normalized y, and of it times the standardized y."""
+    times = tl.sum(grad * standardized(load_rows(y.y_ptr, tile), y.table_ptr, tile.channels), 0)
+    store_sums(sums_ptr, tl.program_id(0), tl.num_programs(0), tile.channels, tl.sum(grad, 0), times)
+
+
+@triton.jit
+def output_backward_kernel(rectified, y, past, dropout, rows, PASS: tl.constexpr):
+    """Gradients in y and, if past was normalized, in past: each `TakenBack`."""
+    tile = tile_of_program(rows, PASS.CHANNELS, PASS.ROWS, PASS.BLOCK)
+    grad = ahead_of_relu(rectified, tile)
+    if past is not None:
+        take_back(grad, past, tile)
+    if dropout is not None:
+        grad = dropped(grad, dropout, tile)
+    take_back(grad, y, tile)
+
+
+@triton.jit
+def take_back(grad, back, tile):
     """Store the gradient in what was normalized."""
-    y = load_rows(y_ptr, row, live, channel, CHANNELS).to(tl.float32)
-    grad = load_channels(coefficients_ptr, 0, channel, CHANNELS) * grad
-    grad += load_channels(coefficients_ptr, 1, channel, CHANNELS) * y
-    grad += load_channels(coefficients_ptr, 2, channel, CHANNELS)
-    store_rows(grad_y_ptr, row, live, channel, grad.to(grad_y_ptr.dtype.element_ty), CHANNELS)
-
-
-@triton.jit
-def output_backward_kernel(
-    grad_ptr,
-    output_ptr,
-    y_ptr,
-    coefficients_ptr,
-    past_ptr,
-    past_coefficients_ptr,
-    seed_ptr,
-    grad_y_ptr,
-    grad_past_ptr,
-    rows,
-    limit,
-    CHANNELS: tl.constexpr,
-    ROWS: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    """Gradients in y and, if past has a table, in past. Without an output the gradient counts everywhere."""
-    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    channel = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    live = row < rows
-    grad = ahead_of_relu(grad_ptr, output_ptr, row, live, channel, CHANNELS)
-    if past_coefficients_ptr is not None:
-        taken_back(grad, past_ptr, past_coefficients_ptr, grad_past_ptr, row, live, channel, CHANNELS)
-    if seed_ptr is not None:
-        grad = dropped(grad, seed_ptr, row, channel, limit, CHANNELS)
-    taken_back(grad, y_ptr, coefficients_ptr, grad_y_ptr, row, live, channel, CHANNELS)
+    y = load_rows(back.y_ptr, tile).to(tl.float32)
+    grad = load_channels(back.coefficients_ptr, 0, tile.channels) * grad
+    grad += load_channels(back.coefficients_ptr, 1, tile.channels) * y
+    grad += load_channels(back.coefficients_ptr, 2, tile.channels)
+    store_rows(back.grad_y_ptr, tile, grad.to(back.grad_y_ptr.dtype.element_ty))

@@ -5,78 +5,109 @@ written. Sums over all rows are made in two steps, so that no program adds to wh
 its tile's, (2, channels, tiles), and `passes` puts them together in order.
 """
 
+from collections import namedtuple
+
 import triton
 import triton.language as tl
 
-
-@triton.jit
-def load_rows(ptr, row, live, channel, CHANNELS: tl.constexpr):
-    """(ROWS, BLOCK): channels of rows of a tensor (·, CHANNELS)."""
-    mask = live[:, None] & (channel < CHANNELS)[None, :]
-    return tl.load(ptr + row[:, None] * CHANNELS + channel[None, :], mask=mask, other=0.0)
-
-
-@triton.jit
-def ahead_of_relu(grad_ptr, output_ptr, row, live, channel, CHANNELS: tl.constexpr):
-    """The gradient where `output` > 0, 0 elsewhere; all of it if there is no output."""
-    grad = load_rows(grad_ptr, row, live, channel, CHANNELS).to(tl.float32)
-    if output_ptr is not None:
-        grad = tl.where(load_rows(output_ptr, row, live, channel, CHANNELS) > 0, grad, 0.0)
-    return grad
+# Groups of arguments. Where one, or a pointer in it, is None, Triton leaves out what that is for when it
+# compiles; numbers to compile for are in groups that are constants as a whole, in capitals.
+# Channels of a tile, of CHANNELS that there are.
+Channels = namedtuple("Channels", "channel CHANNELS")
+# Rows and `Channels` of a tile; live: which of the rows there are.
+Tile = namedtuple("Tile", "row live channels")
+# What a normalization takes, y, and its table (4, channels): scale, shift, mean, 1 / deviation; or no table.
+Normalized = namedtuple("Normalized", "y_ptr table_ptr")
+# A gradient in the `output` of a ReLU; or without an output one that counts everywhere.
+Rectified = namedtuple("Rectified", "grad_ptr output_ptr")
 
 
 @triton.jit
-def store_rows(ptr, row, live, channel, values, CHANNELS: tl.constexpr):
+def tile_of_program(rows, CHANNELS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+    """The `Tile` of a program of the grid (row tiles, tiles of channels)."""
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    return Tile(row, row < rows, Channels(tl.program_id(1) * BLOCK + tl.arange(0, BLOCK), CHANNELS))
+
+
+@triton.jit
+def load_rows(ptr, tile):
+    """(ROWS, BLOCK): a tile of a tensor (·, CHANNELS)."""
+    channel, CHANNELS = tile.channels
+    mask = tile.live[:, None] & (channel < CHANNELS)[None, :]
+    return tl.load(ptr + tile.row[:, None] * CHANNELS + channel[None, :], mask=mask, other=0.0)
+
+
+@triton.jit
+def store_rows(ptr, tile, values):
     """Store what `load_rows` loads."""
-    mask = live[:, None] & (channel < CHANNELS)[None, :]
-    tl.store(ptr + row[:, None] * CHANNELS + channel[None, :], values, mask=mask)
+    channel, CHANNELS = tile.channels
+    mask = tile.live[:, None] & (channel < CHANNELS)[None, :]
+    tl.store(ptr + tile.row[:, None] * CHANNELS + channel[None, :], values, mask=mask)
 
 
 @triton.jit
-def load_channels(ptr, index, channel, CHANNELS: tl.constexpr):
+def load_channels(ptr, index, channels):
     """(1, BLOCK): numbers of channels from row `index` of a table (·, CHANNELS)."""
+    channel, CHANNELS = channels
     return tl.load(ptr + index * CHANNELS + channel, mask=channel < CHANNELS, other=0.0)[None, :]
 
 
 @triton.jit
-def load_weight(ptr, index, given, made, GIVEN: tl.constexpr, MADE: tl.constexpr, TRANSPOSED: tl.constexpr):
+def within(given, made):
+    """Which numbers of a matrix of channels, `given` × `made`, there are."""
+    return (given.channel < given.CHANNELS)[:, None] & (made.channel < made.CHANNELS)[None, :]
+
+
+@triton.jit
+def load_weight(ptr, index, given, made, TRANSPOSED: tl.constexpr):
     """A tile of matrix `index` of weights (·, MADE, GIVEN) as a factor: `given` channels × `made` channels.
 
     TRANSPOSED: the weights are (·, GIVEN, MADE).
     """
-    mask = (given < GIVEN)[:, None] & (made < MADE)[None, :]
-    if TRANSPOSED:  # noqa: SIM108 (Triton decides it when it compiles)
-        offsets = given[:, None] * MADE + made[None, :]
+    if TRANSPOSED:
+        offsets = given.channel[:, None] * made.CHANNELS + made.channel[None, :]
     else:
-        offsets = made[None, :] * GIVEN + given[:, None]
-    return tl.load(ptr + index * (GIVEN * MADE) + offsets, mask=mask, other=0.0)
+        offsets = made.channel[None, :] * given.CHANNELS + given.channel[:, None]
+    ptr += index * (given.CHANNELS * made.CHANNELS)
+    return tl.load(ptr + offsets, mask=within(given, made), other=0.0)
 
 
 @triton.jit
-def store_sums(ptr, tile, tiles, channel, first, second, CHANNELS: tl.constexpr):
-    """Leave two sums (BLOCK,) of a tile in (2, CHANNELS, tiles)."""
-    mask = channel < CHANNELS
-    tl.store(ptr + channel * tiles + tile, first, mask=mask)
-    tl.store(ptr + (CHANNELS + channel) * tiles + tile, second, mask=mask)
+def ahead_of_relu(rectified, tile):
+    """The gradient in what a ReLU took, float32: that in its output where this is above 0, 0 elsewhere."""
+    grad = load_rows(rectified.grad_ptr, tile).to(tl.float32)
+    if rectified.output_ptr is not None:
+        grad = tl.where(load_rows(rectified.output_ptr, tile) > 0, grad, 0.0)
+    return grad
 
 
 @triton.jit
-def store_moments(ptr, tile, tiles, live, channel, values, CHANNELS: tl.constexpr):
-    """Leave a tile's mean and Σ (values − mean)² of each channel."""
-    mean = tl.sum(tl.where(live[:, None], values, 0.0), 0) / tl.sum(live.to(tl.float32), 0)
-    centered = tl.where(live[:, None], values - mean[None, :], 0.0)
-    store_sums(ptr, tile, tiles, channel, mean, tl.sum(centered * centered, 0), CHANNELS)
+def standardized(y, table_ptr, channels):
+    """(y − mean) / deviation, by the table of a normalization."""
+    mean = load_channels(table_ptr, 2, channels)
+    return (y.to(tl.float32) - mean) * load_channels(table_ptr, 3, channels)
 
 
 @triton.jit
-def standardized(y, table_ptr, channel, CHANNELS: tl.constexpr):
-    """(y − mean) / deviation, by a table (4, CHANNELS): scale, shift, mean, 1 / deviation."""
-    mean = load_channels(table_ptr, 2, channel, CHANNELS)
-    return (y.to(tl.float32) - mean) * load_channels(table_ptr, 3, channel, CHANNELS)
-
-
-@triton.jit
-def normalized(y, table_ptr, channel, CHANNELS: tl.constexpr):
+def normalized(y, table_ptr, channels):
     """scale · y + shift, by that table."""
-    scale = load_channels(table_ptr, 0, channel, CHANNELS)
-    return y.to(tl.float32) * scale + load_channels(table_ptr, 1, channel, CHANNELS)
+    scale = load_channels(table_ptr, 0, channels)
+    return y.to(tl.float32) * scale + load_channels(table_ptr, 1, channels)
+
+
+@triton.jit
+def store_sums(ptr, number, tiles, channels, first, second):
+    """Leave two sums (BLOCK,) of tile `number` in (2, CHANNELS, tiles)."""
+    channel, CHANNELS = channels
+    tl.store(ptr + channel * tiles + number, first, mask=channel < CHANNELS)
+    tl.store(ptr + (CHANNELS + channel) * tiles + number, second, mask=channel < CHANNELS)
+
+
+@triton.jit
+def store_moments(ptr, tile, values):
+    """Leave the mean and Σ (values − mean)² of each channel of a program's tile."""
+    live = tile.live[:, None]
+    mean = tl.sum(tl.where(live, values, 0.0), 0) / tl.sum(tile.live.to(tl.float32), 0)
+    centered = tl.where(live, values - mean[None, :], 0.0)
+    squares = tl.sum(centered * centered, 0)
+    store_sums(ptr, tl.program_id(0), tl.num_programs(0), tile.channels, mean, squares)
