@@ -1,6 +1,7 @@
 """Poses out of other programs: MediaPipe, COCO key points, motion capture."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -120,6 +121,14 @@ def test_broken_bvh(tmp_path):
         bvh.layout_of(twice.joints)
     with pytest.raises(ValueError, match="expected joints Nose, found Hips, LeftArm"):
         bvh.parse_clip(whole.encode(), ("Nose",))
+
+
+def test_an_angle_that_is_not_finite_makes_no_warning():
+    """The clip is left out by name for its places."""
+    whole = foreign.BVH % 1 + foreign.lines(np.full((1, 15), np.inf))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.isnan(bvh.parse_motion(whole.encode()).positions()).any()
 
 
 def test_c3d(tmp_path):

@@ -76,12 +76,13 @@ class Motion:
 
 
 def _rotation(axis, angles):
-    """(F, 3, 3), about one axis."""
+    """(F, 3, 3), about one axis; NaN of angles that are not finite, by which their clip is left out."""
     a, b = (axis + 1) % 3, (axis + 2) % 3
     matrix = np.zeros((len(angles), 3, 3))
     matrix[:, axis, axis] = 1
-    matrix[:, a, a] = matrix[:, b, b] = np.cos(angles)
-    matrix[:, b, a] = np.sin(angles)
+    with np.errstate(invalid="ignore"):
+        matrix[:, a, a] = matrix[:, b, b] = np.cos(angles)
+        matrix[:, b, a] = np.sin(angles)
     matrix[:, a, b] = -matrix[:, b, a]
     return matrix
 
