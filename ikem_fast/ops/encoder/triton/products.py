@@ -73,15 +73,20 @@ def graph_kernel(
 
     Grid: (row tiles, tiles of made channels). past: None or the `Rectified` gradient that is added.
     """
-    tile = tile_of_program(rows, FACTORS.MADE, FACTORS.ROWS, FACTORS.BLOCK_MADE)
+    ROWS: tl.constexpr = FACTORS.ROWS
+    GIVEN: tl.constexpr = FACTORS.GIVEN
+    BLOCK_GIVEN: tl.constexpr = FACTORS.BLOCK_GIVEN
+    BLOCK_MADE: tl.constexpr = FACTORS.BLOCK_MADE
+    PARTITIONS: tl.constexpr = len(DEGREES.COUNTS)
+    tile = tile_of_program(rows, FACTORS.MADE, ROWS, BLOCK_MADE)
     joint = tile.row % adjacency.joints
-    y = tl.zeros((FACTORS.ROWS, FACTORS.BLOCK_MADE), tl.float32)
-    for k in tl.static_range(len(DEGREES.COUNTS)):
-        for first in tl.static_range(0, FACTORS.GIVEN, FACTORS.BLOCK_GIVEN):
-            given = Channels(first + tl.arange(0, FACTORS.BLOCK_GIVEN), FACTORS.GIVEN)
-            gathered = tl.zeros((FACTORS.ROWS, FACTORS.BLOCK_GIVEN), tl.float32)
-            total = tl.zeros((FACTORS.ROWS,), tl.float32)
-            for number in tl.static_range(DEGREES.COUNTS[k]):
+    y = tl.zeros((ROWS, BLOCK_MADE), tl.float32)
+    for k in tl.static_range(PARTITIONS):
+        for first in tl.static_range(0, GIVEN, BLOCK_GIVEN):
+            given = Channels(first + tl.arange(0, BLOCK_GIVEN), GIVEN)
+            gathered = tl.zeros((ROWS, BLOCK_GIVEN), tl.float32)
+            total = tl.zeros((ROWS,), tl.float32)
+            for number in tl.static_range(tl.constexpr(DEGREES.COUNTS[k])):
                 end, there, a = edge(adjacency, k, number, joint, tile.live, DEGREES)
                 gathered += a[:, None] * load_rows(x_ptr, Tile(tile.row - joint + end, there, given))
                 total += a
@@ -121,7 +126,9 @@ def over_taps(
     """
     TAPS: tl.constexpr = WINDOW.TAPS
     STEPS: tl.constexpr = (TAPS - 1) // WINDOW.STRIDE + 1 if TRANSPOSED else TAPS
-    y = tl.zeros((FACTORS.ROWS, FACTORS.BLOCK_MADE), tl.float32)
+    GIVEN: tl.constexpr = FACTORS.GIVEN
+    BLOCK_GIVEN: tl.constexpr = FACTORS.BLOCK_GIVEN
+    y = tl.zeros((place.live.shape[0], made.channel.shape[0]), tl.float32)
     for step in tl.static_range(STEPS):
         if TRANSPOSED:
             at = tap + step * WINDOW.STRIDE
@@ -129,8 +136,8 @@ def over_taps(
         else:
             at = tap + step
             time = place.time + step
-        for first in tl.static_range(0, FACTORS.GIVEN, FACTORS.BLOCK_GIVEN):
-            given = Channels(first + tl.arange(0, FACTORS.BLOCK_GIVEN), FACTORS.GIVEN)
+        for first in tl.static_range(0, GIVEN, BLOCK_GIVEN):
+            given = Channels(first + tl.arange(0, BLOCK_GIVEN), GIVEN)
             x = load_rows(x_ptr, tile_at(time, place, clips, given))
             w = load_weight(weight_ptr, tl.minimum(at, TAPS - 1), given, made, TRANSPOSED)
             y = matmul(x, w, y, FACTORS.PRECISION, FACTORS.WIDEN)

@@ -11,7 +11,8 @@ import triton
 import triton.language as tl
 
 # Groups of arguments. Where one, or a pointer in it, is None, Triton leaves out what that is for when it
-# compiles; numbers to compile for are in groups that are constants as a whole, in capitals.
+# compiles; numbers to compile for are in groups that are constants as a whole, in capitals. Of these Triton
+# before 3.9 takes a number out as a plain one, which is bound to a constant where it must be one.
 # Channels of a tile, of CHANNELS that there are.
 Channels = namedtuple("Channels", "channel CHANNELS")
 # Rows and `Channels` of a tile; live: which of the rows there are.

@@ -38,29 +38,33 @@ def graph_weights_kernel(
     same joint in each.
     """
     K: tl.constexpr = PARTITION.NUMBER
+    COUNT: tl.constexpr = DEGREES.COUNTS[PARTITION.NUMBER]
     ROWS: tl.constexpr = FACTORS.ROWS
+    BLOCK_GIVEN: tl.constexpr = FACTORS.BLOCK_GIVEN
+    BLOCK_MADE: tl.constexpr = FACTORS.BLOCK_MADE
+    BLOCK_EDGES: tl.constexpr = PARTITION.BLOCK_EDGES
     pair, joints = tl.program_id(1), adjacency.joints
     first, given, made = channels_of_pair(pair, FACTORS)
     lane = tl.arange(0, ROWS)
     joint, held = lane % joints, ROWS // joints
-    numbers = tl.arange(0, PARTITION.BLOCK_EDGES)[:, None]
+    numbers = tl.arange(0, BLOCK_EDGES)[:, None]
     w = load_weight(convolution.weight_ptr, K, made, given, True)
     b = tl.where(first, load_channels(convolution.bias_ptr, K, made), 0.0)
 
-    in_weight = tl.zeros((FACTORS.BLOCK_GIVEN, FACTORS.BLOCK_MADE), tl.float32)
-    in_bias = tl.zeros((FACTORS.BLOCK_MADE,), tl.float32)
-    in_A = tl.zeros((PARTITION.BLOCK_EDGES, ROWS), tl.float32)
+    in_weight = tl.zeros((BLOCK_GIVEN, BLOCK_MADE), tl.float32)
+    in_bias = tl.zeros((BLOCK_MADE,), tl.float32)
+    in_A = tl.zeros((BLOCK_EDGES, ROWS), tl.float32)
     for tile in tl.range(tl.program_id(0), tl.cdiv(frames, held), tl.num_programs(0)):
         frame = tile * held + lane // joints
         live = (lane < held * joints) & (frame < frames)
         grad = load_rows(grad_ptr, Tile(frame * joints + joint, live, made))
         wide = grad.to(tl.float32)
-        arrived = tl.zeros((ROWS, FACTORS.BLOCK_GIVEN), tl.float32)
+        arrived = tl.zeros((ROWS, BLOCK_GIVEN), tl.float32)
         arrived = matmul(grad, w, arrived, FACTORS.PRECISION, FACTORS.WIDEN)
         of_bias = tl.sum(wide * b, 1)
-        gathered = tl.zeros((ROWS, FACTORS.BLOCK_GIVEN), tl.float32)
+        gathered = tl.zeros((ROWS, BLOCK_GIVEN), tl.float32)
         total = tl.zeros((ROWS,), tl.float32)
-        for number in tl.static_range(DEGREES.COUNTS[K]):
+        for number in tl.static_range(COUNT):
             end, there, a = edge(adjacency, K, number, joint, live, DEGREES)
             x = load_rows(x_ptr, Tile(frame * joints + end, there, given)).to(tl.float32)
             met = tl.where(there, tl.sum(x * arrived, 1) + of_bias, 0.0)
@@ -108,9 +112,11 @@ def temporal_weights_kernel(
     GROUPS: tl.constexpr = WINDOW.TAPS // GROUP
     first, pair = tl.program_id(1) % GROUPS * GROUP, tl.program_id(1) // GROUPS
     _, given, made = channels_of_pair(pair, FACTORS)
+    BLOCK_GIVEN: tl.constexpr = FACTORS.BLOCK_GIVEN
+    BLOCK_MADE: tl.constexpr = FACTORS.BLOCK_MADE
     sums = ()
     for _tap in tl.static_range(GROUP):
-        sums = sums + (tl.zeros((FACTORS.BLOCK_GIVEN, FACTORS.BLOCK_MADE), tl.float32),)  # noqa: RUF005
+        sums = sums + (tl.zeros((BLOCK_GIVEN, BLOCK_MADE), tl.float32),)  # noqa: RUF005
     for tile in tl.range(tl.program_id(0), tl.cdiv(rows, FACTORS.ROWS), tl.num_programs(0)):
         row = tile * FACTORS.ROWS + tl.arange(0, FACTORS.ROWS)
         live = row < rows
