@@ -6,6 +6,10 @@ import torch
 import triton
 import triton.language as tl
 
+LEAST = (3, 7)  # before, Triton takes no texts out of groups of constants, and no None within a group
+if tuple(map(int, triton.__version__.split(".")[:2])) < LEAST:
+    raise ImportError(f"expected Triton 3.7 or newer, found {triton.__version__}")
+
 # With TRITON_INTERPRET=1 kernels run on the CPU, one program after the other, in NumPy.
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 

@@ -1,5 +1,6 @@
 """The Triton kernels without a GPU, under Triton's interpreter (compiled ahead of time: tests/compiled)."""
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 
 from tests.helpers import pass_interpreted
 
-pytest.importorskip("triton")
+triton = pytest.importorskip("triton")
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -33,3 +34,10 @@ assert _triton.precision() == "tf32"
 """
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
+
+
+def test_an_older_triton_is_named(monkeypatch):
+    """As what could not be imported, for which plain torch computes."""
+    monkeypatch.setattr(triton, "__version__", "3.6.0")
+    with pytest.raises(ImportError, match=r"expected Triton 3\.7 or newer, found 3\.6\.0"):
+        runpy.run_path(str(ROOT / "ikem_fast/ops/_triton.py"))
