@@ -1,5 +1,6 @@
 """Public functions say what they do in a sentence and show it by an example that runs."""
 
+import functools
 import importlib
 import inspect
 import re
@@ -12,7 +13,7 @@ import rich
 import torch
 
 from ikem_fast import ops
-from ikem_fast.skeleton import MODALITIES, registry
+from ikem_fast.skeleton import MODALITIES
 
 PACKAGES = (
     "ikem_fast", "ikem_fast.augment", "ikem_fast.data", "ikem_fast.evaluate", "ikem_fast.nn", "ikem_fast.ops",
@@ -26,16 +27,16 @@ PUBLIC = {
 FUNCTIONS = {name: thing for name, thing in PUBLIC.items() if inspect.isfunction(thing)}
 CLASSES = {
     name: thing for name, thing in PUBLIC.items()
-    if inspect.isclass(thing) and re.search(r"^Example:$", thing.__doc__ or "", re.MULTILINE)
+    if inspect.isclass(thing) and re.search(r"^Example:$", inspect.getdoc(thing) or "", re.MULTILINE)
 }  # fmt: skip
-# What reads or writes files is replaced by what knows its parameters alone.
-OF_FILES = {
+# What uses files, or changes the process, is replaced by what knows its parameters alone.
+REPLACED = {
     name for name, thing in FUNCTIONS.items()
     if name.startswith(("evaluate_", "write_", "read_", "comparison_"))
     or thing.__module__.startswith(("ikem_fast.train", "ikem_fast.report"))
 } | {
     "load", "open_dataset", "convert_dataset", "hold_out", "find_groups", "paired_test", "result_table",
-    "load_checkpoint", "load_layout", "find_layout", "preprocess_clip",
+    "load_checkpoint", "load_layout", "find_layout", "preprocess_clip", "register_layout",
 }  # fmt: skip
 
 
@@ -48,8 +49,7 @@ def example_of(thing):
 def names(monkeypatch, tmp_path):
     """What examples take as given: all public names, clips of NTU's layout, results, a picture's parts."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(registry, "_LAYOUTS", dict(registry._LAYOUTS))
-    specified = {name: create_autospec(PUBLIC[name]) for name in OF_FILES}
+    specified = {name: create_autospec(PUBLIC[name]) for name in REPLACED}
     specified["find_groups"].return_value = [MagicMock(), MagicMock()]
     specified["paired_test"].return_value = (4.0, 0.01)
     clips = torch.randn(2, 3, 50, 25, 2)
@@ -62,7 +62,7 @@ def names(monkeypatch, tmp_path):
     }  # fmt: skip
     modules = {
         "ikem_fast": MagicMock(load=specified["load"]), "ops": ops, "torch": torch, "np": np,
-        "rich": MagicMock(spec=rich), "Path": Path, "MODALITIES": MODALITIES,
+        "rich": MagicMock(spec=rich), "Path": Path, "functools": functools, "MODALITIES": MODALITIES,
     }  # fmt: skip
     return PUBLIC | specified | given | modules
 

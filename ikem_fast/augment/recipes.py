@@ -208,8 +208,9 @@ class Compose:
 
     steps: functions of (clips, generator), as the `random_*` above, or pairs (function, probability).
 
-    >>> recipe = Compose(random_shear, (functools.partial(random_noise, std=0.02), 0.5))
-    >>> view = recipe(x, generator=torch.Generator().manual_seed(0))
+    Example:
+        recipe = Compose(random_shear, (functools.partial(random_noise, std=0.02), 0.5))
+        view = recipe(x, generator=torch.Generator().manual_seed(0))
     """
 
     def __init__(self, *steps: Step | tuple[Step, float]):

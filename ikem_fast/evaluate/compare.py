@@ -67,7 +67,7 @@ def paired_test(first: Group, second: Group, name: str) -> tuple[float, float] |
         other clips.
 
     Example:
-        difference, p = paired_test(*find_groups([Path("runs/three"), Path("runs/six")]), "fused")
+        difference, p = paired_test(*find_groups([Path("runs/three"), Path("runs/six")]), "joint")
     """
     rights = [_shares_right(group, name) for group in (first, second)]
     if rights[0] is None or rights[1] is None or rights[0][0] != rights[1][0]:

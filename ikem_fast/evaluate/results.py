@@ -162,7 +162,7 @@ def read_scores(path: Path) -> Scores:
     """Read what `Scores.write` wrote. Raises InputError where it is not such a file.
 
     Example:
-        read_scores(Path("runs/six/linear/scores.npz")).sets["joint"].argmax(1)
+        read_scores(Path("runs/six/linear/linear_scores.npz")).sets["joint"].argmax(1)
     """
     try:
         with np.load(path, allow_pickle=False) as file:

@@ -5,7 +5,7 @@ import shlex
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from ikem_fast.configs import read_section, shipped_configs
+from ikem_fast.configs import ALIASES, read_section, shipped_configs
 from ikem_fast.report.runs import Run
 from ikem_fast.train import DistillConfig, ModelConfig, PretrainConfig
 
@@ -18,8 +18,11 @@ def repeating_command(run: Run) -> str:
     Example:
         repeating_command(read_run(Path("runs/teacher")))
     """
-    recipes = {name: section for name in shipped_configs() if (section := read_section(name, run.kind))}
-    differences = {name: list(_differences(_settings(run, recipes[name]), run.config)) for name in recipes}
+    differences = {
+        name: list(_differences(_settings(run, section), run.config))
+        for name in sorted(shipped_configs())
+        if name not in ALIASES and (section := read_section(name, run.kind))
+    }
     recipe = min(differences, key=lambda name: len(differences[name]))
     options = [("--data", run.config["data"])]
     options += [("--teacher", run.config["teacher"])] if run.kind == "distill" else []

@@ -15,7 +15,7 @@ from benchmarks.run import read_results
 from benchmarks.subjects import parts
 from ikem_fast.nn.encoders.stgcn import Block
 from ikem_fast.ops.encoder.triton import fused_block
-from tests.compiled.test_kernels import ROOM
+from tests.compiled.test_kernels import ROOM, slow
 
 PRODUCTS = {"graph", "temporal", "temporal_backward", "graph_weights", "temporal_weights"}
 # Instructions of a weights' gradient that the compiler has touch the stack, with half of the registers free.
@@ -43,9 +43,6 @@ def holds(launch, card):
     assert made.spills <= ON_STACK.get(arch, 0), about
     assert made.registers <= 255 and made.shared <= ROOM[arch], about
     assert made.all_multiply_adds == encoder_kernels.tile(launch), about
-
-
-slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 
 
 # An RTX 3090 is as a 4090.

@@ -20,11 +20,11 @@ NOTE = (
 )
 
 
-def firsts(columns: dict[str, list[Results]]) -> list[int]:
+def first_alike(columns: dict[str, list[Results]]) -> list[int]:
     """Tell which column each is compared with: the first of the same evaluation, dataset and probe.
 
     Example:
-        firsts({"six": six, "three": three})  # [0, 0]
+        first_alike({"six": six, "three": three})  # [0, 0]
     """
     kinds = [(runs[0].evaluation, runs[0].dataset, runs[0].probe) for runs in columns.values()]
     return [kinds.index(kind) for kind in kinds]
@@ -47,10 +47,10 @@ def comparison_rows(columns: dict[str, list[Results]], test: Test) -> list[list[
         f"{len(runs)} run{'s' * (len(runs) > 1)}"
         for label, runs in columns.items()
     ]
-    rows = [["modalities", *heads]]
+    rows, firsts = [["modalities", *heads]], first_alike(columns)
     for name in sets:
         cells = []
-        for column, (first, runs) in enumerate(zip(firsts(columns), columns.values(), strict=True)):
+        for column, (first, runs) in enumerate(zip(firsts, columns.values(), strict=True)):
             top1 = [results.sets[name].top1 for results in runs if name in results.sets]
             cell = (
                 figure(statistics.mean(top1), statistics.stdev(top1) if len(top1) > 1 else None)

@@ -4,7 +4,7 @@ import statistics
 
 from ikem_fast.errors import printable
 from ikem_fast.evaluate.render import set_label
-from ikem_fast.evaluate.render.comparison import NOTE, Test, comparison_rows, firsts
+from ikem_fast.evaluate.render.comparison import NOTE, Test, comparison_rows, first_alike
 from ikem_fast.evaluate.render.html.charts import Bar, bars, key
 from ikem_fast.evaluate.render.html.elements import section, table, tag
 from ikem_fast.evaluate.render.html.page import page
@@ -43,7 +43,7 @@ def comparison_page(columns: dict[str, list[Results]], test: Test) -> str:
         ("Table", section("Table", "With the test of each difference.", table(rows),
                           tag("p", NOTE, class_="note"), name="table")),
     ]  # fmt: skip
-    for place, first in enumerate(firsts(columns)):
+    for place, first in enumerate(first_alike(columns)):
         if place != first:
             pair = labels[first], labels[place]
             found = difference_section(columns[pair[0]], columns[pair[1]], pair, f"against-{place}")
