@@ -3,6 +3,7 @@
 # make setup  what both do first, once: a virtual environment in .venv with the tested versions
 # make torture   faults injected for real, at random, for 38 minutes
 # make sanitize  the C++ parts under sanitizers
+# make oldest  the oldest Triton that is promised, for a test that compiles the kernels with it
 # make lint, make format, make benchmark, make clean
 
 PYTHON ?= python3
@@ -14,7 +15,7 @@ LOCK := $(wildcard requirements/$(shell uname -s | tr A-Z a-z)-$(shell uname -m)
 IS_LOCKED := $(shell $(PYTHON) -c 'import sys; print("yes" * (sys.version_info[:2] == (3, 11)))')
 CPP := $(wildcard csrc/*.h csrc/*/*.cpp csrc/*/*.h csrc/*/*.cu csrc/*/*.cuh)
 
-.PHONY: demo test torture sanitize setup lint format benchmark clean
+.PHONY: demo test torture sanitize oldest setup lint format benchmark clean
 
 demo: $(READY)
 	$(BIN)/ikem-fast demo --out runs/demo
@@ -28,6 +29,11 @@ torture: $(READY)
 
 sanitize: $(READY)
 	PYTHON=$(BIN)/python tools/sanitize.sh
+
+# Beside the one that runs: where it is, tests compile with it, and without it they say so.
+oldest: build/oldest-triton
+build/oldest-triton: $(READY)
+	$(BIN)/pip install --quiet --no-deps --target $@ triton==3.6.0
 
 setup: $(READY)
 

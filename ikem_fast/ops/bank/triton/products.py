@@ -108,7 +108,7 @@ def similarities_kernel(
         piece = index * FACTORS.PIECE
         x = tl.load(x_ptr + piece + x_offsets)
         chunk_ptr = bank_ptr + (piece // BLOCK_D) * bank_stride + piece % BLOCK_D
-        product = matmul(x, tl.load(chunk_ptr + key_offsets).T, product, FACTORS.PRECISION, FACTORS.WIDEN)
+        product = matmul(x, tl.load(chunk_ptr + key_offsets).T, product, FACTORS)
 
     inside = (key < keys)[None, :]
     at = tl.program_id(1) * (tl.num_programs(0) * ROWS) + row
@@ -162,5 +162,5 @@ def weighted_keys_kernel(weights, bank, output_ptr, first, keys, pieces, FACTORS
         weight = tl.load(weights.s_ptr + key + weights_offsets)
         inside = tl.minimum(key + piece, keys - 1)
         tile = tl.load(column_ptr[None, :] + inside[:, None] * BLOCK_D)
-        summed = matmul(weight, tile, summed, FACTORS.PRECISION, FACTORS.WIDEN)
+        summed = matmul(weight, tile, summed, FACTORS)
     tl.store(output_ptr + offsets, summed)

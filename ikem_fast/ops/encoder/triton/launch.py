@@ -20,6 +20,7 @@ from ikem_fast.ops.encoder.triton.products import (
     Result,
     Window,
 )
+from ikem_fast.ops.encoder.triton.rows import Normalized, Rectified
 from ikem_fast.ops.encoder.triton.weights import Partition
 
 MAX_BLOCK = 64  # channels of a tile
@@ -70,7 +71,7 @@ def _graph(x, A, edges, weight, made, transposed, bias=None, past=None, moments=
     grid, factors = _product(x.shape[-1], made, y)
     left = Moments(_sums(y, grid[0]), factors.ROWS) if moments else None
     products.graph_kernel[grid](
-        x, Adjacency(A, edges.table, x.shape[2]), Convolution(weight, bias), past,
+        x, Adjacency(A, edges.table, x.shape[2]), Convolution(weight, bias), past or Rectified(None, None),
         Result(y, left and left.moments_ptr), y.numel() // made,
         DEGREES=_degrees(edges), TRANSPOSED=transposed, FACTORS=factors, num_warps=WARPS,
     )  # fmt: skip
@@ -157,7 +158,9 @@ def output(y, past=None, dropout=None):
     """max(0, dropout(normalized y) + past), of `Normalized` y and past."""
     grid, rows, tile = _pass(y.y_ptr)
     made = torch.empty_like(y.y_ptr)
-    passes.output_kernel[grid](y, past, dropout, made, rows, PASS=tile, num_warps=WARPS)
+    passes.output_kernel[grid](
+        y, past or Normalized(None, None), dropout, made, rows, PASS=tile, num_warps=WARPS
+    )
     return made
 
 

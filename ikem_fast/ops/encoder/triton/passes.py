@@ -143,12 +143,12 @@ def moments_kernel(y_ptr, moments_ptr, rows, PASS: tl.constexpr):
 
 @triton.jit
 def output_kernel(y, past, dropout, output_ptr, rows, PASS: tl.constexpr):
-    """output = max(0, dropout(normalized y) + past), of `Normalized` y and past; dropout, past or None."""
+    """output = max(0, dropout(normalized y) + past), of `Normalized` y and past; dropout or None."""
     tile = tile_of_program(rows, PASS.CHANNELS, PASS.ROWS, PASS.BLOCK)
     values = normalized(load_rows(y.y_ptr, tile), y.table_ptr, tile.channels)
     if dropout is not None:
         values = dropped(values, dropout, tile)
-    if past is not None:
+    if past.y_ptr is not None:
         added = load_rows(past.y_ptr, tile).to(tl.float32)
         if past.table_ptr is not None:
             added = normalized(added, past.table_ptr, tile.channels)

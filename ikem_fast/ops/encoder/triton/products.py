@@ -71,7 +71,7 @@ def graph_kernel(
 ):  # fmt: skip
     """y = Σ_k (Σ_edges A x) W_k + what arrives of the bias; or, TRANSPOSED, the gradient in x from one in y.
 
-    Grid: (row tiles, tiles of made channels). past: None or the `Rectified` gradient that is added.
+    Grid: (row tiles, tiles of made channels). past: the `Rectified` gradient that is added, or nothing.
     """
     ROWS: tl.constexpr = FACTORS.ROWS
     GIVEN: tl.constexpr = FACTORS.GIVEN
@@ -91,11 +91,11 @@ def graph_kernel(
                 gathered += a[:, None] * load_rows(x_ptr, Tile(tile.row - joint + end, there, given))
                 total += a
             w = load_weight(convolution.weight_ptr, k, given, tile.channels, TRANSPOSED)
-            y = matmul(gathered.to(w.dtype), w, y, FACTORS.PRECISION, FACTORS.WIDEN)
+            y = matmul(gathered.to(w.dtype), w, y, FACTORS)
             if convolution.bias_ptr is not None:  # noqa: SIM102 (Triton decides each by itself)
                 if first == 0:
                     y += total[:, None] * load_channels(convolution.bias_ptr, k, tile.channels)
-    if past is not None:
+    if past.grad_ptr is not None:
         y += ahead_of_relu(past, tile)
     store_result(result, tile, y)
 
@@ -140,7 +140,7 @@ def over_taps(
             given = Channels(first + tl.arange(0, BLOCK_GIVEN), GIVEN)
             x = load_rows(x_ptr, tile_at(time, place, clips, given))
             w = load_weight(weight_ptr, tl.minimum(at, TAPS - 1), given, made, TRANSPOSED)
-            y = matmul(x, w, y, FACTORS.PRECISION, FACTORS.WIDEN)
+            y = matmul(x, w, y, FACTORS)
     return y
 
 

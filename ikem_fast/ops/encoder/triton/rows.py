@@ -11,8 +11,9 @@ import triton
 import triton.language as tl
 
 # Groups of arguments. Where one, or a pointer in it, is None, Triton leaves out what that is for when it
-# compiles; numbers to compile for are in groups that are constants as a whole, in capitals. Of these Triton
-# before 3.9 takes a number out as a plain one, which is bound to a constant where it must be one.
+# compiles; numbers to compile for are in groups that are constants as a whole, in capitals. Two things that
+# Triton only takes from 3.9 and 3.7 on: what is taken out of such a group is bound to a constant where it
+# must be one; and a group that may hold None is never None itself, but its pointers are.
 # Channels of a tile, of CHANNELS that there are.
 Channels = namedtuple("Channels", "channel CHANNELS")
 # Rows and `Channels` of a tile; live: which of the rows there are.

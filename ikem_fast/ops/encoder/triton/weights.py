@@ -60,7 +60,7 @@ def graph_weights_kernel(
         grad = load_rows(grad_ptr, Tile(frame * joints + joint, live, made))
         wide = grad.to(tl.float32)
         arrived = tl.zeros((ROWS, BLOCK_GIVEN), tl.float32)
-        arrived = matmul(grad, w, arrived, FACTORS.PRECISION, FACTORS.WIDEN)
+        arrived = matmul(grad, w, arrived, FACTORS)
         of_bias = tl.sum(wide * b, 1)
         gathered = tl.zeros((ROWS, BLOCK_GIVEN), tl.float32)
         total = tl.zeros((ROWS,), tl.float32)
@@ -72,7 +72,7 @@ def graph_weights_kernel(
             gathered += a[:, None] * x
             total += a
         factor = tl.trans(gathered.to(grad.dtype))
-        in_weight = matmul(factor, grad, in_weight, FACTORS.PRECISION, FACTORS.WIDEN)
+        in_weight = matmul(factor, grad, in_weight, FACTORS)
         in_bias += tl.sum(total[:, None] * wide, 0)
 
     PARTITIONS: tl.constexpr = len(DEGREES.COUNTS)
@@ -126,7 +126,7 @@ def temporal_weights_kernel(
         more = ()
         for tap in tl.static_range(GROUP):
             x = load_rows(x_ptr, tile_at(time + tap, place, clips, given))
-            product = matmul(tl.trans(x), grad, sums[tap], FACTORS.PRECISION, FACTORS.WIDEN)
+            product = matmul(tl.trans(x), grad, sums[tap], FACTORS)
             more = more + (product,)  # noqa: RUF005
         sums = more
     records_ptr += tl.program_id(0).to(tl.int64) * (FACTORS.MADE * FACTORS.GIVEN * WINDOW.TAPS)
