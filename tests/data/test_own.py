@@ -14,6 +14,7 @@ from ikem_fast.data.formats import pku_mmd, sbu, smarthome, uav_human
 from ikem_fast.data.formats.bodies import link_bodies
 from ikem_fast.data.preparation import Preparation, Rules, preparing
 from ikem_fast.errors import InputError
+from ikem_fast.skeleton import get_layout
 from tests.data import foreign
 
 RNG = np.random.default_rng(0)
@@ -323,6 +324,26 @@ def test_arrays_are_written_to_the_same_bits(tiny_dataset, tmp_path, capsys):
             np.testing.assert_array_equal(
                 getattr(again[name], column)[order], getattr(split, column)[expected], err_msg=column
             )
+
+
+def test_a_written_array_has_its_frame_count_where_it_is_read_alone(tiny_dataset, tmp_path):
+    """As `predict` reads it: by the list in the folder above, whatever its name has for dots."""
+    dataset = open_dataset(tiny_dataset)
+    split, layout = dataset["test"], get_layout(dataset.layout)
+    read, write = FORMATS["arrays"].read, FORMATS["arrays"].write
+    files = [file for file in write(dataset, tmp_path) if file.parent.name == "test"]
+    for index, file in enumerate(files):
+        (clip,) = read(file, layout)
+        np.testing.assert_array_equal(clip.coordinates, split.clips[index])
+        assert clip.frames == split.frames[index]
+    dotted = files[0].rename(files[0].with_name("take.one.npy"))
+    labels = tmp_path / "labels.csv"
+    labels.write_text(labels.read_text().replace(files[0].name, dotted.name))
+    (clip,) = read(dotted, layout)
+    assert clip.frames == split.frames[0]
+    labels.write_text("name,label,split\n1,2,never\n")  # no list of clips
+    (raw,) = read(dotted, layout)
+    np.testing.assert_array_equal(raw, split.clips[0])
 
 
 def test_former_names_of_options_are_taken(tmp_path, capsys):

@@ -12,7 +12,7 @@ import io
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -22,7 +22,7 @@ from ikem_fast.data.dataset import Dataset
 from ikem_fast.data.formats.base import Format
 from ikem_fast.data.formats.bodies import to_float32
 from ikem_fast.data.formats.npy import MAX_BLOCK_BYTES, NpyFile
-from ikem_fast.data.formats.own import Own, as_bodies, frame_counts, is_pattern
+from ikem_fast.data.formats.own import Own, as_bodies, bare_name, frame_counts, is_pattern, read_rows
 from ikem_fast.data.formats.stream import known_layout
 from ikem_fast.data.formats.text import as_rows
 from ikem_fast.data.headers import read_header
@@ -177,8 +177,8 @@ def write_arrays(dataset: Dataset, out: Path) -> list[Path]:
             path = out / name / f"{_file_name(str(split.names[index]))}.npy"
             np.save(path, np.ascontiguousarray(split.clips[index].transpose(1, 2, 0, 3)), allow_pickle=False)
             label = int(split.labels[index])
-            key = f"{name}/{path.stem}"
-            rows.writerow([key, label, subject, name, dataset.classes[label], int(split.frames[index])])
+            known = label, subject, name, dataset.classes[label], int(split.frames[index])
+            rows.writerow([f"{name}/{path.name}", *known])
             written.append(path)
     write_text(out / LABELS, table.getvalue())
     return [*written, out / LABELS]
@@ -216,17 +216,36 @@ def _is_table(file):
 def _read(path: Path, layout: Layout | None = None) -> Iterator[np.ndarray | Clip]:
     """The array of a file, as it is where it has joints of its own; a table needs a layout to be read by."""
     try:
-        content = SourceFile(Path(path)).read(MAX_BLOCK_BYTES)
         if layout is not None:
-            yield parse_clip(content, layout.num_joints)
+            yield parse_clip(_listed(Path(path)).read(MAX_BLOCK_BYTES), layout.num_joints)
             return
-        points = _npy(content)
+        points = _npy(SourceFile(Path(path)).read(MAX_BLOCK_BYTES))
         if points.ndim not in (3, 4) or points.shape[2] not in _BY_COUNT:
             raise ValueError(f"expected (frames, joints, 2 to 4[, bodies]), found shape {points.shape}")
     except (ValueError, EOFError) as error:
         raise problem_of(SourceFile(Path(path)), error) from None
     points = points[..., None] if points.ndim == 3 else points
     yield as_bodies(points, _BY_COUNT[points.shape[2]])
+
+
+def _listed(path):
+    """A file with the frame count that the list of `write_arrays` has of it, if there is one."""
+    for folder in path.absolute().parents[:2]:
+        labels = folder / LABELS
+        if labels.is_file():
+            name = bare_name(path.absolute().relative_to(folder).as_posix())
+            row = _rows(labels, labels.stat().st_mtime_ns).get(name)
+            return Counted(path, None, row.frames) if row and row.frames else SourceFile(path)
+    return SourceFile(path)
+
+
+@lru_cache(maxsize=2)
+def _rows(labels, changed):
+    """What a list, as it is since it was `changed`, says of clips; nothing where it is none of clips."""
+    try:
+        return read_rows(labels)
+    except InputError:
+        return {}
 
 
 ARRAYS = Format(

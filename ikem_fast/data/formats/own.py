@@ -136,7 +136,7 @@ def read_rows(path: Path) -> dict[str, Row]:
         if len(cells) < 2 or len(cells) > len(columns):
             raise InputError(f"{where}: expected {', '.join(columns)}, found {len(cells)} words")
         cell = dict(zip(columns, cells, strict=False))
-        rows[_bare(cell["name"])] = _row(cell, where)
+        rows[bare_name(cell["name"])] = _row(cell, where)
     count = Counter(PurePosixPath(name).name for name in rows)
     short = {last: row for name, row in rows.items() if count[last := PurePosixPath(name).name] == 1}
     return {**short, **rows}
@@ -177,7 +177,7 @@ def is_pattern(labels: Path | None) -> bool:
 
 def _as_regex(pattern):
     """A pattern of names as an expression: {label} and others for any text, * for what does not matter."""
-    parts = re.split(r"(\{\w+\}|\*)", _bare(pattern.as_posix()))
+    parts = re.split(r"(\{\w+\}|\*)", bare_name(pattern.as_posix()))
     named = [part[1:-1] for part in parts if part.startswith("{")]
     if len(set(named)) != len(named) or not all(name.isidentifier() for name in named):
         raise InputError(f"{pattern}: expected each of {{label}}, {{subject}}, … once, found {named}")
@@ -191,8 +191,8 @@ def _row_of_name(regex, pattern, key):
     return _row(match.groupdict(), f"{key} by {pattern}") if match else None
 
 
-def _bare(name):
-    """A name in a list, without its folders' marks and its ending."""
+def bare_name(name: str) -> str:
+    """Return a name in a list without its folders' marks and its ending."""
     path = PurePosixPath(name.replace("\\", "/"))
     return (
         str(path.with_suffix(""))
