@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from benchmarks import show
 from benchmarks.subject import Subject
-from ikem_fast.evaluate.features import parse_sets
+from ikem_fast.evaluate.features import held_dtype, parse_sets
 from ikem_fast.evaluate.probes.base import Examples
 from ikem_fast.evaluate.probes.knn import side_by_side, vote
 from ikem_fast.evaluate.probes.sgd import fit_sgd
@@ -37,7 +37,7 @@ def ways(clips, epochs, dtype, device="cpu"):
 
 def measure(run):
     clips, epochs = (60, 2) if run.settings.tiny else (10_000, 100)
-    for dtype in (torch.float32, torch.bfloat16):
+    for dtype in dict.fromkeys(held_dtype(amp, torch.device(run.device)) for amp in (False, True)):
         labels = {"clips": clips, "epochs": epochs, "dtype": str(dtype).removeprefix("torch.")}
         run.compare(ways(clips, epochs, dtype, run.device), 1, clock=time.perf_counter, **labels)
 

@@ -16,7 +16,12 @@ from ikem_fast.evaluate import (
     read_results,
     result_table,
 )
-from ikem_fast.evaluate.features import estimate_statistics, extract_features, load_encoders
+from ikem_fast.evaluate.features import (
+    estimate_statistics,
+    extract_features,
+    held_dtype,
+    load_encoders,
+)
 from ikem_fast.evaluate.probes.base import Examples
 from ikem_fast.evaluate.probes.choice import probe_name
 from ikem_fast.evaluate.probes.ridge import fit_ridge
@@ -42,6 +47,12 @@ def config(tmp_path, **changes):
     return LinearConfig(
         **{"data": tmp_path, "checkpoint": tmp_path, "out": tmp_path, "epochs": 30, **changes}
     )
+
+
+def test_features_are_held_in_bfloat16_where_products_of_it_are_fast():
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert held_dtype(True, gpu) == torch.bfloat16
+    assert {held_dtype(True, cpu), held_dtype(False, cpu), held_dtype(False, gpu)} == {torch.float32}
 
 
 def test_trained_and_untrained_encoders_have_statistics_of_the_same_kind(tiny_dataset, checkpoint, tmp_path):
