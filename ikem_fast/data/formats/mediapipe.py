@@ -69,8 +69,6 @@ def parse_clip(content: bytes, bodies: int | None) -> np.ndarray:
             expected = f"{JOINTS} landmarks of x, y, z"
             found = f"{type(error).__name__}: {error}"
             raise ValueError(f"frame {number}: expected {expected}, found: {found}") from None
-    if not any(map(len, people)):
-        raise ValueError(f"expected people, found none in any of {len(frames)} frames")
     return link_bodies(people, bodies)
 
 

@@ -1,0 +1,69 @@
+"""Poses as other programs really write them: what is there is read, and taken for what it is."""
+
+import json
+
+import numpy as np
+import pytest
+
+from ikem_fast.data import FORMATS
+from ikem_fast.data.preparation import Preparation, Preprocessing, preparing
+from ikem_fast.errors import InputError
+from tests.data import foreign
+from tests.data.test_own import some_raw
+
+
+def prepared(name, out, source, **options):
+    """A dataset of clips that stay as they are."""
+    as_they_are = Preprocessing(center="none", align="none", sampling="none", frames=12)
+    with preparing(Preparation(as_they_are)):
+        return FORMATS[name].prepare(out, source, workers=1, **options)
+
+
+def write_frames(folder, frames):
+    """As OpenPose 1.3 writes them: every person with lists that are empty for what was not asked for."""
+    folder.mkdir(parents=True)
+    for number, people in enumerate(frames):
+        whole = [{"person_id": [-1], "pose_keypoints_3d": [], "face_keypoints_2d": [], **p} for p in people]
+        (folder / f"c_{number:012d}_keypoints.json").write_text(json.dumps({"version": 1.3, "people": whole}))
+
+
+def flat(raw, key="pose_keypoints_2d"):
+    """Of each frame the first body, as OpenPose has it."""
+    return [{key: pose.reshape(-1).tolist()} for pose in raw[..., 0].transpose(1, 2, 0)]
+
+
+@pytest.mark.parametrize("key", ["pose_keypoints_2d", "pose_keypoints"])
+def test_openpose_as_it_writes(tmp_path, key):
+    """Flat poses stay in their plane, whatever empty lists lie beside them, and hands alone are nobody."""
+    raw = np.abs(some_raw(18))
+    write_frames(tmp_path / "in" / "walk", [[{key: []}, one] for one in flat(raw, key)])
+    dataset = prepared("openpose", tmp_path / "out", tmp_path / "in")
+    assert dataset.preprocessing.planar
+    np.testing.assert_array_equal(dataset["train"].clips[0], raw)
+
+
+def test_openpose_in_space_is_not_mixed_with_pixels(tmp_path):
+    """Where the first clip has poses in space, those are taken of all, and flat ones of nobody."""
+    raw = some_raw(25)
+    deep = np.concatenate([raw, np.ones_like(raw[:1])])
+    people = [
+        {**two, "pose_keypoints_3d": pose.reshape(-1).tolist() if number > 2 else []}
+        for number, (two, pose) in enumerate(zip(flat(raw), deep[..., 0].transpose(1, 2, 0), strict=True))
+    ]
+    write_frames(tmp_path / "in" / "walk", [[one] for one in people])
+    dataset = prepared("openpose", tmp_path / "out", tmp_path / "in")
+    assert not dataset.preprocessing.planar and dataset["train"].frames.tolist() == [12]
+    np.testing.assert_array_equal(dataset["train"].clips[0][:, :9], raw[:, 3:])
+
+
+def test_openpose_leaves_out_a_clip_that_is_broken_wherever_it_is(tmp_path):
+    raw = np.abs(some_raw(18))
+    for name in ("a", "b"):
+        foreign.write_openpose(tmp_path / "in" / "walk" / name, f"{name}_", raw)
+    next((tmp_path / "in" / "walk" / "a").iterdir()).write_text("")
+    dataset = prepared("openpose", tmp_path / "out", tmp_path / "in")
+    assert dataset["train"].names.tolist() == ["b"] and dataset.skipped[0][0] == "a"
+    for content, said in (('[{"pose": []}]', "'pose_keypoints_2d'.*found"), ("[{}]", "found"), ("3", "list")):
+        next((tmp_path / "in" / "walk" / "b").iterdir()).write_text(f'{{"people": {content}}}')
+        with pytest.raises(InputError, match=said):
+            list(FORMATS["openpose"].read(tmp_path / "in" / "walk" / "b"))
