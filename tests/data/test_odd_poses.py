@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ikem_fast.data import FORMATS
+from ikem_fast.data.formats import find_format
 from ikem_fast.data.preparation import Preparation, Preprocessing, preparing
 from ikem_fast.errors import InputError
 from tests.data import foreign
@@ -67,3 +68,68 @@ def test_openpose_leaves_out_a_clip_that_is_broken_wherever_it_is(tmp_path):
         next((tmp_path / "in" / "walk" / "b").iterdir()).write_text(f'{{"people": {content}}}')
         with pytest.raises(InputError, match=said):
             list(FORMATS["openpose"].read(tmp_path / "in" / "walk" / "b"))
+
+
+def marks(raw):
+    """The landmarks of each frame's first body."""
+    return [
+        [{**dict(zip("xyz", joint.tolist(), strict=True)), "visibility": 0.9} for joint in pose]
+        for pose in raw[..., 0].transpose(1, 2, 0)
+    ]
+
+
+def in_file(folder, content):
+    (folder / "walk").mkdir(parents=True)
+    (folder / "walk" / "c.json").write_text(json.dumps(content))
+    return folder
+
+
+@pytest.mark.parametrize("world", ["pose_world_landmarks", "poseWorldLandmarks", "worldLandmarks"])
+def test_landmarks_in_meters_are_not_mixed_with_those_of_the_picture(tmp_path, world):
+    """Where a frame has the picture's alone, nobody is in it; names may be JavaScript's."""
+    raw = some_raw(33)
+    picture = {"worldLandmarks": "landmarks", "poseWorldLandmarks": "poseLandmarks"}.get(
+        world, "pose_landmarks"
+    )
+    frames = [{picture: marks(some_raw(33))[0], world: one} for one in marks(raw)]
+    del frames[5][world]
+    dataset = prepared("mediapipe", tmp_path / "out", in_file(tmp_path / "in", frames))
+    assert dataset["train"].frames.tolist() == [12]
+    expected = np.delete(raw, 5, axis=1)
+    np.testing.assert_array_equal(dataset["train"].clips[0][:, :11], expected)
+    pictures = [{picture: one} for one in marks(raw)]
+    dataset = prepared("mediapipe", tmp_path / "out2", in_file(tmp_path / "in2", pictures))
+    np.testing.assert_array_equal(dataset["train"].clips[0], raw)
+
+
+@pytest.mark.parametrize("first", [None, [], {"pose_landmarks": None}])
+@pytest.mark.parametrize("form", ["object", "landmarks", "people"])
+def test_frames_of_landmarks_are_frames_whoever_is_in_the_first(tmp_path, form, first):
+    raw = some_raw(33)
+    folder = tmp_path / "in" / "walk" / "c"
+    folder.mkdir(parents=True)
+    forms = {
+        "object": lambda one: {"pose_landmarks": one},
+        "landmarks": lambda one: one,
+        "people": lambda one: [one],
+    }
+    for number, content in enumerate([first, *map(forms[form], marks(raw))]):
+        (folder / f"c_{number:06d}.json").write_text(json.dumps(content))
+    assert find_format(tmp_path / "in")[0].name == "mediapipe"
+    dataset = prepared("mediapipe", tmp_path / "out", tmp_path / "in")
+    assert dataset["train"].names.tolist() == ["c"]
+    np.testing.assert_array_equal(dataset["train"].clips[0], raw)
+
+
+def test_landmarks_that_are_others(tmp_path):
+    twice = [[*one, *one] for one in marks(some_raw(33))]
+    numbered = {"frames": dict(enumerate(marks(some_raw(33))))}
+    for number, (content, said) in enumerate(
+        (
+            (twice, "expected 33 landmarks"),
+            (numbered, "expected a list of frames"),
+            ({"data": twice}, "frame_000001"),
+        )
+    ):
+        with pytest.raises(InputError, match=said):
+            prepared("mediapipe", tmp_path / f"{number}", in_file(tmp_path / f"in{number}", content))

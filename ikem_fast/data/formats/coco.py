@@ -96,7 +96,7 @@ def prepare_coco(
 
 
 def _detect(path: Path) -> str:
-    return seen_in(path, b'"keypoints"')
+    return seen_in(path, (b'"keypoints"',))
 
 
 def _read(path: Path) -> Iterator[np.ndarray]:

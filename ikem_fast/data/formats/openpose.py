@@ -66,12 +66,14 @@ class Frames(SourceFile):
         return b"\0".join(frame.read(MAX_FILE_BYTES) for frame in self.frames)
 
 
-def find_clips(source: Path, names: re.Pattern = _NAME) -> list[Frames]:
+def find_clips(
+    source: Path, names: re.Pattern = _NAME, example: str = "clip_000000000000_keypoints.json"
+) -> list[Frames]:
     """Find the clips below a folder: the files of a folder with the same name ahead of their numbers.
 
     Files without such a name, or with their folder's, make the folder a clip; its class is the folder above.
 
-    names: of files, with the clip's name and the frame's number as groups.
+    names: of files, with the clip's name and the frame's number as groups; `example` is one, for the error.
 
     Raises InputError where there is none.
     """
@@ -81,7 +83,7 @@ def find_clips(source: Path, names: re.Pattern = _NAME) -> list[Frames]:
         if match:
             clips.setdefault((file.folder, match[1] or ""), []).append((int(match[2]), file))
     if not clips:
-        raise InputError(f"{source}: expected files such as clip_000000000000_keypoints.json, found none")
+        raise InputError(f"{source}: expected files such as {example}, found none")
     found = []
     for (folder, name), frames in clips.items():
         files = tuple(file for _, file in sorted(frames, key=lambda frame: frame[0]))
