@@ -133,3 +133,79 @@ def test_landmarks_that_are_others(tmp_path):
     ):
         with pytest.raises(InputError, match=said):
             prepared("mediapipe", tmp_path / f"{number}", in_file(tmp_path / f"in{number}", content))
+
+
+def annotations(raw, ids=range(12), **more):
+    """COCO's of the first body."""
+    poses = raw[..., 0].transpose(1, 2, 0)
+    return [
+        {"image_id": image, "keypoints": pose.reshape(-1).tolist(), **more}
+        for image, pose in zip(ids, poses, strict=True)
+    ]
+
+
+IDS = [905, 17, 333, 42, 7, 100, 1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("name", ["f{:02d}.jpg", "{}_2.jpg", "clip/1080p-{}.jp2", "2_{:04d}_t{}.5.png", "{}"])
+def test_images_are_in_the_order_of_their_names(tmp_path, name):
+    """Whatever their ids are, and whichever number of the name counts."""
+    raw = np.abs(some_raw(17))
+    names = [name.format(number, number) for number in range(12)]
+    images = [{"id": image, "file_name": file} for image, file in zip(IDS, names, strict=True)]
+    several = [{"id": 2000 + n, "file_name": f"{'x' * 80}{n:04d}.jpg"} for n in range(1000)]
+    ordered = {"images": images + several, "annotations": annotations(raw, IDS)[::-1]}
+    for form, content in (("ids", ordered), ("names", annotations(raw, names)[::-1])):
+        assert find_format(in_file(tmp_path / form, content))[0].name == "coco"
+        dataset = prepared("coco", tmp_path / f"{form}-out", tmp_path / form)
+        np.testing.assert_array_equal(dataset["train"].clips[0], raw)
+
+
+def test_images_of_hashed_names_are_in_the_order_of_their_ids(tmp_path):
+    raw = np.abs(some_raw(17))
+    images = [{"id": n, "file_name": f"f_jpg.rf.{n * 7919 % 97:02x}ab.jpg"} for n in range(12)]
+    found = {"images": images, "annotations": annotations(raw)[::-1]}
+    dataset = prepared("coco", tmp_path / "out", in_file(tmp_path / "in", found))
+    np.testing.assert_array_equal(dataset["train"].clips[0], raw)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"v{n // 6}_{n % 6:04d}.jpg" for n in range(12)],
+        [f"v{n // 6}/{n:04d}.jpg" for n in range(12)],
+        list("abcdefghijkl"),
+    ],
+    ids=["in names", "in folders", "without numbers"],
+)
+def test_images_of_several_clips_are_refused(tmp_path, names):
+    with pytest.raises(InputError, match=r"c: expected (images of one clip|names with a number).*, found"):
+        prepared("coco", tmp_path / "out", in_file(tmp_path / "in", annotations(some_raw(17), names)))
+
+
+def test_mmpose_as_its_demos_write(tmp_path):
+    raw = np.abs(some_raw(17))
+    frames = [
+        {
+            "frame_id": n,
+            "instances": [{"keypoints": pose[:, :2].tolist(), "keypoint_scores": pose[:, 2].tolist()}],
+        }
+        for n, pose in enumerate(raw[..., 0].transpose(1, 2, 0))
+    ]
+    for form, content in (("alone", frames), ("demo", {"meta_info": {}, "instance_info": frames})):
+        dataset = prepared("coco", tmp_path / f"{form}-out", in_file(tmp_path / form, content))
+        np.testing.assert_array_equal(dataset["train"].clips[0], raw)
+
+
+def test_who_is_who_in_coco(tmp_path):
+    """Not the longest track of empty poses, nor one that two people of an image have; a box is nobody."""
+    raw, other = np.abs(some_raw(17)), np.abs(some_raw(17)) + 900
+    empty = annotations(np.zeros_like(raw), track_id=[1])
+    both = annotations(raw, track_id={"a": -1}) + annotations(other[:, :4], range(4), track_id={"a": -1})
+    boxed = [*annotations(raw), {"image_id": 3, "bbox": [0, 0, 1, 1]}]
+    for number, content in enumerate((empty + annotations(raw, track_id=[2]), both, boxed)):
+        dataset = prepared("coco", tmp_path / f"{number}-out", in_file(tmp_path / f"{number}", content))
+        np.testing.assert_array_equal(dataset["train"].clips[0], raw)
+    whole_body = [{"image_id": 1, "keypoints": [1] * 399}]
+    with pytest.raises(InputError, match="17 joints, found: ValueError: 133 joints"):
+        prepared("coco", tmp_path / "out", in_file(tmp_path / "whole body", whole_body))
