@@ -1,0 +1,77 @@
+"""Recordings of motion capture and of datasets with parts that lie, are missing or are called otherwise."""
+
+import json
+
+import numpy as np
+import pytest
+
+from ikem_fast.data import FORMATS
+from ikem_fast.data.formats import bvh, c3d, smarthome, uav_human
+from ikem_fast.data.preparation import Preparation, Preprocessing, preparing
+from ikem_fast.errors import InputError
+from tests.data import foreign
+from tests.data.test_own import some_raw
+
+BVH = foreign.BVH % 6 + foreign.lines(np.random.default_rng(0).uniform(-90, 90, (6, 15)))
+
+
+@pytest.mark.parametrize("seconds", ["inf", "1e-320", "1e300"])
+def test_a_frame_rate_that_is_none(tmp_path, seconds):
+    """Is as unknown as where a file has none, or makes too long a clip; never the run's end."""
+    (tmp_path / "in" / "walk").mkdir(parents=True)
+    (tmp_path / "in" / "walk" / "a.bvh").write_text(BVH.replace("0.025", seconds))
+    said = "expected at most 1048576 frames" if seconds == "1e300" else "give --source-rate"
+    with preparing(Preparation(Preprocessing(frame_rate=30))), pytest.raises(InputError, match=said):
+        FORMATS["bvh"].prepare(tmp_path / "out", tmp_path / "in", workers=1)
+    if seconds != "1e300":
+        with preparing(Preparation(Preprocessing(frame_rate=30, source_rate=60))):
+            dataset = FORMATS["bvh"].prepare(tmp_path / "out", tmp_path / "in", workers=1)
+        assert dataset["train"].frames.tolist() == [3]
+
+
+def test_bvh_in_other_words():
+    """A joint may have MOTION in its name, and words other capitals than most write."""
+    expected = bvh.parse_motion(BVH.encode()).positions()
+    for old, new in (("RightHand", "MOTIONHand"), ("Frame Time", "Frame time")):
+        np.testing.assert_array_equal(bvh.parse_motion(BVH.replace(old, new).encode()).positions(), expected)
+
+
+def test_markers_with_the_name_of_who_wears_them(tmp_path):
+    ezc3d = pytest.importorskip("ezc3d")
+    raw = some_raw(2)
+
+    def written(*labels):
+        made = ezc3d.c3d()
+        made["parameters"]["POINT"]["LABELS"]["value"] = labels
+        made["parameters"]["POINT"]["RATE"]["value"] = [50]
+        places = np.tile(raw[..., 0].transpose(0, 2, 1), (1, len(labels) // 2, 1))
+        made["data"]["points"] = np.concatenate([places, np.ones_like(places[:1])])
+        made.write(str(tmp_path / "a.c3d"))
+        return (tmp_path / "a.c3d").read_bytes()
+
+    for labels in (("Anna:HEAD", "Anna:LSHO  "), ("Bo:HEAD", "LSHO")):
+        found = c3d.parse_clip(written(*labels), ("LSHO", "HEAD")).coordinates
+        np.testing.assert_allclose(found, raw[:, :, ::-1], atol=1e-6)
+    two = written("A:HEAD", "A:LSHO", "B:HEAD", "B:LSHO")
+    assert c3d.parse_clip(two, ("B:LSHO", "B:HEAD")).coordinates.shape == (3, 12, 2, 1)
+    with pytest.raises(ValueError, match="expected markers LSHO, HEAD, found A:HEAD"):
+        c3d.parse_clip(two, ("LSHO", "HEAD"))
+
+
+def test_poses_of_smarthome_that_are_others():
+    pose = np.arange(39.0)
+    for values in (np.arange(78.0), pose.reshape(13, 3), pose.reshape(3, 13)):
+        content = json.dumps({"frames": [[{"pose3d": values.tolist()}]] * 3}).encode()
+        with pytest.raises(ValueError, match=r"expected 'pose3d' of 39 numbers .*, found \((78|13|3),"):
+            smarthome.parse_clip(content)
+    for content in ({"frames": [[], []]}, {"frames": []}):
+        with pytest.raises(ValueError, match=r"expected people, found none in any of (0|2) frames"):
+            smarthome.parse_clip(json.dumps(content).encode())
+
+
+def test_frames_of_uav_human_behind_those_it_counts(tmp_path):
+    foreign.write_uav(tmp_path / "a.txt", some_raw(17, frames=6))
+    content = (tmp_path / "a.txt").read_bytes()
+    assert uav_human.parse_clip(content + b"\n \r\n").shape == (3, 6, 17, 2)
+    with pytest.raises(ValueError, match="expected the end of the file behind 4 frames, found more"):
+        uav_human.parse_clip(content.replace(b"6", b"4", 1))
