@@ -75,3 +75,33 @@ def test_frames_of_uav_human_behind_those_it_counts(tmp_path):
     assert uav_human.parse_clip(content + b"\n \r\n").shape == (3, 6, 17, 2)
     with pytest.raises(ValueError, match="expected the end of the file behind 4 frames, found more"):
         uav_human.parse_clip(content.replace(b"6", b"4", 1))
+
+
+def pku(folder, labels, recordings=("0002-L", "0003-L")):
+    """Recordings of twenty frames; the first is for training, the second for the test."""
+    for part in ("Skeletons", "Labels"):
+        (folder / part).mkdir(parents=True)
+    for name in recordings:
+        (folder / "Skeletons" / f"{name}.txt").write_text(foreign.lines(some_raw(150, frames=20)[0, ..., 0]))
+    for name, text in labels.items():
+        (folder / "Labels" / f"{name}.txt").write_text(text)
+    (folder / "cross-subject.txt").write_text("Training: \n0002-L, \nValidation: \n0003-L")
+    return folder
+
+
+def test_recordings_of_pku_mmd_that_nothing_is_known_of(tmp_path, capsys):
+    """Each is told of: without labels, without a recording, in neither part of the list."""
+    labels = {"0002-L": "1,0,10,2\n", "0003-L": "", "0004-L": "3,0,20,1", "0009-M": "3,0,20,1"}
+    source = pku(tmp_path / "in", labels, ("0002-L", "0003-L", "0009-M"))
+    dataset = FORMATS["pku-mmd"].prepare(tmp_path / "out", source, workers=1)
+    assert dataset["train"].labels.tolist() == [0] and not len(dataset["test"])
+    assert dataset.skipped[0] == ("0009-M_00000", "expected its recording in the protocol's list, found none")
+    told = capsys.readouterr().err
+    assert "1 label files without a recording: 0004-L" in told
+    assert "1 recordings without labels: 0003-L" in told
+
+
+@pytest.mark.parametrize("label", ["1.5,0,10,2", "1,0.5,10,2", "nan,0,10,2"])
+def test_labels_of_pku_mmd_are_whole_numbers(tmp_path, label):
+    with pytest.raises(InputError, match=r"0002-L\.txt: expected action 1 … 51, first and last frame, found"):
+        FORMATS["pku-mmd"].prepare(tmp_path / "out", pku(tmp_path / "in", {"0002-L": label}), workers=1)
