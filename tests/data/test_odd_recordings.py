@@ -9,6 +9,7 @@ from ikem_fast.data import FORMATS
 from ikem_fast.data.formats import bvh, c3d, smarthome, uav_human
 from ikem_fast.data.preparation import Preparation, Preprocessing, preparing
 from ikem_fast.errors import InputError
+from ikem_fast.skeleton import get_layout
 from tests.data import foreign
 from tests.data.test_own import some_raw
 
@@ -105,3 +106,46 @@ def test_recordings_of_pku_mmd_that_nothing_is_known_of(tmp_path, capsys):
 def test_labels_of_pku_mmd_are_whole_numbers(tmp_path, label):
     with pytest.raises(InputError, match=r"0002-L\.txt: expected action 1 … 51, first and last frame, found"):
         FORMATS["pku-mmd"].prepare(tmp_path / "out", pku(tmp_path / "in", {"0002-L": label}), workers=1)
+
+
+def test_whole_numbers_that_are_floats_in_an_archive(tmp_path):
+    """As MATLAB and tables have them: labels, lengths, attributes; rows of one-hot are none."""
+    x = some_raw(20, frames=18)[..., 0].transpose(1, 2, 0)
+    given = {"x": x, "len": [6.0, 6.0, 6.0], "y": [0.0, 1.0, 0.0]}
+    np.savez(tmp_path / "a.npz", **given, view=[1.0, 2.0, 3.0])
+    dataset = FORMATS["npz"].prepare(tmp_path / "out", tmp_path / "a.npz", "kinect-v1", test="view=3")
+    assert (dataset["train"].labels.tolist(), dataset["test"].labels.tolist()) == ([0, 1], [0])
+    np.savez(tmp_path / "b.npz", **{**given, "y": np.eye(3)})
+    with pytest.raises(InputError, match=r"in 'y', found float64 of shape \(3, 3\)"):
+        FORMATS["npz"].prepare(tmp_path / "out2", tmp_path / "b.npz", "kinect-v1")
+
+
+@pytest.mark.parametrize("counts", [[5, 0, 7], [5, 6.0, 7], [5, True, 7]])
+def test_frame_counts_of_label_files_are_whole_numbers(tmp_path, counts):
+    clips = foreign.some_clips(4)
+    foreign.write_crossclr(tmp_path, clips, lambda raw: (raw[:, :20], 20))
+    names = [clip.name for clip in clips[:3]]
+    foreign.write_pickle(tmp_path / "train_label.pkl", (names, [0, 1, 0], counts))
+    with pytest.raises(InputError, match=rf"expected frame counts ≥ 1, whole numbers, found {counts[1]}"):
+        FORMATS["crossclr"].prepare(tmp_path / "out", tmp_path)
+
+
+def test_lengths_below_one_leave_no_folder(tmp_path):
+    clips = foreign.some_clips(4)
+    (tmp_path / "in").mkdir()
+    for clip in clips:
+        clip.coordinates[:, :, get_layout("ntu-rgb+d").root] = 0
+    foreign.write_crossclr(tmp_path / "in", clips, lambda raw: (raw[:, :20], 20), counts=False)
+    (tmp_path / "lengths.txt").write_text("\n".join(f"{clip.name} -5" for clip in clips))
+    with pytest.raises(
+        InputError, match=r"lengths\.txt: expected .*, found: counts below 1, of S001C001P001"
+    ):
+        FORMATS["crossclr"].prepare(tmp_path / "out", tmp_path / "in", lengths=str(tmp_path / "lengths.txt"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_counts_of_agcn_that_are_none(tmp_path):
+    foreign.write_agcn(tmp_path, foreign.some_clips(4))
+    np.save(tmp_path / "train_num_frame.npy", [20, np.nan, 20])
+    with pytest.raises(InputError, match=r"train_num_frame\.npy: expected numbers of frames, found NaN"):
+        FORMATS["agcn"].prepare(tmp_path / "out", tmp_path)
