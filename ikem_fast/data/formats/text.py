@@ -63,7 +63,7 @@ def _parted_by_spaces(content):
     """
     content = content.removeprefix(b"\xef\xbb\xbf")
     begin = content[:LOOKED_INTO]
-    if _COMMA.search(begin) and _OTHER_SIGN.search(begin) and b"." not in begin:
+    if b"," in begin and b"." not in begin and _COMMA.search(begin) and _OTHER_SIGN.search(begin):
         raise ValueError(
             "expected numbers with decimal points, found commas in them and other signs between; write "
             "0.5 for 0,5 or, if these are whole numbers, commas alone between them"
