@@ -10,6 +10,7 @@ from ikem_fast.data.conversion import convert
 from ikem_fast.data.preparation import Preprocessing
 from ikem_fast.skeleton import MAX_COORDINATE, Layout, find_layout
 
+MAX_FRAMES = 1 << 20  # that a clip is brought to
 PYSKL_SEED = 255  # of its frames for tests
 
 
@@ -28,7 +29,8 @@ def before(raw: np.ndarray, rate: float | None, layout: Layout, choice: Preproce
         ahead = 1 if choice.planar else -1  # half a turn about x: what is left stays left
         raw = raw * np.array([1, -1, ahead], raw.dtype)[:, None, None, None]
     if choice.frame_rate is not None:
-        rate = choice.source_rate if rate is None else rate
+        known = rate is not None and 0 < rate < np.inf  # files of markers have 0 where they do not say
+        rate = rate if known else choice.source_rate
         if rate is None:
             raise ValueError("expected a frame rate in the file, found none; give --source-rate")
         raw = at_rate(raw, rate, choice.frame_rate)
@@ -67,6 +69,8 @@ def at_rate(raw: np.ndarray, rate: float, wanted: float) -> np.ndarray:
     length = raw.shape[1]
     if not length or rate == wanted:
         return raw
+    if length * wanted > rate * MAX_FRAMES:
+        raise ValueError(f"expected at most {MAX_FRAMES} frames at {wanted:g} a second, found more")
     position = np.minimum(np.arange(max(1, round(length * wanted / rate))) * (rate / wanted), length - 1)
     first = position.astype(int)
     second = np.minimum(first + 1, length - 1)

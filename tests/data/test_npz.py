@@ -97,8 +97,8 @@ def test_real_files(shared):
 BROKEN = {
     "no y": ({"y": None}, "expected entries x, len and y, found fps, len, subject, x"),
     "other count": ({"y": np.zeros(3, int)}, "expected 4 values in 'y', as in 'len', found 3"),
-    "fractional labels": ({"y": np.zeros(4)}, "expected one integer a clip in 'y'"),
-    "pickled labels": ({"y": np.array([0, 1, 2, None])}, "expected one integer a clip in 'y'"),
+    "fractional labels": ({"y": np.array([0, 0.5, 1, 0])}, "one whole number a clip in 'y', found float64"),
+    "pickled labels": ({"y": np.array([0, 1, 2, None])}, "one whole number a clip in 'y', found object"),
     "negative label": ({"y": np.array([0, -1, 0, 0])}, "expected 'y' from 0 to 4095, found -1"),
     "absurd label": ({"y": np.array([0, 2**63, 0, 0], np.uint64)}, "expected 'y' from 0 to 4095"),
     "negative length": ({"len": np.array([4, -1, 7, 1])}, "expected 'len' from 0 to"),

@@ -159,7 +159,9 @@ def test_people_are_followed():
         np.testing.assert_array_equal(clip[:, t, :, 1 - second].T, walks[t, 0])
     assert not clip[:, 20, :, 1].any() and clip[:, 20, :, 0].any()
     assert link_bodies(frames, 4)[..., 2].any(axis=(0, 2)).tolist() == [t == 5 for t in range(30)]
-    assert link_bodies([], 1).shape == (3, 0, 0, 1)
+    for nobody in ([], [np.zeros((0, 3, 3))] * 2):
+        with pytest.raises(ValueError, match=r"expected people, found none in any of (0|2) frames"):
+            link_bodies(nobody, 1)
 
 
 def test_openpose(tmp_path, shared):

@@ -62,6 +62,8 @@ def _read_counts(part):
             f"{part.beside[COUNTS]}: expected a number for each of {part.array.shape[0]} clips, found "
             f"{counts.dtype} of shape {counts.shape}"
         )
+    if not np.isfinite(counts).all():
+        raise InputError(f"{part.beside[COUNTS]}: expected numbers of frames, found NaN or infinity")
     return counts.astype(np.int64)
 
 

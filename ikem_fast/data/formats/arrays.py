@@ -70,7 +70,9 @@ def _points(content, joints, columns):
         points = _npy(content)
     else:
         lines = content.split(b"\n", 1)
-        points = as_rows(lines[1] if len(lines) == 2 and not _is_numbers(lines[0]) else content)
+        points = as_rows(b"\n" + lines[1] if len(lines) == 2 and not _is_numbers(lines[0]) else content)
+    if not points.size:
+        raise ValueError(f"expected frames of {joints} joints, found none")
     if points.ndim == 2 and points.shape[1] in _BY_COUNT and len(points) % joints == 0:
         points = points.reshape(-1, joints, points.shape[1])
     elif points.ndim == 2 and points.shape[1] % joints == 0:
@@ -80,6 +82,11 @@ def _points(content, joints, columns):
     if points.ndim != 4 or points.shape[1] != joints or given != len(columns or _BY_COUNT.get(given, "")):
         expected = f"frames of {joints} joints of {columns or 'xy, xyz or xyzc'}"
         raise ValueError(f"expected {expected}, found shape {points.shape}")
+    numbers = points[:, :, 0, 0] - np.arange(joints)
+    if joints > 1 and numbers[0, 0] in (0, 1) and (numbers == numbers[0, 0]).all():
+        raise ValueError(
+            "expected coordinates, found the joints' numbers in the first column; leave them out"
+        )
     return points, columns or _BY_COUNT[given]
 
 

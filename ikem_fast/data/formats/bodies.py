@@ -38,10 +38,14 @@ def link_bodies(frames: Sequence[np.ndarray], bodies: int | None) -> np.ndarray:
     Returns:
         (3, F, V, M) of the frames' dtype, zero where a body is not seen.
 
+    Raises ValueError where nobody is in any frame.
+
     Example:
         link_bodies([np.ones((1, 17, 3)), np.ones((2, 17, 3))], bodies=2).shape  # (3, 2, 17, 2)
     """
-    joints = next((people.shape[1] for people in frames if len(people)), 0)
+    if not any(map(len, frames)):
+        raise ValueError(f"expected people, found none in any of {len(frames)} frames")
+    joints = next(people.shape[1] for people in frames if len(people))
     tracks: list[dict[int, np.ndarray]] = []
     last: list[np.ndarray] = []
     for number, people in enumerate(frames):
@@ -63,8 +67,7 @@ def link_bodies(frames: Sequence[np.ndarray], bodies: int | None) -> np.ndarray:
                 last.append(person)
             if place in taken:
                 tracks[taken[place]][number] = last[taken[place]] = person
-    dtype = frames[0].dtype if len(frames) else np.dtype("f4")
-    return longest_tracks(tracks, (len(frames), joints), bodies or max(len(tracks), 1), dtype)
+    return longest_tracks(tracks, (len(frames), joints), bodies or max(len(tracks), 1), frames[0].dtype)
 
 
 def longest_tracks(

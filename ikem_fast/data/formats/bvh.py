@@ -89,11 +89,12 @@ def _rotation(axis, angles):
 
 def parse_motion(content: bytes) -> Motion:
     """Parse a file's bytes. Raises ValueError saying what was expected and what was found."""
-    head, mark, tail = content.removeprefix(b"\xef\xbb\xbf").partition(b"MOTION")
-    if not mark or not head.lstrip().startswith(b"HIERARCHY"):
+    parts = re.split(rb"(?<!\S)MOTION(?!\S)", content.removeprefix(b"\xef\xbb\xbf"), maxsplit=1)
+    head, tail = parts[0], parts[-1]
+    if len(parts) < 2 or not head.lstrip().startswith(b"HIERARCHY"):
         raise ValueError("expected HIERARCHY and MOTION of a BVH file, found others")
     joints = _hierarchy(head.decode("utf-8", "replace").split()[1:])
-    match = re.match(rb"\s*Frames:\s*(\d{1,9})\s+Frame Time:\s*(\S+)", tail)
+    match = re.match(rb"\s*Frames:\s*(\d{1,9})\s+Frame Time:\s*(\S+)", tail, re.IGNORECASE)
     if not match:
         raise ValueError("expected 'Frames:' and 'Frame Time:' behind MOTION, found others")
     numbers, width = as_numbers(tail[match.end() :]), sum(len(joint.channels) for joint in joints)
@@ -102,7 +103,8 @@ def parse_motion(content: bytes) -> Motion:
     seconds = as_numbers(match[2])
     if len(seconds) != 1 or not seconds[0] > 0:
         raise ValueError("expected a frame time above 0, found something else")
-    return Motion(joints, numbers.reshape(-1, width), float(1 / seconds[0]))
+    with np.errstate(over="ignore"):
+        return Motion(joints, numbers.reshape(-1, width), float(1 / seconds[0]))
 
 
 def _hierarchy(words: list[str]) -> list[Joint]:

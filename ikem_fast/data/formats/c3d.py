@@ -1,6 +1,7 @@
 """Markers in C3D files, a file a clip; `markers` reads them.
 
-A layout says which markers are its joints: they have their labels as names. Markers that the cameras lost are
+A layout says which markers are its joints: they have their labels as names, with or without the prefix that
+says whose they are (Anna:LSHO), where there are markers of one person. Markers that the cameras lost are
 NaN, and clips with such are left out, or interpolated where that is said.
 """
 
@@ -28,6 +29,9 @@ MAX_FILE_BYTES = 1 << 28
 def parse_clip(content: bytes, names: tuple[str, ...]) -> RawClip:
     """Parse a file's bytes into a raw clip (3, F, V, 1) of the markers of these names. Raises ValueError."""
     points, labels, rate = read_points(content)
+    bare = [label.rpartition(":")[2] for label in labels]
+    if len(set(bare)) == len(bare) and not set(names) <= set(labels):
+        labels = bare
     missing = [name for name in names if name not in labels]
     if missing:
         raise ValueError(

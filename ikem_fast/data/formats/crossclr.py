@@ -109,7 +109,10 @@ def _listed(path):
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
         pairs = [line.replace(",", " ").split() for line in lines if line.strip()]
-        return {name.removesuffix(".skeleton"): int(count) for name, count in pairs}
+        counts = {name.removesuffix(".skeleton"): int(count) for name, count in pairs}
+        if least := [name for name, count in counts.items() if count < 1]:
+            raise ValueError(f"counts below 1, of {examples(least)}")
+        return counts
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: expected a name and a count a line, found: {printable(error)}") from None
 

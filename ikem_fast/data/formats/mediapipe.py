@@ -1,8 +1,9 @@
 """MediaPipe's landmarks in JSON files: one file a clip, or a folder of files `NAME_000001.json`, one a frame.
 
 A clip is a list of frames, or {"frames": [...]}; a frame {"pose_world_landmarks": …} or pose_landmarks or
-landmarks, or these alone: 33 of {"x": …, "y": …, "z": …, "visibility": …}, or a list of such lists, a person
-each; null or [] where nobody was found. World landmarks, in meters, are taken where there are both.
+landmarks, named so or as in JavaScript (poseWorldLandmarks), or these alone: 33 of {"x": …, "y": …, "z": …,
+"visibility": …}, or a list of such lists, a person each; null or [] where nobody was found. World landmarks,
+in meters, are taken where a clip has both.
 """
 
 import json
@@ -20,30 +21,49 @@ from ikem_fast.data.formats.base import Format
 from ikem_fast.data.formats.bodies import as_poses, link_bodies
 from ikem_fast.data.formats.openpose import MAX_CLIP_BYTES, SUFFIX, find_clips
 from ikem_fast.data.formats.own import Own
+from ikem_fast.data.formats.text import described
 from ikem_fast.data.sources import SourceFile, find_files
 from ikem_fast.errors import InputError
 from ikem_fast.settings import Allowed
 
 JOINTS = 33
-KEYS = ("pose_world_landmarks", "pose_landmarks", "landmarks")
+KEYS = (  # the first that a clip has anything in: meters and parts of a picture are not mixed
+    "pose_world_landmarks",
+    "poseWorldLandmarks",
+    "worldLandmarks",
+    "pose_landmarks",
+    "poseLandmarks",
+    "landmarks",
+)
+LOOKED_AT, LOOKED_INTO = 16, 1 << 20  # files, and bytes of each, by which a format is told
+MARKS = (b"landmark", b"Landmark", b'"visibility"')  # by which files are known
 _FRAME = re.compile(r"(?:(.*?)_?)?(\d+)")
 
 
 def find_landmarks(source: Path) -> list[SourceFile]:
     """Find the clips below a folder: files of a clip each, or folders of frames. Raises InputError."""
     files = find_files(source, SUFFIX)
-    if _is_frame(files[0]):
-        return list(find_clips(source, _FRAME))
-    return files
+    are_frames = next((is_one for file in files if (is_one := _is_frame(file)) is not None), False)
+    return list(find_clips(source, _FRAME, "frame_000001.json")) if are_frames else files
 
 
 def _is_frame(file):
-    """Whether a file holds one frame rather than a clip."""
+    """Whether a file holds one frame rather than a clip; None where that cannot be told."""
     try:
         content = json.loads(file.read(MAX_CLIP_BYTES))
     except (ValueError, RecursionError):
-        return False
-    return isinstance(content, dict) and "frames" not in content
+        return None
+    if not content:
+        return None
+    if isinstance(content, dict):
+        return "frames" not in content
+    named = _FRAME.fullmatch(file.stem) is not None
+    return named and isinstance(content, list) and (_is_pose(content) or len(content) == 1)
+
+
+def _is_pose(frame):
+    """Whether a list is of the landmarks of one person."""
+    return isinstance(frame[0], dict) and "x" in frame[0]
 
 
 def parse_clip(content: bytes, bodies: int | None) -> np.ndarray:
@@ -57,33 +77,32 @@ def parse_clip(content: bytes, bodies: int | None) -> np.ndarray:
         raise ValueError(f"expected JSON, found: {type(error).__name__}: {error}") from None
     frames = parsed
     if len(parsed) == 1:
-        frames = parsed[0]["frames"] if isinstance(parsed[0], dict) and "frames" in parsed[0] else parsed[0]
-        frames = [frames] if isinstance(frames, dict) else frames
-    if not isinstance(frames, list):
-        raise ValueError(f"expected a list of frames, found {type(frames).__name__}")
+        frames = parsed[0]
+        if isinstance(frames, dict):
+            frames = frames.get("frames", [frames])
+    described(lambda value: isinstance(value, list), frames, "a list of frames")
+    key = next((key for key in KEYS if any(isinstance(one, dict) and one.get(key) for one in frames)), None)
     people = []
     for number, frame in enumerate(frames):
         try:
-            people.append(_people(frame))
+            people.append(_people(frame, key))
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
             expected = f"{JOINTS} landmarks of x, y, z"
             found = f"{type(error).__name__}: {error}"
             raise ValueError(f"frame {number}: expected {expected}, found: {found}") from None
-    if not any(map(len, people)):
-        raise ValueError(f"expected people, found none in any of {len(frames)} frames")
     return link_bodies(people, bodies)
 
 
-def _people(frame):
+def _people(frame, key):
     """(P, 33, 3) of a frame."""
     if isinstance(frame, dict):
-        frame = next((frame[key] for key in KEYS if frame.get(key)), [])
+        frame = frame.get(key)
     frame = frame or []
     if isinstance(frame, dict):  # as protocol buffers are written
         frame = frame["landmark"]
-    persons = frame if frame and isinstance(frame[0], list) else [frame] if frame else []
+    persons = [frame] if frame and _is_pose(frame) else frame
     poses = [[(mark["x"], mark["y"], mark["z"]) for mark in person] for person in persons]
-    return as_poses(poses, (-1, JOINTS, 3))
+    return as_poses(poses, (len(poses), JOINTS, 3))
 
 
 def prepare_mediapipe(
@@ -109,19 +128,22 @@ def prepare_mediapipe(
     return own.prepare(out, source, labels, workers, {"from": "mediapipe", "persons": persons})
 
 
-def seen_in(path: Path, mark: bytes) -> str:
-    """Say how many .json files there are at a path, where the first begins with something of the kind."""
+def seen_in(path: Path, marks: tuple[bytes, ...]) -> str:
+    """Say how many .json files there are at a path, where one of the first has a mark of the kind in it."""
     try:
         files = find_files(path, SUFFIX)
-        with files[0].open() as stream:
-            is_one = mark in stream.read(1 << 14)
+        for file in files[:LOOKED_AT]:
+            with file.open() as stream:
+                begin = stream.read(LOOKED_INTO)
+            if mark := next((mark for mark in marks if mark in begin), None):
+                return f"{len(files)} files with {mark.decode()} in them, such as {file.name}"
     except (InputError, OSError, ValueError):
-        return ""
-    return f"{len(files)} files with {mark.decode()} in them, such as {files[0].name}" if is_one else ""
+        pass
+    return ""
 
 
 def _detect(path: Path) -> str:
-    return seen_in(path, b"landmark")
+    return seen_in(path, MARKS)
 
 
 def _read(path: Path | SourceFile) -> Iterator[np.ndarray]:

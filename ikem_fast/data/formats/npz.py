@@ -30,6 +30,7 @@ from ikem_fast.skeleton import find_layout
 
 MAX_CLIP_BYTES = 1 << 26
 BLOCK_BYTES = 1 << 18  # of clips that are read at once
+MAX_WHOLE = 1 << 53
 MAX_COLUMN_BYTES = 1 << 28  # of all columns together
 
 
@@ -65,6 +66,7 @@ class PackedClips:
             shown = ", ".join(map(printable, entries[:20]))
             raise InputError(f"{self.path}: expected entries x, len and y, found {shown}")
         self._left = MAX_COLUMN_BYTES
+        self._found: dict[str, str] = {}
         columns = {entry: self._read_column(archive, entry) for entry in entries if entry != "x"}
         self.lengths = self._as_integers("len", columns.pop("len"), most=MAX_CLIP_BYTES)
         self.labels, self.classes = self._as_labels(columns.pop("y"))
@@ -104,7 +106,8 @@ class PackedClips:
         """The array of an entry with one number or string a clip; None if it is something else."""
         with archive.open(f"{entry}.npy") as stream:
             shape, _, dtype = read_header(stream, entry)
-            if len(shape) != 1 or dtype is None or dtype.kind not in "iuUS":
+            self._found[entry] = f"{dtype or 'another type'} of shape {shape}"
+            if len(shape) != 1 or dtype is None or dtype.kind not in "iufUS":
                 return None
             size = shape[0] * dtype.itemsize
             self._left -= size
@@ -113,7 +116,11 @@ class PackedClips:
                     f"{self.path}: expected columns of at most {MAX_COLUMN_BYTES} bytes, found "
                     f"{printable(entry)!r} of {shape[0]} values in {size}"
                 )
-            return np.frombuffer(read_exactly(stream, size), dtype)
+            column = np.frombuffer(read_exactly(stream, size), dtype)
+        if dtype.kind == "f":  # as MATLAB and tables have whole numbers
+            whole = (np.abs(column) < MAX_WHOLE).all() and (column == np.round(column)).all()
+            return column.astype(np.int64) if whole else None
+        return column
 
     def _as_labels(self, column):
         if column is not None and column.dtype.kind in "US":
@@ -124,7 +131,9 @@ class PackedClips:
 
     def _as_integers(self, entry, column, most):
         if column is None or column.dtype.kind not in "iu":
-            raise InputError(f"{self.path}: expected one integer a clip in {entry!r}, found something else")
+            raise InputError(
+                f"{self.path}: expected one whole number a clip in {entry!r}, found {self._found[entry]}"
+            )
         if len(column) and not (column.min() >= 0 and column.max() <= most):
             raise InputError(
                 f"{self.path}: expected {entry!r} from 0 to {most}, found {column.min()} … {column.max()}"

@@ -2,8 +2,9 @@
 
     {"people": [{"pose_keypoints_2d": [x, y, score, …]}, …]}: 18 joints (COCO) or 25 (BODY_25)
 
-`pose_keypoints_3d` [x, y, z, score, …] is taken where there is one. Joints that were not found are zero.
-People have no names: they are followed from frame to frame (`bodies`).
+`pose_keypoints_3d` [x, y, z, score, …] are taken, of all clips, where the first clip with people has any;
+`pose_keypoints` is what versions before 1.3 call the flat ones. Joints that were not found are zero. People
+have no names: they are followed from frame to frame (`bodies`).
 """
 
 import json
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 
@@ -23,14 +24,22 @@ from ikem_fast.data.formats.bodies import as_poses, link_bodies
 from ikem_fast.data.formats.own import Own
 from ikem_fast.data.formats.text import described
 from ikem_fast.data.sources import SourceFile, find_files
-from ikem_fast.errors import InputError
+from ikem_fast.errors import InputError, printable
 from ikem_fast.settings import Allowed
 
 SUFFIX = ".json"
+FLAT = ("pose_keypoints_2d", "pose_keypoints")
 LAYOUTS = {17: "coco", 18: "openpose", 25: "openpose-25"}
 MAX_FILE_BYTES = 1 << 20  # of a frame
 MAX_CLIP_BYTES = 1 << 28
 _NAME = re.compile(r"(?:(.*)_)?(\d+)_keypoints")
+
+
+class Kind(NamedTuple):
+    """What poses are: of how many joints, and whether in space or in a plane."""
+
+    joints: int
+    deep: bool
 
 
 @dataclass(frozen=True)
@@ -57,12 +66,14 @@ class Frames(SourceFile):
         return b"\0".join(frame.read(MAX_FILE_BYTES) for frame in self.frames)
 
 
-def find_clips(source: Path, names: re.Pattern = _NAME) -> list[Frames]:
+def find_clips(
+    source: Path, names: re.Pattern = _NAME, example: str = "clip_000000000000_keypoints.json"
+) -> list[Frames]:
     """Find the clips below a folder: the files of a folder with the same name ahead of their numbers.
 
     Files without such a name, or with their folder's, make the folder a clip; its class is the folder above.
 
-    names: of files, with the clip's name and the frame's number as groups.
+    names: of files, with the clip's name and the frame's number as groups; `example` is one, for the error.
 
     Raises InputError where there is none.
     """
@@ -72,7 +83,7 @@ def find_clips(source: Path, names: re.Pattern = _NAME) -> list[Frames]:
         if match:
             clips.setdefault((file.folder, match[1] or ""), []).append((int(match[2]), file))
     if not clips:
-        raise InputError(f"{source}: expected files such as clip_000000000000_keypoints.json, found none")
+        raise InputError(f"{source}: expected files such as {example}, found none")
     found = []
     for (folder, name), frames in clips.items():
         files = tuple(file for _, file in sorted(frames, key=lambda frame: frame[0]))
@@ -85,7 +96,7 @@ def find_clips(source: Path, names: re.Pattern = _NAME) -> list[Frames]:
     return sorted(found, key=lambda clip: (clip.stem, str(clip)))
 
 
-def parse_clip(content: bytes, joints: int, bodies: int | None) -> np.ndarray:
+def parse_clip(content: bytes, kind: Kind, bodies: int | None) -> np.ndarray:
     """Parse the frames of a clip, with nulls between them, into a raw clip (3, F, V, M) float32.
 
     Raises ValueError naming the frame that is none, or of another number of joints.
@@ -93,40 +104,48 @@ def parse_clip(content: bytes, joints: int, bodies: int | None) -> np.ndarray:
     frames = []
     for number, frame in enumerate(content.split(b"\0")):
         try:
-            frames.append(parse_frame(frame, joints))
+            found = [values for person in _people(frame) if (values := _values(person, kind.deep))]
+            poses = [_pose(values, kind) for values in found]
+            frames.append(as_poses(poses, (len(poses), kind.joints, 3)))
         except ValueError as error:
             raise ValueError(f"frame {number}: {error}") from None
-    if not any(len(people) for people in frames):
-        raise ValueError(f"expected people, found none in any of {len(frames)} frames")
     return link_bodies(frames, bodies)
 
 
-def parse_frame(content: bytes, joints: int | None) -> np.ndarray:
-    """Parse a frame into the people in it, (P, V, 3) float32: x, y and score, or x, y and z.
-
-    joints: how many each has to have; as many as there are, if None.
-    """
+def _people(content):
+    """The people of a frame, each as its object has it."""
     try:
         people = json.loads(content)["people"]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"expected JSON with 'people', found: {type(error).__name__}: {error}") from None
     described(lambda value: isinstance(value, list), people, "a list of 'people'")
-    poses = []
-    for person in people:
+    return [
         described(lambda value: isinstance(value, dict), person, "an object of each person")
-        flat, deep = person.get("pose_keypoints_2d"), person.get("pose_keypoints_3d")
-        values, size = (deep, 4) if deep else (flat, 3)
-        try:
-            pose = as_poses(values, (-1, size))
-        except (ValueError, TypeError):
-            raise ValueError(
-                "expected 'pose_keypoints_2d' of x, y, score a joint, found something else"
-            ) from None
-        if joints is not None and len(pose) != joints:
-            raise ValueError(f"expected {joints} joints a person, found {len(pose)}")
-        there = pose[:, -1:] > 0
-        poses.append(np.where(there, pose[:, :3], 0))
-    return as_poses(poses, (len(poses), joints or (len(poses[0]) if poses else 0), 3))
+        for person in people
+    ]
+
+
+def _values(person, deep):
+    """A person's numbers; an empty list where no body was found of them, but hands or a face."""
+    if deep:
+        return person.get("pose_keypoints_3d", [])
+    named = [key for key in FLAT if key in person]
+    if not named:
+        raise ValueError(f"expected {FLAT[0]!r} of each person, found {printable(list(person)[:5], 100)}")
+    return person[named[0]]
+
+
+def _pose(values, kind):
+    """(V, 3): x, y and score, or x, y and z."""
+    size = 4 if kind.deep else 3
+    try:
+        pose = as_poses(values, (-1, size))
+    except (ValueError, TypeError, OverflowError):
+        found = f"{len(values)} of them" if isinstance(values, list) else "something else"
+        raise ValueError(f"expected {size} numbers a joint, found {found}") from None
+    if kind.joints and len(pose) != kind.joints:
+        raise ValueError(f"expected {kind.joints} joints a person, found {len(pose)}")
+    return np.where(pose[:, -1:] > 0, pose[:, :3], 0)
 
 
 def prepare_openpose(
@@ -150,26 +169,28 @@ def prepare_openpose(
         workers: processes that read files; as many as there are cores, if not given.
     """
     clips = find_clips(source)
-    joints, planar = _joints(clips)
-    if layout is None and joints not in LAYOUTS:
-        raise InputError(f"{source}: expected --layout for people of {joints} joints, found none")
-    parse = partial(parse_clip, joints=joints, bodies=persons)
-    own = Own(clips, parse, MAX_CLIP_BYTES, layout or LAYOUTS[joints], persons, planar=planar)
+    kind = _kind(clips)
+    if layout is None and kind.joints not in LAYOUTS:
+        raise InputError(f"{source}: expected --layout for people of {kind.joints} joints, found none")
+    parse = partial(parse_clip, kind=kind, bodies=persons)
+    own = Own(clips, parse, MAX_CLIP_BYTES, layout or LAYOUTS[kind.joints], persons, planar=not kind.deep)
     return own.prepare(out, source, labels, workers, {"from": "openpose", "persons": persons})
 
 
-def _joints(clips):
-    """Of the first person that there is, and whether in a plane."""
+def _kind(clips):
+    """What the poses of the first clip are that has people and can be read."""
+    problem = InputError(f"{clips[0]}: expected people in the frames of {len(clips)} clips, found none")
     for clip in clips:
-        for frame in clip.frames:
-            try:
-                content = frame.read(MAX_FILE_BYTES)
-                people = parse_frame(content, None)
-            except ValueError as error:
-                raise problem_of(frame, error) from None
-            if len(people):
-                return people.shape[1], b'"pose_keypoints_3d":[' not in content.replace(b" ", b"")
-    raise InputError(f"{clips[0]}: expected people in the frames of {len(clips)} clips, found none")
+        try:
+            frames = map(_people, clip.read(MAX_CLIP_BYTES).split(b"\0"))
+            people = [person for frame in frames for person in frame]
+            for deep in (True, False):
+                poses = (_values(person, deep) for person in people)
+                if found := next(filter(None, poses), None):
+                    return Kind(len(_pose(found, Kind(0, deep))), deep)
+        except ValueError as error:
+            problem = problem_of(clip, error)
+    raise problem
 
 
 def _detect(path: Path) -> str:
@@ -179,7 +200,7 @@ def _detect(path: Path) -> str:
 def _read(path: Path | SourceFile) -> Iterator[np.ndarray]:
     for clip in [path] if isinstance(path, SourceFile) else find_clips(path):
         try:
-            yield parse_clip(clip.read(MAX_CLIP_BYTES), _joints([clip])[0], None)
+            yield parse_clip(clip.read(MAX_CLIP_BYTES), _kind([clip]), None)
         except ValueError as error:
             raise problem_of(clip, error) from None
 

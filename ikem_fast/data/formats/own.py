@@ -1,10 +1,10 @@
 """Clips of one's own: files of one's own names, whose classes stand in a list or in the folders above them.
 
 A list of labels is a text with a line a clip: its file's name, its label, and who was recorded where that is
-known, between commas, tabs or spaces; or a table with a first line that names its columns: name, label, and
-any of subject, split, class, frames and what else clips may be chosen by, such as view. Or names say it, by a
-pattern such as {label}_{subject}_*. Without either a clip's class is the folder it is in, and folders called
-train, val or test above these say where it goes.
+known, between commas, tabs or semicolons, or else spaces; or a table with a first line that names its
+columns: name, label, and any of subject, split, class, frames and what else clips may be chosen by, such as
+view. Or names say it, by a pattern such as {label}_{subject}_*. Without either a clip's class is the folder
+it is in, and folders called train, val or test above these say where it goes.
 """
 
 import csv
@@ -125,18 +125,21 @@ def read_rows(path: Path) -> dict[str, Row]:
     except ValueError as error:
         raise InputError(f"{path}: expected a list of names and labels, found: {printable(error)}") from None
     lines = [line for line in text.splitlines() if line.strip()]
-    table = list(csv.reader(lines)) if lines and "," in lines[0] else [line.split() for line in lines]
+    sign = next((sign for sign in ",\t;" if lines and sign in lines[0]), None)
+    table = list(csv.reader(lines, delimiter=sign)) if sign else [line.split() for line in lines]
     table = [[cell.strip() for cell in cells] for cells in table]
     columns = [cell.lower() for cell in table[0]] if table else []
     headed = {"name", "label"} <= set(columns)
     columns = columns if headed else list(COLUMNS[:3])
-    rows = {}
+    rows: dict[str, Row] = {}
     for number, cells in enumerate(table[headed:], 1 + headed):
         where = f"{path}, line {number}"
         if len(cells) < 2 or len(cells) > len(columns):
             raise InputError(f"{where}: expected {', '.join(columns)}, found {len(cells)} words")
         cell = dict(zip(columns, cells, strict=False))
-        rows[bare_name(cell["name"])] = _row(cell, where)
+        name, row = bare_name(cell["name"]), _row(cell, where)
+        if rows.setdefault(name, row) != row:
+            raise InputError(f"{where}: expected {printable(name)} once, found it again with something else")
     count = Counter(PurePosixPath(name).name for name in rows)
     short = {last: row for name, row in rows.items() if count[last := PurePosixPath(name).name] == 1}
     return {**short, **rows}
@@ -145,6 +148,8 @@ def read_rows(path: Path) -> dict[str, Row]:
 def _row(cell, where):
     """A row of the texts in it, by column."""
     split, frames = cell.get("split") or "train", cell.get("frames") or None
+    if not cell["label"]:
+        raise InputError(f"{where}: expected a label, found none")
     if split.lower() not in SPLITS or (frames and not frames.isdecimal()):
         raise InputError(
             f"{where}: expected train, val or test, and counts of frames, found "

@@ -9,6 +9,7 @@ Human Action Understanding" (ACM MM Workshops 2017).
 """
 
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,6 +21,7 @@ import numpy as np
 from ikem_fast.data.dataset import Dataset
 from ikem_fast.data.formats.base import Format
 from ikem_fast.data.formats.bodies import to_float32
+from ikem_fast.data.formats.stream import examples
 from ikem_fast.data.formats.text import as_rows
 from ikem_fast.data.pipeline import PlannedClip, prepare_files
 from ikem_fast.data.preprocess import Skipped
@@ -92,11 +94,12 @@ def parse_labels(content: bytes) -> list[tuple[int, int, int]]:
     Raises ValueError if it is none.
     """
     found = []
-    for row in as_rows(content).astype(int).tolist():
+    for row in as_rows(content).tolist():
         first, last = sorted(row[1:3]) if len(row) in (3, 4) else (-1, -1)
-        if not (1 <= row[0] <= len(ACTIONS) and 0 <= first < last):
+        whole = all(number.is_integer() for number in row[:3])
+        if not (whole and 1 <= row[0] <= len(ACTIONS) and 0 <= first < last):
             raise ValueError(f"expected action 1 … {len(ACTIONS)}, first and last frame, found {row[:4]}")
-        found.append((row[0], first, last))
+        found.append((int(row[0]), int(first), int(last)))
     return found
 
 
@@ -107,7 +110,7 @@ def find_spans(source: Path) -> list[Span]:
     for file in find_files(source, ".txt"):
         if _RECORDING.fullmatch(file.stem):
             (labels if "label" in PurePath(file.folder).name.lower() else recordings)[file.stem] = file
-    spans = []
+    spans, labeled = [], set[str]()
     for name, file in sorted(labels.items()):
         if name not in recordings:
             continue
@@ -115,6 +118,7 @@ def find_spans(source: Path) -> list[Span]:
             parsed = parse_labels(file.read(MAX_LIST_BYTES))
         except ValueError as error:
             raise InputError(f"{file}: {printable(error)}") from None
+        labeled |= {name} if parsed else set()
         there = recordings[name]
         spans += [Span(there.path, there.member, first, last, action - 1) for action, first, last in parsed]
     if not spans:
@@ -122,11 +126,20 @@ def find_spans(source: Path) -> list[Span]:
             f"{source}: expected recordings such as 0002-L.txt and label files of the same names in a folder "
             f"with Label in its name, found {len(recordings)} recordings and {len(labels)} label files"
         )
+    for what, names in (
+        ("label files without a recording", labels.keys() - recordings.keys()),
+        ("recordings without labels", recordings.keys() - labeled),
+    ):
+        if names:
+            print(f"note: {source}: {len(names)} {what}: {examples(sorted(names))}", file=sys.stderr)
     return spans
 
 
-def training_recordings(source: Path, protocol: Protocol) -> set[str]:
-    """Find the names of training recordings in a protocol's list. Raises InputError where there is none."""
+def listed_recordings(source: Path, protocol: Protocol) -> tuple[set[str], set[str]]:
+    """Find the names of training recordings and of the others in a protocol's list.
+
+    Raises InputError where there is no such list, or none for training.
+    """
     wanted = SPLIT_FILES[protocol].replace("-", "")
     files = [f for f in find_files(source, ".txt") if re.sub("[-_]", "", f.stem.lower()).startswith(wanted)]
     if len(files) != 1:
@@ -137,11 +150,11 @@ def training_recordings(source: Path, protocol: Protocol) -> set[str]:
         text = files[0].read(MAX_LIST_BYTES).decode("utf-8-sig")
     except ValueError as error:
         raise InputError(f"{files[0]}: expected a list of recordings, found: {printable(error)}") from None
-    training = re.split(r"valida\w*|test\w*", text, maxsplit=1, flags=re.IGNORECASE)[0]
-    found = {match[0] for match in _RECORDING.finditer(training)}
-    if not found:
+    parts = [*re.split(r"valida\w*|test\w*", text, maxsplit=1, flags=re.IGNORECASE), ""]
+    training, others = ({match[0] for match in _RECORDING.finditer(part)} for part in parts[:2])
+    if not training:
         raise InputError(f"{files[0]}: expected training recordings such as 0002-L, found none")
-    return found
+    return training, others
 
 
 def prepare_pku_mmd(
@@ -159,10 +172,14 @@ def prepare_pku_mmd(
         protocol: whose list says which recordings are for training: cross-subject.txt or cross-view.txt.
         workers: processes that read files; as many as there are cores, if not given.
     """
-    spans, training = find_spans(source), training_recordings(source, protocol)
+    spans, (training, others) = find_spans(source), listed_recordings(source, protocol)
 
     def plan(span: SourceFile) -> PlannedClip:
         recording = span.stem.rpartition("_")[0]
+        if others and recording not in training | others:
+            return PlannedClip(
+                span.stem, skip=Skipped("expected its recording in the protocol's list, found none")
+            )
         label = span.label if isinstance(span, Span) else 0
         return PlannedClip(span.stem, "train" if recording in training else "test", label)
 

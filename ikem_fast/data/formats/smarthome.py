@@ -16,7 +16,7 @@ import numpy as np
 
 from ikem_fast.data.dataset import Dataset
 from ikem_fast.data.formats.base import ClipFiles, Format, named_like
-from ikem_fast.data.formats.bodies import as_poses, link_bodies
+from ikem_fast.data.formats.bodies import as_poses, link_bodies, to_float32
 from ikem_fast.data.formats.text import described
 from ikem_fast.data.sources import find_files
 
@@ -62,13 +62,17 @@ def parse_clip(content: bytes) -> np.ndarray:
     return link_bodies([_people(frame) for frame in frames], bodies=1)
 
 
+_EXPECTED = f"'pose3d' of {3 * JOINTS} numbers of each person, all x, all y, all z"
+
+
 def _people(frame):
     try:
-        return as_poses([person["pose3d"] for person in frame], (-1, 3, JOINTS)).transpose(0, 2, 1)
+        poses = [to_float32(person["pose3d"]) for person in frame]
     except (ValueError, TypeError, KeyError, OverflowError) as error:
-        raise ValueError(
-            f"expected 'pose3d' of {3 * JOINTS} numbers of each person, found: {type(error).__name__}"
-        ) from None
+        raise ValueError(f"expected {_EXPECTED}, found: {type(error).__name__}: {error}") from None
+    for pose in poses:
+        described(lambda shape: shape == (3 * JOINTS,), pose.shape, _EXPECTED)
+    return as_poses(poses, (len(poses), 3, JOINTS)).transpose(0, 2, 1)
 
 
 FILES = ClipFiles(

@@ -200,7 +200,10 @@ def read_labels(file: SourceFile, count: int) -> Labels:
         if column is not None and len(column) != count:
             raise InputError(f"{file}: expected {count} {what}, one a clip, found {len(column)}")
     if frames is not None and not all(type(number) is int and number > 0 for number in frames):
-        raise InputError(f"{file}: expected frame counts ≥ 1, found something else")
+        odd = next(number for number in frames if type(number) is not int or number < 1)
+        raise InputError(
+            f"{file}: expected frame counts ≥ 1, whole numbers, found {printable(repr(odd), 60)}"
+        )
     return Labels(None if names is None else clip_names(names, file), labels, frames)
 
 

@@ -1,6 +1,7 @@
 """Numbers in text files, as sensors and other programs write them."""
 
 import io
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -48,17 +49,30 @@ def as_rows(content: bytes, columns: int | None = None) -> np.ndarray:
 
 def _check_lengths(content, columns):
     """Say which line is of another length than the first, or than it should be."""
-    rows = [words for line in content.splitlines() if (words := line.split())]
-    columns = columns or len(rows[0])
+    rows = [line.split() for line in content.splitlines()]
+    columns = columns or len(next(filter(None, rows)))
     for number, row in enumerate(rows, 1):
-        if len(row) != columns:
+        if row and len(row) != columns:
             raise ValueError(f"expected {columns} numbers a line, found {len(row)} in line {number}")
 
 
 def _parted_by_spaces(content):
-    """The text without a mark of the byte order, which some editors write, or commas and semicolons."""
+    """The text without a mark of the byte order, which some editors write, or commas and semicolons.
+
+    Raises ValueError where commas look like those of decimal numbers.
+    """
     content = content.removeprefix(b"\xef\xbb\xbf")
+    begin = content[:LOOKED_INTO]
+    if b"," in begin and b"." not in begin and _COMMA.search(begin) and _OTHER_SIGN.search(begin):
+        raise ValueError(
+            "expected numbers with decimal points, found commas in them and other signs between; write "
+            "0.5 for 0,5 or, if these are whole numbers, commas alone between them"
+        )
     return content.translate(_SPACES) if b"," in content or b";" in content else content
+
+
+LOOKED_INTO = 1 << 16  # bytes, by which it is told what commas are
+_COMMA, _OTHER_SIGN = re.compile(rb"\d,\d"), re.compile(rb"\d[ \t]*;|\d[ \t]+[-+\d]")
 
 
 _SPACES = bytes.maketrans(b",;", b"  ")

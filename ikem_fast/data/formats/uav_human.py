@@ -74,6 +74,8 @@ def parse_clip(content: bytes) -> np.ndarray:
                 raise ValueError("expected at least three numbers a joint, found fewer")
             people.append(rows)
         frames.append(as_poses(people, (-1, JOINTS, 3)))
+    if any(line.strip() for line in lines):
+        raise ValueError(f"expected the end of the file behind {len(frames)} frames, found more")
     return link_bodies(frames, BODIES)
 
 
