@@ -3,6 +3,8 @@
 Stand-ins in our own words: the arithmetic is theirs. Each takes the tensors that `draw` made for it.
 """
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 
@@ -85,33 +87,63 @@ def cmd_after(a):
     return loss
 
 
+def beside_diagonal(C):
+    """The sum of squares of what is off the diagonal, picked out as they do."""
+    D = len(C)
+    return C.flatten()[:-1].view(D - 1, D + 1)[:, 1:].flatten().pow(2).sum()
+
+
+def spread_before(z):
+    """How much features (N,D) vary too little, five times, and how much together."""
+    variance = F.relu(1 - (z.var(0) + 1e-4).sqrt()).mean()
+    z = z - z.mean(0)
+    return 5 * variance + beside_diagonal(z.T @ z / (len(z) - 1)) / z.shape[1]
+
+
+def spread_after(z):
+    variance, covariance = ops.variance_covariance(z)
+    return 5 * variance + covariance
+
+
 def umurl_before(a):
-    """Variance and covariance of each view, and their cross-correlation, of wide features (N,D)."""
-    views, loss = (a["wide"][0], a["wide"][1]), 0
-    for z in views:
-        z = z - z.mean(0)
-        C = z.T @ z / (len(z) - 1)
-        off = C.pow(2).sum() - C.diagonal().pow(2).sum()
-        loss = loss + F.relu(1 - (z.var(0) + 1e-4).sqrt()).mean() + off / z.shape[1]
-    a, b = (F.batch_norm(z, None, None, training=True) for z in views)
-    C = a.T @ b / len(a)
-    on = (C.diagonal() - 1).pow(2).sum()
-    return loss + on + 5e-3 * (C.pow(2).sum() - C.diagonal().pow(2).sum())
+    """Each of three streams by itself, and as all three together give it."""
+    return sum(map(spread_before, a["wide"]))
 
 
 def umurl_after(a):
-    loss = sum(sum(ops.variance_covariance(z)) for z in a["wide"])
-    return loss + ops.cross_correlation(a["wide"][0], a["wide"][1], 5e-3)
+    return sum(map(spread_after, a["wide"]))
+
+
+def correlation_before(x, y):
+    x, y = ((z - z.mean(0)) / z.std(0) for z in (x, y))
+    C = x.T @ y / len(x)
+    return (C.diagonal() - 1).pow(2).sum() + 5e-3 * beside_diagonal(C)
+
+
+def usdrl_before(a):
+    """Four views by themselves, and every two of them."""
+    views = a["wide"][:4]
+    pairs = itertools.combinations(views, 2)
+    return sum(map(spread_before, views)) + 1e-3 * sum(correlation_before(x, y) for x, y in pairs)
+
+
+def usdrl_after(a):
+    views = a["wide"][:4]
+    correlations = (
+        ops.cross_correlation(x, y, 5e-3, epsilon=0, correction=1)
+        for x, y in itertools.combinations(views, 2)
+    )
+    return sum(map(spread_after, views)) + 1e-3 * sum(correlations)
 
 
 def lightly_before(a):
     """NTXent with a bank: both views against the other and the bank, gradients through both."""
     x, y = unit(a["q"][0]), unit(a["q"][1])
-    return first(logits_of(x, y, a["banks"][0], 0.1))
+    return first(logits_of(x, y, a["banks"][0], 0.5))
 
 
 def lightly_after(a):
-    return ops.moco_loss(a["q"][0], a["q"][1], a["banks"][0], 0.1)
+    return ops.moco_loss(a["q"][0], a["q"][1], a["banks"][0], 0.5)
 
 
 # Name → before, after, and which of the drawn tensors learns.
@@ -119,19 +151,20 @@ LOOPS = {
     "CrosSCLR": (crossclr_before, crossclr_after, "q"),
     "AimCLR": (aimclr_before, aimclr_after, "q"),
     "CMD": (cmd_before, cmd_after, "q"),
-    "UmURL, USDRL": (umurl_before, umurl_after, "wide"),
+    "UmURL": (umurl_before, umurl_after, "wide"),
+    "USDRL": (usdrl_before, usdrl_after, "wide"),
     "lightly": (lightly_before, lightly_after, "q"),
 }
 
 
 def draw(N, K, D=128, wide=4096):
-    """Three features and keys (3,N,D), banks (3,D,K), two views (2,N,wide)."""
+    """Three features and keys (3,N,D), banks (3,D,K), six wide features (6,N,wide)."""
     q = torch.randn(3, N, D)
     return {
         "q": q,
         "k": q + 2 * torch.randn(3, N, D),
         "banks": F.normalize(torch.randn(3, D, K), dim=1),
-        "wide": torch.randn(2, N, wide),
+        "wide": torch.randn(6, N, wide),
     }
 
 

@@ -58,6 +58,7 @@ def cross_correlation(
     *,
     standardize: bool = True,
     epsilon: float = 1e-5,
+    correction: int = 0,
     impl: Implementation = "auto",
 ) -> Tensor:
     """Have two views' features agree, each with itself and with no other: C near the identity.
@@ -69,9 +70,11 @@ def cross_correlation(
         a: (B,D) features of one view of B ≥ 2 clips, or (P,B,D).
         b: of the same shape, of another view. Both receive gradients.
         weight: of what is off the diagonal.
-        standardize: to mean 0 and deviation 1 over the batch (divisor B), as a batch normalization without
-            weights does; False takes features as they are.
+        standardize: to mean 0 and deviation 1 over the batch, as a batch normalization without weights does;
+            False takes features as they are.
         epsilon: beside the variance, of the standardization.
+        correction: 0 or 1, the variance's divisor is B − correction, as in `torch.var`. USDRL divides by
+            `z.std(0)`: epsilon=0, correction=1. C's divisor is B either way.
         impl: "fused" is by clips and clips, on any device and in any dtype, and wants B < D; "reference"
             makes the D×D matrix; "auto" takes the smaller.
 
@@ -93,9 +96,10 @@ def cross_correlation(
     check_tensor("a", a, (("P", None), ("B", None), ("D", None)))
     check_tensor("b", b, tuple(zip("PBD", a.shape, strict=True)), like=a)
     _check_batch("a", a)
+    check_choice("correction", correction, (0, 1))
     check_choice("impl", impl, IMPLEMENTATIONS)
     ops = gram if takes_fused(impl, gram.support_for(a)) else reference
-    loss = ops.cross_correlation(a, b, weight, epsilon if standardize else None)
+    loss = ops.cross_correlation(a, b, weight, epsilon if standardize else None, correction)
     return loss[0] if one else loss
 
 

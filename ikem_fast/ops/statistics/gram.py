@@ -27,9 +27,9 @@ def variance_covariance(z, target, epsilon):
     return reference.of_covariance(*_Covariance.apply(z), target, epsilon)
 
 
-def cross_correlation(a, b, weight, epsilon):
+def cross_correlation(a, b, weight, epsilon, correction):
     """As in `reference`."""
-    return reference.of_correlation(*_Correlation.apply(a, b, epsilon), weight)
+    return reference.of_correlation(*_Correlation.apply(a, b, epsilon, correction), weight)
 
 
 def further_derivatives_of(op):
@@ -93,9 +93,9 @@ class _Correlation(torch.autograd.Function):
     """`reference.correlation`: with A, B standardized, ⟨AAᵀ, BBᵀ⟩/B² − Σ C_ii². Both lie in one tensor."""
 
     @staticmethod
-    def forward(ctx, a, b, epsilon):
-        views, scale, grams, diagonal, squares = _correlation(a, b, epsilon)
-        ctx.inputs, ctx.options = 2, (epsilon,)
+    def forward(ctx, a, b, epsilon, correction):
+        views, scale, grams, diagonal, squares = _correlation(a, b, epsilon, correction)
+        ctx.inputs, ctx.options = 2, (epsilon, correction)
         ctx.save_for_backward(a, b, views, scale, grams, diagonal)
         return diagonal, squares
 
@@ -103,16 +103,17 @@ class _Correlation(torch.autograd.Function):
     @further_derivatives_of(reference.correlation)
     def backward(ctx, to_diagonal, to_squares):
         a, b, *saved = ctx.saved_tensors
-        to_a, to_b = _correlation_gradient(*saved, to_diagonal, to_squares).chunk(2)
-        return to_a.to(a.dtype), to_b.to(b.dtype), None
+        correction = ctx.options[1]
+        to_a, to_b = _correlation_gradient(*saved, correction, to_diagonal, to_squares).chunk(2)
+        return to_a.to(a.dtype), to_b.to(b.dtype), None, None
 
 
 @outside_autocast
-def _correlation(a, b, epsilon):
+def _correlation(a, b, epsilon, correction):
     views, scale = torch.cat([a, b]).to(compute_dtype(a, b)), None  # (2P,B,D)
     if epsilon is not None:
         views -= views.mean(1, keepdim=True)
-        scale = torch.rsqrt(views.square().mean(1, keepdim=True) + epsilon)
+        scale = reference.scale_of(views, epsilon, correction)
         views *= scale
     grams = (views @ views.mT) / a.shape[1]
     a, b = views.chunk(2)
@@ -122,7 +123,7 @@ def _correlation(a, b, epsilon):
 
 
 @outside_autocast
-def _correlation_gradient(views, scale, grams, diagonal, to_diagonal, to_squares):
+def _correlation_gradient(views, scale, grams, diagonal, correction, to_diagonal, to_squares):
     """2 BBᵀA − 2 B C_ii, and B of the diagonal, over the batch's size, through the standardization."""
     B, (a, b) = views.shape[1], views.chunk(2)
     to_squares = to_squares.unsqueeze(1)
@@ -133,5 +134,5 @@ def _correlation_gradient(views, scale, grams, diagonal, to_diagonal, to_squares
         part.addcmul_(partner, of_feature)
     if scale is None:
         return gradient
-    along = (gradient * views).mean(1, keepdim=True)
+    along = (gradient * views).sum(1, keepdim=True) / (B - correction)
     return gradient.addcmul_(views, along, value=-1).mul_(scale)

@@ -10,9 +10,9 @@ def variance_covariance(z, target, epsilon):
     return of_covariance(*covariance(z), target, epsilon)
 
 
-def cross_correlation(a, b, weight, epsilon):
+def cross_correlation(a, b, weight, epsilon, correction):
     """→ (P,). epsilon: of the standardization, None where there is none."""
-    return of_correlation(*correlation(a, b, epsilon), weight)
+    return of_correlation(*correlation(a, b, epsilon, correction), weight)
 
 
 @outside_autocast
@@ -23,17 +23,23 @@ def covariance(z):
 
 
 @outside_autocast
-def correlation(a, b, epsilon):
+def correlation(a, b, epsilon, correction):
     """→ the diagonal (P,D) of the cross-correlation matrix, and the sum of squares beside it (P,)."""
     dtype = compute_dtype(a, b)
     a, b = a.to(dtype), b.to(dtype)
     if epsilon is not None:
-        a, b = (x * torch.rsqrt(x.square().mean(1, keepdim=True) + epsilon) for x in map(centered, (a, b)))
+        a, b = (x * scale_of(x, epsilon, correction) for x in map(centered, (a, b)))
     return _in_and_beside_diagonal(a.mT @ b / a.shape[1])
 
 
 def centered(z):
     return z - z.mean(1, keepdim=True)
+
+
+def scale_of(centered, epsilon, correction):
+    """What features of mean 0 are multiplied by to have deviation 1, (P,1,D)."""
+    variance = centered.square().sum(1, keepdim=True) / (centered.shape[1] - correction)
+    return torch.rsqrt(variance + epsilon)
 
 
 def of_covariance(diagonal, squares, target, epsilon):

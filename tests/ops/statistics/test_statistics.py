@@ -22,10 +22,10 @@ def variance_covariance(z):
     return variance, sum(C[i][j] ** 2 for i in range(D) for j in range(D) if i != j) / D
 
 
-def cross_correlation(a, b, weight, standardize=True):
+def cross_correlation(a, b, weight, standardize=True, epsilon=1e-5, correction=0):
     B, D = a.shape
     if standardize:
-        a, b = ((x - x.mean(0)) / (x.var(0, correction=0) + 1e-5).sqrt() for x in (a, b))
+        a, b = ((x - x.mean(0)) / (x.var(0, correction=correction) + epsilon).sqrt() for x in (a, b))
     C = [[(a[:, i] * b[:, j]).sum() / B for j in range(D)] for i in range(D)]
     on = sum((C[i][i] - 1) ** 2 for i in range(D))
     return on + weight * sum(C[i][j] ** 2 for i in range(D) for j in range(D) if i != j)
@@ -46,11 +46,10 @@ def test_are_the_formulas(impl, B, more, seed):
     pairs = [
         (mixed(ops.variance_covariance(a, impl=impl)), mixed(variance_covariance(a)), (a,)),
         (ops.cross_correlation(a, b, 0.3, impl=impl), cross_correlation(a, b, 0.3), (a, b)),
-        (
-            ops.cross_correlation(a, b, 0.3, standardize=False, impl=impl),
-            cross_correlation(a, b, 0.3, standardize=False),
-            (a, b),
-        ),
+    ]
+    pairs += [
+        (ops.cross_correlation(a, b, 0.3, **kind, impl=impl), cross_correlation(a, b, 0.3, **kind), (a, b))
+        for kind in ({"standardize": False}, {"epsilon": 0, "correction": 1})
     ]
     for found, want, leaves in pairs:
         torch.testing.assert_close(gradients(found, *leaves), gradients(want, *leaves), rtol=1e-8, atol=1e-8)
@@ -119,6 +118,7 @@ def test_the_smaller_matrix_is_taken_and_the_larger_refused():
         (lambda: ops.variance_covariance(torch.randn(5)), r"z: expected shape \(P, B, D\), found \(5,\)"),
         (lambda: ops.cross_correlation(torch.randn(3, 5), torch.randn(3, 4)), "b: expected shape .*D=5"),
         (lambda: ops.cross_correlation(*torch.randn(2, 3, 5), impl="fast"), "impl: expected one of"),
+        (lambda: ops.cross_correlation(*torch.randn(2, 3, 5), correction=3), "correction: expected one of 0"),
     ],
 )
 def test_wrong_arguments_are_refused(call, message):
