@@ -70,8 +70,8 @@ def headline(results):
         way: [show.median(rows["before"]) / show.median(rows[way]) for rows in rows_of(results)]
         for way in WAYS[1:]
     }
-    said = [f"{min(found):.2f} to {max(found):.2f} by {way}" for way, found in gains.items()]
-    return f"A step of a loop such as CrosSCLR is times faster: {', '.join(said)}."
+    said = [f"{min(found):.2f} to {max(found):.2f} times by {way}" for way, found in gains.items()]
+    return f"Gain in speed of a step of a loop such as CrosSCLR: {', '.join(said)}."
 
 
 def calls():
