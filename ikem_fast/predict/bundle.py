@@ -239,8 +239,8 @@ class Bundle:
         clip = raw.coordinates if wrapped else raw
         if isinstance(raw, Clip) and clip.shape[1] != self._preprocessing.frames:
             return Skipped(
-                f"expected {self._preprocessing.frames} frames of a clip that was prepared already, as those "
-                f"that the model learned from, found {clip.shape[1]}"
+                f"expected {self._preprocessing.frames} frames of a clip that was prepared already, as "
+                f"its count in `frames` of labels.csv says, found {clip.shape[1]}; raw clips have none there"
             )
         if layout == known:
             return raw
