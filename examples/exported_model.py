@@ -4,7 +4,8 @@
     python examples/exported_model.py student.onnx clip.npy
 
 A clip is an array (3, F, V, M): x, y and z of V joints of M bodies in F frames, zero where a body is not
-there. Without a clip, one frame of nobody moving stands in for it.
+there; or (F, V, 3) and (F, V, 3, M), as `ikem-fast prepare arrays` reads them. Without a clip, one frame of
+nobody moving stands in for it.
 """
 
 import json
@@ -19,8 +20,16 @@ facts = session.get_modelmeta().custom_metadata_map
 classes, joints, bodies = json.loads(facts["classes"]), json.loads(facts["joints"]), int(facts["bodies"])
 print(f"{len(classes)} actions from {len(joints)} joints of layout {facts['layout']}, {bodies} bodies")
 
+
+def read(file):
+    """The array of a file as (3, F, V, M)."""
+    clip = np.load(file, allow_pickle=False).astype(np.float32)
+    clip = clip[..., None] if clip.ndim == 3 else clip
+    return clip if clip.shape[2] == len(joints) else clip[:, :, :3].transpose(2, 0, 1, 3)
+
+
 still = np.linspace(0.1, 1, 3 * len(joints), dtype=np.float32).reshape(3, 1, len(joints), 1)
-clips = [np.load(file, allow_pickle=False).astype(np.float32) for file in files] or [still]
+clips = [read(file) for file in files] or [still]
 
 # Clips of several lengths are one batch: shorter ones are filled up with zeros, as missing bodies are.
 longest = max(clip.shape[1] for clip in clips)

@@ -13,7 +13,7 @@ from ikem_fast.configs import read_section
 from ikem_fast.data import open_dataset, preprocess_clips
 from ikem_fast.data.dataset import DESCRIPTION
 from ikem_fast.data.formats import find_format
-from ikem_fast.data.preprocess import RawClip, Skipped
+from ikem_fast.data.preprocess import Clip, RawClip, Skipped
 from ikem_fast.errors import InputError, printable
 from ikem_fast.ops.modalities.definitions import derivable
 from ikem_fast.pictures import (
@@ -147,9 +147,9 @@ def _of_file(path, index, layout):
     raw = next(islice(format.read(path, said) if said else format.read(path), index, None), None)
     if raw is None:
         raise InputError(f"{path}: expected more than {index} clips in it, found fewer; see --index")
-    coordinates = raw.coordinates if isinstance(raw, RawClip) else raw
+    coordinates = raw.coordinates if isinstance(raw, RawClip | Clip) else raw
     skeleton = find_layout(layout or format.layout or _layout_by_size(path, coordinates.shape[2]))
-    (clip,) = preprocess_clips([raw], layout=skeleton)
+    (clip,) = [raw] if isinstance(raw, Clip) else preprocess_clips([raw], layout=skeleton)
     if isinstance(clip, Skipped):
         raise InputError(f"{path}: {clip.reason}")
     return _Shown(printable(path.stem), clip.coordinates, clip.frames, skeleton)

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from ikem_fast.cli import main
+from ikem_fast.data import FORMATS, open_dataset
 from tests.pages import scripts_and_links
 
 
@@ -35,6 +36,19 @@ def test_a_raw_file_and_a_folder_share_a_page(tiny_dataset, tmp_path):
     assert main(["view", str(raw), str(tiny_dataset), "--out", str(tmp_path / "a.html")]) == 0
     names = [clip["name"] for clip in data_of(tmp_path / "a.html")["clips"]]
     assert names[0] == "a01_s01_e00_v01" and len(names) == 2
+
+
+def test_a_written_array_shows_the_clip_that_it_is(tiny_dataset, tmp_path):
+    """It is prepared already: its true frame count, which scales derivatives, is in the list beside it."""
+    dataset = open_dataset(tiny_dataset)
+    FORMATS["arrays"].write(dataset, tmp_path / "plain")
+    split = dataset["test"]
+    file = tmp_path / "plain" / "test" / f"{split.names[0]}.npy"
+    assert main(["view", str(file), "--layout", dataset.layout, "--out", str(tmp_path / "a.html")]) == 0
+    folder = ["view", str(tiny_dataset), "--split", "test", "--index", "0"]
+    assert main([*folder, "--out", str(tmp_path / "b.html")]) == 0
+    (shown,), (wanted,) = (data_of(tmp_path / page)["clips"] for page in ("a.html", "b.html"))
+    assert shown["panels"] == wanted["panels"]
 
 
 def test_augmented_views_show_each_augmentation_and_all(tiny_dataset, tmp_path):

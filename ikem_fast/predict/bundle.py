@@ -12,7 +12,7 @@ import torch
 
 from ikem_fast.data.conversion import convert
 from ikem_fast.data.preparation import Preprocessing
-from ikem_fast.data.preprocess import RawClip, Skipped, preprocess_clips
+from ikem_fast.data.preprocess import Clip, RawClip, Skipped, preprocess_clips
 from ikem_fast.errors import InputError, printable
 from ikem_fast.nn.config import ModelConfig
 from ikem_fast.nn.recognizer import Recognizer
@@ -132,8 +132,9 @@ class Bundle:
     ) -> Prediction:
         """Recognize the actions of raw clips.
 
-        Each clip is centered, resampled and turned as the training clips were; frames without a body are left
-        out, bodies beyond those that the model knows too.
+        Each clip is centered, resampled and turned as the training clips were (but files that `write arrays`
+        left, which were already); frames without a body are left out, bodies beyond those that the model
+        knows too.
 
         Args:
             clips: a raw clip (3,F,V,M), a batch of them (N,3,F,V,M), the path of a file, folder or
@@ -214,12 +215,12 @@ class Bundle:
         raws = [self._raw(raw, layout) for _, raw in named]
         done = iter(
             preprocess_clips(
-                [raw for raw in raws if not isinstance(raw, Skipped)],
+                [raw for raw in raws if not isinstance(raw, Clip | Skipped)],
                 layout=self.description.layout,
                 preprocessing=self._preprocessing,
             )
         )
-        results = [raw if isinstance(raw, Skipped) else next(done) for raw in raws]
+        results = [raw if isinstance(raw, Clip | Skipped) else next(done) for raw in raws]
         usable = [one for one in results if not isinstance(one, Skipped)]
         found = iter(self._compute(usable, of) if usable else ())
         for (name, _), result in zip(named, results, strict=True):
@@ -229,17 +230,25 @@ class Bundle:
                 yield Answer(name, *next(found))
 
     def _raw(self, raw, layout):
-        """A raw clip in the model's layout, or why there is none; `layout` is its own, where that is said."""
-        known, clip = self.description.layout, raw.coordinates if isinstance(raw, RawClip) else raw
+        """A clip in the model's layout, or why there is none; `layout` is its own, where that is said."""
+        if isinstance(raw, Skipped):
+            return raw
+        known, wrapped = self.description.layout, isinstance(raw, RawClip | Clip)
         said = raw.layout if isinstance(raw, RawClip) else None
         layout = layout or (find_layout(said) if said else known)
-        if isinstance(raw, Skipped) or layout == known:
+        clip = raw.coordinates if wrapped else raw
+        if isinstance(raw, Clip) and clip.shape[1] != self._preprocessing.frames:
+            return Skipped(
+                f"expected {self._preprocessing.frames} frames of a clip that was prepared already, as "
+                f"its count in `frames` of labels.csv says, found {clip.shape[1]}; raw clips have none there"
+            )
+        if layout == known:
             return raw
         try:
             clip = convert(clip, layout, known)
         except ValueError as error:
             return Skipped.of(error)
-        return raw._replace(coordinates=clip) if isinstance(raw, RawClip) else clip
+        return raw._replace(coordinates=clip) if wrapped else clip
 
     @torch.no_grad()
     def _compute(self, clips, of):

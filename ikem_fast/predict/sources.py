@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from ikem_fast.data.formats import FORMATS, Format
+from ikem_fast.data.formats.arrays import LABELS
 from ikem_fast.data.formats.npy import BROKEN
-from ikem_fast.data.preprocess import RawClip, Skipped
+from ikem_fast.data.preprocess import Clip, RawClip, Skipped
 from ikem_fast.errors import InputError, printable
 from ikem_fast.skeleton import Layout
 
@@ -22,13 +23,15 @@ MAX_MEMBER_BYTES = 1 << 30  # of an archive
 
 Array: TypeAlias = np.ndarray | torch.Tensor
 Source: TypeAlias = str | PathLike[str] | Array
-Named: TypeAlias = tuple[str, np.ndarray | Skipped]
+Named: TypeAlias = tuple[str, np.ndarray | RawClip | Clip | Skipped]
 
 
 def named_clips(
     clips: Source | Iterable[Source], format: str | None = None, layout: Layout | None = None
 ) -> Iterator[Named]:
     """Yield (name, raw clip (3,F,V,M)), or (name, `Skipped`) where one cannot be read; the rest go on.
+
+    A file that `write arrays` left is a `Clip`, which has been preprocessed already.
 
     Args:
         clips: a raw clip (3,F,V,M), a batch of them (N,3,F,V,M), the path of a file, a folder or a .zip, or
@@ -156,9 +159,10 @@ def _hidden(parts):
 
 
 def _unpacked(path):
-    """(path, name) of each file of an archive, unpacked for as long as it is looked at."""
+    """(path, name) of each file of an archive, unpacked for as long as it is looked at; lists, which clips
+    are read by, before all others and for as long as these are."""
     with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
-        for member in archive.infolist():
+        for member in sorted(archive.infolist(), key=lambda member: not _is_list(member.filename)):
             if member.is_dir() or _hidden(member.filename.split("/")):
                 continue
             name = printable(f"{path}/{member.filename}", 1 << 12)
@@ -170,11 +174,18 @@ def _unpacked(path):
                 yield Skipped.of(error), name
                 continue
             yield file, name
-            file.unlink()
+            if not _is_list(member.filename):
+                file.unlink()
+
+
+def _is_list(name):
+    return name.rpartition("/")[2] == LABELS
 
 
 def _of_format(clip, format):
-    """A raw clip with the layout that its format has."""
+    """A raw clip with the layout that its format has; one that has been preprocessed already as it is."""
+    if isinstance(clip, Clip):
+        return clip
     clip = clip if isinstance(clip, RawClip) else RawClip(clip)
     return clip._replace(layout=format.layout)
 

@@ -348,6 +348,22 @@ def test_a_written_array_has_its_frame_count_where_it_is_read_alone(tiny_dataset
     np.testing.assert_array_equal(raw, split.clips[0])
 
 
+def test_a_list_with_frame_counts_of_raw_clips_is_told_of(tmp_path, capsys):
+    """Counts are of clips that are prepared already, all of a length; somebody may count raw ones."""
+    source = tmp_path / "in"
+    source.mkdir()
+    lengths = {"a": 9, "b": 12, "c": 7}
+    for name, frames in lengths.items():
+        np.save(source / f"{name}.npy", some_raw(20, frames=frames)[..., 0].transpose(1, 2, 0))
+    rows = [f"{name},wave,{frames}" for name, frames in lengths.items()]
+    (source / "labels.csv").write_text("\n".join(["name,label,frames", *rows]))
+    words = ["--source", str(source), "--layout", "kinect-v1", "--workers", "1"]
+    assert main(["prepare", "arrays", *words, "--out", str(tmp_path / "out")]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "b: expected 9 frames of a clip that was prepared already" in said
+    assert "found 12; leave `frames` out for raw clips" in said
+
+
 def test_former_names_of_options_are_taken(tmp_path, capsys):
     raw = some_raw(20)[..., 0].transpose(1, 2, 0).tolist()
     for view in (1, 3):

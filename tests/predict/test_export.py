@@ -97,11 +97,13 @@ def test_frames_that_are_drawn_are_refused(tmp_path):
 def run_the_example(model, clip, bundle, folder):
     """The example imports neither torch nor this package."""
     np.save(folder / "clip.npy", clip)
+    np.save(folder / "table.npy", clip.transpose(1, 2, 0, 3))  # as `prepare arrays` reads it
     (folder / "blocked").mkdir()
     for package in ("torch", "ikem_fast"):
         (folder / "blocked" / f"{package}.py").write_text("raise ImportError('not needed')")
+    files = [folder / "clip.npy", folder / "table.npy"]
     done = subprocess.run(
-        [sys.executable, ROOT / "examples" / "exported_model.py", model, folder / "clip.npy"],
+        [sys.executable, ROOT / "examples" / "exported_model.py", model, *files],
         env=os.environ | {"PYTHONPATH": str(folder / "blocked")},
         capture_output=True, text=True, encoding="utf-8", timeout=120,
     )  # fmt: skip
@@ -109,7 +111,8 @@ def run_the_example(model, clip, bundle, folder):
     assert "5 actions from 15 joints of layout sbu, 2 bodies" in done.stdout
     prediction = bundle.predict(clip)
     share = 100 * prediction.probabilities.max()
-    assert f"clip.npy: {prediction.labels[0]}, {share:.0f} % (of " in done.stdout
+    for file in files:
+        assert f"{file.name}: {prediction.labels[0]}, {share:.0f} % (of " in done.stdout
 
 
 def test_a_program_of_torch_export_answers_as_the_bundle(tmp_path):

@@ -2,19 +2,22 @@
 
 import io
 import json
+import shutil
 import tempfile
 import zipfile
 
 import numpy as np
 import pytest
+import torch
 
 import ikem_fast
 from ikem_fast.cli import main
-from ikem_fast.data import FORMATS, synthetic
+from ikem_fast.data import FORMATS, convert, open_dataset, synthetic
 from ikem_fast.data.preprocess import Skipped
 from ikem_fast.errors import InputError
 from ikem_fast.predict.sources import named_clips
 from ikem_fast.predict.stream import Window, windows
+from ikem_fast.skeleton import get_layout
 from tests.data import foreign
 
 JOINTS = 25
@@ -134,6 +137,42 @@ def test_an_archive_is_answered_as_what_is_in_it(loaded, raws, tmp_path, monkeyp
     (tmp_path / "empty.zip").write_bytes(b"PK\5\6" + bytes(18))
     ((_, found),) = named_clips(tmp_path / "empty.zip")
     assert found == Skipped("expected clips of a known format there, found none in 0 files")
+
+
+@pytest.fixture(scope="module")
+def written(run, tmp_path_factory):
+    """The folder that `write arrays` left of the clips of the run, and the test clips' own."""
+    folder = tmp_path_factory.mktemp("written") / "plain"
+    dataset = open_dataset(run.parent / "data")
+    FORMATS["arrays"].write(dataset, folder)
+    return folder, dataset["test"]
+
+
+def test_written_arrays_are_answered_as_the_clips_that_they_are(loaded, written, tmp_path):
+    """They are prepared already, and the list beside them has their frame counts: in an archive, too."""
+    folder, split = written
+    archive = shutil.make_archive(str(tmp_path / "packed"), "zip", folder.parent)
+    with torch.no_grad():
+        clips, frames = torch.from_numpy(np.array(split.clips)), torch.from_numpy(np.array(split.frames))
+        wanted = loaded.recognizer(clips, frames, loaded.chosen())[0].numpy()
+    assert len(set(frames.tolist())) > 1 and set(frames.tolist()) != {clips.shape[2]}
+    files = [folder / "test" / f"{name}.npy" for name in split.names]
+    for source in (files, folder / "test", folder, archive):
+        found = {answer.name.rpartition("/")[2]: answer for answer in loaded.predict_each(source)}
+        for file, row in zip(files, wanted, strict=True):
+            np.testing.assert_allclose(found[file.name].probabilities, row, atol=1e-5)
+    assert len(found) == len(list(folder.rglob("*.npy"))), "and the list is no clip"
+
+
+def test_a_written_array_of_another_layout_or_length_is_brought_over_or_named(loaded, written):
+    folder, _ = written
+    clip = next(clip for _, clip in named_clips(folder / "test", layout=get_layout("ntu-rgb+d")))
+    other = clip._replace(coordinates=convert(clip.coordinates, "ntu-rgb+d", "kinect-v1"))
+    (answer,) = loaded.answer([("other", other)], layout="kinect-v1")
+    assert answer.reason is None and np.isfinite(answer.probabilities).all()
+    longer = clip._replace(coordinates=np.repeat(clip.coordinates, 2, 1))
+    (answer,) = loaded.answer([("longer", longer)])
+    assert answer.reason.startswith("expected 8 frames of a clip that was prepared already")
 
 
 @pytest.mark.parametrize("packed", [False, True])

@@ -26,6 +26,7 @@ from ikem_fast.data.formats.own import Own, as_bodies, bare_name, frame_counts, 
 from ikem_fast.data.formats.stream import known_layout
 from ikem_fast.data.formats.text import as_rows
 from ikem_fast.data.headers import read_header
+from ikem_fast.data.preparation import NUM_FRAMES
 from ikem_fast.data.preprocess import MAX_COORDINATE, Clip, Skipped
 from ikem_fast.data.sources import SourceFile, find_files
 from ikem_fast.errors import InputError
@@ -50,14 +51,24 @@ class Counted(SourceFile):
         return b"%d\0" % self.frames + SourceFile(self.path, self.member).read(limit)
 
 
-def parse_clip(content: bytes, joints: int, columns: Columns | None = None) -> np.ndarray | Clip:
-    """Parse a file's bytes into a raw clip (3, F, V, M). Raises ValueError if they are none."""
+def parse_clip(
+    content: bytes, joints: int, columns: Columns | None = None, length: int | None = None
+) -> np.ndarray | Clip:
+    """Parse a file's bytes into a raw clip (3, F, V, M). Raises ValueError if they are none.
+
+    length: what F is, if that is known, of a clip that has been preprocessed already.
+    """
     count, null, _ = content[:20].partition(b"\0")
     if null and count.isdigit():
         points, _ = _points(content[len(count) + 1 :], joints, "xyz")
         clip = to_float32(points.transpose(2, 0, 1, 3))
         if not (np.abs(clip) < MAX_COORDINATE).all():
             raise ValueError(f"expected coordinates below {MAX_COORDINATE:g}, found NaN, infinity or more")
+        if clip.shape[1] != (length or clip.shape[1]):
+            raise ValueError(
+                f"expected {length} frames of a clip that was prepared already, as `frames` of its "
+                f"labels says, found {clip.shape[1]}; leave `frames` out for raw clips"
+            )
         return Clip(clip, int(count))
     points, found = _points(content, joints, columns)
     wide = points.dtype.itemsize >= 8 and points.dtype.kind == "f"
@@ -145,6 +156,7 @@ def prepare_arrays(
     first = _first(files, parse)
     planar = not counts and (columns in ("xy", "xyc") or (columns is None and not first[2].any()))
     num_frames = first.shape[1] if len(counts) == len(files) else None
+    parse = partial(parse, length=num_frames or NUM_FRAMES)
     own = Own(files, parse, MAX_BLOCK_BYTES, layout, bodies or first.shape[3], num_frames, planar)
     return own.prepare(out, source, labels, workers, {"from": "arrays", "columns": columns})
 
