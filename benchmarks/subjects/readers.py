@@ -24,7 +24,7 @@ from ikem_fast.data import FORMATS
 CLIPS = 400  # of an array or a pickle
 FILES = 20  # of a clip each
 FRAMES = 80
-EVEN = 0.9  # of the usual speed, from which on a difference is noise
+EVEN = 0.95  # of the usual speed, from which on a difference is noise
 REST = "277.4 191.8 1036.2 519.2 -0.2 0.1 0.9 -0.1 2"  # what NTU RGB+D has behind the coordinates of a joint
 
 

@@ -94,6 +94,7 @@ def test_recordings_of_pku_mmd_that_nothing_is_known_of(tmp_path, capsys):
     """Each is told of: without labels, without a recording, in neither part of the list."""
     labels = {"0002-L": "1,0,10,2\n", "0003-L": "", "0004-L": "3,0,20,1", "0009-M": "3,0,20,1"}
     source = pku(tmp_path / "in", labels, ("0002-L", "0003-L", "0009-M"))
+    assert FORMATS["pku-mmd"].detect(source) and not capsys.readouterr().err, "told of where it is prepared"
     dataset = FORMATS["pku-mmd"].prepare(tmp_path / "out", source, workers=1)
     assert dataset["train"].labels.tolist() == [0] and not len(dataset["test"])
     assert dataset.skipped[0] == ("0009-M_00000", "expected its recording in the protocol's list, found none")

@@ -103,8 +103,11 @@ def parse_labels(content: bytes) -> list[tuple[int, int, int]]:
     return found
 
 
-def find_spans(source: Path) -> list[Span]:
-    """Find the clips of all recordings that have a label file. Raises InputError."""
+def find_spans(source: Path) -> tuple[list[Span], list[str]]:
+    """Find the clips of all recordings that have a label file, and say what was without its partner.
+
+    Raises InputError where there is no clip.
+    """
     recordings: dict[str, SourceFile] = {}
     labels: dict[str, SourceFile] = {}
     for file in find_files(source, ".txt"):
@@ -118,7 +121,8 @@ def find_spans(source: Path) -> list[Span]:
             parsed = parse_labels(file.read(MAX_LIST_BYTES))
         except ValueError as error:
             raise InputError(f"{file}: {printable(error)}") from None
-        labeled |= {name} if parsed else set()
+        if parsed:
+            labeled.add(name)
         there = recordings[name]
         spans += [Span(there.path, there.member, first, last, action - 1) for action, first, last in parsed]
     if not spans:
@@ -126,13 +130,11 @@ def find_spans(source: Path) -> list[Span]:
             f"{source}: expected recordings such as 0002-L.txt and label files of the same names in a folder "
             f"with Label in its name, found {len(recordings)} recordings and {len(labels)} label files"
         )
-    for what, names in (
-        ("label files without a recording", labels.keys() - recordings.keys()),
-        ("recordings without labels", recordings.keys() - labeled),
-    ):
-        if names:
-            print(f"note: {source}: {len(names)} {what}: {examples(sorted(names))}", file=sys.stderr)
-    return spans
+    alone = {
+        "label files without a recording": sorted(labels.keys() - recordings.keys()),
+        "recordings without labels": sorted(recordings.keys() - labeled),
+    }
+    return spans, [f"{len(names)} {what}: {examples(names)}" for what, names in alone.items() if names]
 
 
 def listed_recordings(source: Path, protocol: Protocol) -> tuple[set[str], set[str]]:
@@ -172,7 +174,9 @@ def prepare_pku_mmd(
         protocol: whose list says which recordings are for training: cross-subject.txt or cross-view.txt.
         workers: processes that read files; as many as there are cores, if not given.
     """
-    spans, (training, others) = find_spans(source), listed_recordings(source, protocol)
+    (spans, notes), (training, others) = find_spans(source), listed_recordings(source, protocol)
+    for note in notes:
+        print(f"note: {source}: {note}", file=sys.stderr)
 
     def plan(span: SourceFile) -> PlannedClip:
         recording = span.stem.rpartition("_")[0]
@@ -200,7 +204,7 @@ def prepare_pku_mmd(
 
 def _detect(path: Path) -> str:
     try:
-        spans = find_spans(path)
+        spans, _notes = find_spans(path)
     except InputError:
         return ""
     return f"{len(spans)} clips in recordings such as {spans[0].name}"

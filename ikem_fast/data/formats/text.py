@@ -10,6 +10,10 @@ import numpy as np
 from ikem_fast.data.formats.bodies import to_float32
 from ikem_fast.errors import printable
 
+_LOOKED_INTO = 1 << 16  # bytes, by which it is told what commas are
+_COMMA, _OTHER_SIGN = re.compile(rb"\d,\d"), re.compile(rb"\d[ \t]*;|\d[ \t]+[-+\d]")
+_SPACES = bytes.maketrans(b",;", b"  ")
+
 
 def as_numbers(content: bytes) -> np.ndarray:
     """Read all numbers of a text: between spaces, commas or semicolons, on lines of any ending.
@@ -62,20 +66,13 @@ def _parted_by_spaces(content):
     Raises ValueError where commas look like those of decimal numbers.
     """
     content = content.removeprefix(b"\xef\xbb\xbf")
-    begin = content[:LOOKED_INTO]
+    begin = content[:_LOOKED_INTO]
     if b"," in begin and b"." not in begin and _COMMA.search(begin) and _OTHER_SIGN.search(begin):
         raise ValueError(
             "expected numbers with decimal points, found commas in them and other signs between; write "
             "0.5 for 0,5 or, if these are whole numbers, commas alone between them"
         )
     return content.translate(_SPACES) if b"," in content or b";" in content else content
-
-
-LOOKED_INTO = 1 << 16  # bytes, by which it is told what commas are
-_COMMA, _OTHER_SIGN = re.compile(rb"\d,\d"), re.compile(rb"\d[ \t]*;|\d[ \t]+[-+\d]")
-
-
-_SPACES = bytes.maketrans(b",;", b"  ")
 
 
 def in_order(joints: np.ndarray) -> np.ndarray:
