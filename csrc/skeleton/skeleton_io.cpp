@@ -1,6 +1,6 @@
-// ikem_fast._skeleton_io: from NTU RGB+D `.skeleton` text to numpy arrays, and from raw clips to preprocessed
-// ones, without holding the GIL, and the bytes of old pickles. Knows nothing of torch, so that the processes
-// that prepare a dataset stay small.
+// ikem_fast._skeleton_io: from NTU RGB+D `.skeleton` text and tables of numbers to numpy arrays, and from raw
+// clips to preprocessed ones, without holding the GIL, and the bytes of old pickles. Knows nothing of torch, so
+// that the processes that prepare a dataset stay small.
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
@@ -8,12 +8,14 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "preprocessing/preprocessing.h"
 #include "skeleton/bus_errors.h"
 #include "skeleton/latin.h"
+#include "skeleton/numbers.h"
 #include "skeleton/skeleton_parser.h"
 
 namespace py = pybind11;
@@ -41,6 +43,18 @@ py::tuple parse(const py::bytes& text) {
     return py::make_tuple(out.frames, to_array(std::move(out.frame), {records}),
                           to_array(std::move(out.tracking_id), {records}),
                           to_array(std::move(out.joints), {records, ikem::kJoints, 3}));
+}
+
+py::object parse_table(const py::bytes& text) {
+    const auto view = static_cast<std::string_view>(text);
+    std::optional<ikem::Table> out;
+    {
+        py::gil_scoped_release released;
+        out = ikem::parse_table(view);
+    }
+    if (!out) return py::none();
+    const auto count = static_cast<py::ssize_t>(out->numbers.size());
+    return py::make_tuple(to_array(std::move(out->numbers), {count}), out->columns);
 }
 
 py::ssize_t latin_of_utf8(py::array_t<uint8_t, 0> units) {
@@ -110,7 +124,7 @@ py::tuple preprocess(const std::vector<py::array>& clips, int64_t frames, int64_
 
 PYBIND11_MODULE(_skeleton_io, module) {
     module.doc() =
-        "NTU RGB+D .skeleton text to numpy arrays, raw clips to preprocessed ones, bytes of old pickles";
+        "NTU RGB+D .skeleton text and tables to numpy arrays, raw clips to preprocessed ones, old pickles";
     py::register_exception_translator([](std::exception_ptr error) {
         try {
             if (error) std::rethrow_exception(error);
@@ -122,6 +136,10 @@ PYBIND11_MODULE(_skeleton_io, module) {
         "parse", &parse, py::arg("text"),
         "(frames, frame (R,) int32, tracking_id (R,) uint64, joints (R, 25, 3) float32) of a file's bytes: "
         "R records, one for each body of each frame. Raises ValueError naming the line that is wrong.");
+    module.def(
+        "parse_table", &parse_table, py::arg("text"),
+        "(numbers (K,) float64, how many every line has, or 0 where they differ) of a text of numbers between "
+        "blanks, commas or semicolons; None where it has anything else in it.");
     module.def(
         "preprocess", &preprocess, py::arg("clips"), py::arg("frames"), py::arg("root"), py::arg("right"),
         py::arg("left"),

@@ -1,5 +1,10 @@
-"""Numbers in text files, as sensors and other programs write them."""
+"""Numbers in text files, as sensors and other programs write them.
 
+They are parsed in C++ (`csrc/skeleton/numbers.h`) where that is built and the text is nothing but numbers;
+otherwise by the readers below: the same arrays, and what is wrong where it is no table.
+"""
+
+import contextlib
 import io
 import re
 from collections.abc import Callable
@@ -9,6 +14,11 @@ import numpy as np
 
 from ikem_fast.data.formats.bodies import to_float32
 from ikem_fast.errors import printable
+
+try:
+    from ikem_fast import _skeleton_io
+except ImportError:  # installed without a compiler
+    _skeleton_io = None
 
 _LOOKED_INTO = 1 << 16  # bytes, by which it is told what commas are
 _COMMA, _OTHER_SIGN = re.compile(rb"\d,\d"), re.compile(rb"\d[ \t]*;|\d[ \t]+[-+\d]")
@@ -20,13 +30,14 @@ def as_numbers(content: bytes) -> np.ndarray:
 
     Raises ValueError quoting what is no number.
     """
-    words = _parted_by_spaces(content).split()
+    content = _as_it_means(content)
+    if (parsed := _parsed(content)) is not None:
+        return parsed[0]
+    words = content.translate(_SPACES).split()
     try:
-        if b"_" in content:  # which Python's float takes between digits
-            raise ValueError(f"{next(word for word in words if b'_' in word)!r}")
-        return np.fromiter(map(float, words), np.float64, len(words))
+        return np.fromiter(map(_as_number, words), np.float64, len(words))
     except ValueError as error:
-        raise ValueError(f"expected numbers, found: {printable(error, 100)}") from None
+        raise ValueError(f"expected numbers, found {error}") from None
 
 
 def as_rows(content: bytes, columns: int | None = None) -> np.ndarray:
@@ -36,32 +47,49 @@ def as_rows(content: bytes, columns: int | None = None) -> np.ndarray:
 
     Raises ValueError for lines of other lengths, or what is no number.
     """
-    content = _parted_by_spaces(content)
-    if b"\r" in content:
-        content = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    content = _as_it_means(content)
+    parsed = _parsed(content)
+    if parsed is not None and parsed[1] and parsed[1] == (columns or parsed[1]):
+        return parsed[0].reshape(-1, parsed[1])
+    content = content.translate(_SPACES).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     if not content or content.isspace():
         return np.zeros((0, columns or 0))
     try:
         rows = np.loadtxt(io.BytesIO(content), comments=None, ndmin=2)
     except ValueError as error:
-        _check_lengths(content, columns)
+        _check_lines(content, columns)
         raise ValueError(f"expected numbers, found: {printable(error, 100)}") from None
     if rows.shape[1] != (columns or rows.shape[1]):
-        _check_lengths(content, columns)
+        _check_lines(content, columns)
     return rows
 
 
-def _check_lengths(content, columns):
-    """Say which line is of another length than the first, or than it should be."""
-    rows = [line.split() for line in content.splitlines()]
-    columns = columns or len(next(filter(None, rows)))
-    for number, row in enumerate(rows, 1):
-        if row and len(row) != columns:
-            raise ValueError(f"expected {columns} numbers a line, found {len(row)} in line {number}")
+def _parsed(content):
+    """(numbers, how many a line has, or 0 where lines differ); None where there may be something else."""
+    return _skeleton_io.parse_table(content) if _skeleton_io else None
 
 
-def _parted_by_spaces(content):
-    """The text without a mark of the byte order, which some editors write, or commas and semicolons.
+def _as_number(word):
+    if b"_" not in word:  # which Python's float takes between digits
+        with contextlib.suppress(ValueError):
+            return float(word)
+    raise ValueError(printable(repr(word.decode("utf-8", "replace")), 60))
+
+
+def _check_lines(content, columns):
+    """Say which line has something else than numbers, or not as many as the first, or as it should have."""
+    for number, line in enumerate(io.BytesIO(content), 1):
+        try:
+            found = sum(1 for _ in map(_as_number, line.split()))
+        except ValueError as error:
+            raise ValueError(f"expected numbers, found {error} in line {number}") from None
+        columns = columns or found
+        if found and found != columns:
+            raise ValueError(f"expected {columns} numbers a line, found {found} in line {number}")
+
+
+def _as_it_means(content):
+    """The text without a mark of the byte order, which some editors write.
 
     Raises ValueError where commas look like those of decimal numbers.
     """
@@ -72,7 +100,7 @@ def _parted_by_spaces(content):
             "expected numbers with decimal points, found commas in them and other signs between; write "
             "0.5 for 0,5 or, if these are whole numbers, commas alone between them"
         )
-    return content.translate(_SPACES) if b"," in content or b";" in content else content
+    return content
 
 
 def in_order(joints: np.ndarray) -> np.ndarray:
