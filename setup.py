@@ -1,7 +1,7 @@
 """Builds the native parts of the package; everything else about it is in pyproject.toml.
 
 - `ikem_fast._C`, the op library, through torch's stable ABI: one binary for torch ≥ 2.11 and Python ≥ 3.11.
-- `ikem_fast._skeleton_io`, the reader of .skeleton files, through pybind11.
+- `ikem_fast._skeleton_io`, the reader of .skeleton files and of numbers in texts, through pybind11.
 
 IKEM_BUILD_CUDA=auto (default) compiles the CUDA kernels where torch has CUDA and nvcc is there; 0 never;
 1 (or FORCE_CUDA=1) fails where that is impossible. No GPU is needed. TORCH_CUDA_ARCH_LIST chooses for which.

@@ -1,14 +1,35 @@
-// A libFuzzer target for csrc/skeleton/skeleton_parser.h: any bytes must give either records or a SkeletonError, in
-// memory linear in their length. tools/fuzz_skeleton_io.sh builds it with sanitizers and runs it.
+// A libFuzzer target for the parsers of csrc/skeleton: any bytes must give records or a SkeletonError,
+// numbers or nothing, in memory linear in their length. tools/fuzz_skeleton_io.sh builds it with sanitizers
+// and runs it.
 
 #include <cstdlib>
 
+#include "../csrc/skeleton/nested.h"
+#include "../csrc/skeleton/numbers.h"
 #include "../csrc/skeleton/skeleton_parser.h"
 
+namespace {
+
+void parse_numbers(std::string_view text) {
+    if (const auto table = ikem::parse_table(text)) {
+        const size_t count = table->numbers.size();
+        if (count * 2 > text.size() + 1) std::abort();  // a digit and a blank each
+        if (table->columns != 0 && count % table->columns != 0) std::abort();
+    }
+    if (const auto nested = ikem::parse_nested(text, 2, 3)) {
+        const size_t count = nested->numbers.size();
+        if (count == 0 || count % 6 != 0 || nested->length > text.size()) std::abort();
+        if (text[nested->length - 1] != ']') std::abort();
+    }
+}
+
+}  // namespace
+
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+    const std::string_view text(reinterpret_cast<const char*>(data), size);
+    parse_numbers(text);
     try {
-        const ikem::Skeletons out =
-            ikem::parse_skeletons(std::string_view(reinterpret_cast<const char*>(data), size));
+        const ikem::Skeletons out = ikem::parse_skeletons(text);
         const size_t records = out.frame.size();
         bool sound = out.frames >= 0 && out.frames <= ikem::kMaxFrames;
         sound &= out.tracking_id.size() == records && out.joints.size() == records * ikem::kJoints * 3;

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Fuzz the .skeleton parser: tools/fuzz_skeleton_io.sh CORPUS_DIR [SECONDS]
+# Fuzz the parsers of .skeleton files, tables and nested arrays: tools/fuzz_skeleton_io.sh CORPUS_DIR [SECONDS]
 # Needs clang. CORPUS_DIR may hold files to start from (unzip tests/data/skeleton_corpus.zip there: what earlier
 # runs found); what is found is added, and an input that breaks the parser left as crash-*, timeout-* or oom-*.
 set -eu

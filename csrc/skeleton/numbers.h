@@ -2,8 +2,8 @@
 // extension module (skeleton_io.cpp) and the fuzz target (tools/fuzz_skeleton_io.cpp) share it.
 //
 // Reads what is plainly numbers and nothing else. A text with anything besides, such as a word or a number
-// beyond a double, is left to ikem_fast/data/formats/text.py, which reads it the slow way or says what is wrong.
-// Memory is linear in the length of the text.
+// beyond a double, is left to ikem_fast/data/formats/text.py, which reads it the slow way or says what is
+// wrong. Memory is linear in the length of the text.
 #pragma once
 
 #include <charconv>

@@ -1,6 +1,6 @@
 // ikem_fast._skeleton_io: from NTU RGB+D `.skeleton` text and tables of numbers to numpy arrays, and from raw
-// clips to preprocessed ones, without holding the GIL, and the bytes of old pickles. Knows nothing of torch, so
-// that the processes that prepare a dataset stay small.
+// clips to preprocessed ones, without holding the GIL, and the bytes of old pickles. Knows nothing of torch,
+// so that the processes that prepare a dataset stay small.
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
@@ -15,6 +15,7 @@
 #include "preprocessing/preprocessing.h"
 #include "skeleton/bus_errors.h"
 #include "skeleton/latin.h"
+#include "skeleton/nested.h"
 #include "skeleton/numbers.h"
 #include "skeleton/skeleton_parser.h"
 
@@ -55,6 +56,19 @@ py::object parse_table(const py::bytes& text) {
     if (!out) return py::none();
     const auto count = static_cast<py::ssize_t>(out->numbers.size());
     return py::make_tuple(to_array(std::move(out->numbers), {count}), out->columns);
+}
+
+py::object parse_nested(const py::bytes& text, size_t start, size_t joints, size_t coordinates) {
+    const auto view = static_cast<std::string_view>(text);
+    if (start > view.size()) throw py::value_error("start: expected a place in the text");
+    std::optional<ikem::Nested> out;
+    {
+        py::gil_scoped_release released;
+        out = ikem::parse_nested(view.substr(start), joints, coordinates);
+    }
+    if (!out) return py::none();
+    const auto count = static_cast<py::ssize_t>(out->numbers.size());
+    return py::make_tuple(to_array(std::move(out->numbers), {count}), start + out->length);
 }
 
 py::ssize_t latin_of_utf8(py::array_t<uint8_t, 0> units) {
@@ -136,10 +150,15 @@ PYBIND11_MODULE(_skeleton_io, module) {
         "parse", &parse, py::arg("text"),
         "(frames, frame (R,) int32, tracking_id (R,) uint64, joints (R, 25, 3) float32) of a file's bytes: "
         "R records, one for each body of each frame. Raises ValueError naming the line that is wrong.");
+    module.def("parse_table", &parse_table, py::arg("text"),
+               "(numbers (K,) float64, how many every line has, or 0 where they differ) of a text of numbers "
+               "between "
+               "blanks, commas or semicolons; None where it has anything else in it.");
     module.def(
-        "parse_table", &parse_table, py::arg("text"),
-        "(numbers (K,) float64, how many every line has, or 0 where they differ) of a text of numbers between "
-        "blanks, commas or semicolons; None where it has anything else in it.");
+        "parse_nested", &parse_nested, py::arg("text"), py::arg("start"), py::arg("joints"),
+        py::arg("coordinates"),
+        "(numbers (K,) float64, where it ends) of an array of JSON that starts there, of arrays of so many "
+        "joints, arrays of so many coordinates; None where it is anything else.");
     module.def(
         "preprocess", &preprocess, py::arg("clips"), py::arg("frames"), py::arg("root"), py::arg("right"),
         py::arg("left"),

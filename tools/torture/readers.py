@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from ikem_fast.data import FORMATS, DatasetWriter, open_dataset
+from ikem_fast.data.formats import nw_ucla, text
 from ikem_fast.data.formats.pickles import load_pickle
 from ikem_fast.data.skeletons import _skeleton_io, parse_in_python
 from ikem_fast.data.sources import SourceFile
@@ -32,8 +33,8 @@ from tests.data.test_formats import FOLDERS, MAKERS
 from tests.faults.runs import ROOT, TINY
 
 FAMILIES = {  # of readers that share a process of the fuzzer
-    "texts": ("sbu", "msr-action3d", "pku-mmd", "uav-human", "bvh", "skeleton", "ntu"),
-    "json": ("nw-ucla", "smarthome", "openpose", "mediapipe", "coco"),
+    "texts": ("sbu", "msr-action3d", "pku-mmd", "uav-human", "bvh", "skeleton", "ntu", "table"),
+    "json": ("nw-ucla", "nested", "smarthome", "openpose", "mediapipe", "coco"),
     "arrays": ("npz", "arrays", "agcn", "crossclr", "ctrgcn"),
     "pickles": ("pickle", "pyskl"),
     "binary": ("utd-mhad", "c3d"),
@@ -56,6 +57,8 @@ def every_reader(folder: Path) -> dict[str, Reader]:
     """Make the readers; they write what they are given below `folder`."""
     found = {name: _of_format(name, folder / name) for name in FORMATS if name in MAKERS}
     found["skeleton"] = Reader(_both_alike, _skeletons())
+    found["table"] = Reader(partial(_slowly_alike, text, text.as_rows), [b"1 -2.5\n+3e-1;4\r\n\n5,nan\n"])
+    found["nested"] = Reader(partial(_slowly_alike, nw_ucla, nw_ucla.parse_clip), found["nw-ucla"].samples)
     found["pickle"] = Reader(partial(_written, folder / "a.pkl", lambda path: load_pickle(SourceFile(path))),
                              [*found["pyskl"].samples, *_labels(folder)])  # fmt: skip
     layout = b"name: a\njoints: [hip, spine, head]\nparents: [-1, hip, spine]\nswap: [[hip, head]]\n"
@@ -110,6 +113,18 @@ def _both_alike(content):
             answers.append(str(error))
     if answers[0] != answers[1]:
         raise AssertionError(f"the two readers of .skeleton differ: {str(answers)[:300]}")
+
+
+def _slowly_alike(module, read, content):
+    """A reader answers alike with the extension and without it: the same bits, or the same words."""
+    answers, extension = [], module._skeleton_io
+    for module._skeleton_io in (None, extension):
+        try:
+            answers.append(read(content).tobytes())
+        except ValueError as error:
+            answers.append(str(error))
+    if answers[0] != answers[1]:
+        raise AssertionError(f"the two readers of numbers differ: {str(answers)[:300]}")
 
 
 def _skeletons():

@@ -16,6 +16,11 @@ from ikem_fast.data.dataset import Dataset
 from ikem_fast.data.formats.base import ClipFiles, Format
 from ikem_fast.data.formats.text import in_order
 
+try:
+    from ikem_fast import _skeleton_io
+except ImportError:  # installed without a compiler
+    _skeleton_io = None
+
 MAX_FILE_BYTES = 1 << 22  # the largest of the dataset has 0.5 MB
 JOINTS = 20
 TRAIN_VIEWS = frozenset({1, 2})
@@ -34,6 +39,7 @@ ACTIONS = {
     11: "throw",
     12: "carry",
 }
+_KEY = re.compile(rb'"skeletons"\s*:\s*')
 _EXPECTED = f"expected 'skeletons' to be numbers (frames, {JOINTS}, 3)"
 
 
@@ -67,6 +73,8 @@ def parse_name(name: str) -> ClipName | None:
 
 def parse_clip(content: bytes) -> np.ndarray:
     """Parse a file's bytes into a raw clip (3, F, 20, 1) float32. Raises ValueError if it is not one."""
+    if (numbers := _parsed(content)) is not None:
+        return in_order(numbers.reshape(-1, JOINTS, 3))
     try:
         skeletons = json.loads(content, parse_int=float)["skeletons"]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
@@ -83,6 +91,20 @@ def parse_clip(content: bytes) -> np.ndarray:
         raise ValueError(f"{_EXPECTED}, found {kinds}, {of_joints} joints a frame, {of_numbers} numbers each")
     # Of a flat list far faster than of nested ones.
     return in_order(np.fromiter(numbers, np.float64, len(numbers)).reshape(-1, JOINTS, 3))
+
+
+def _parsed(content):
+    """The numbers as C++ reads them, far faster than `json` does; None where either refuses its part."""
+    key = _KEY.search(content) if _skeleton_io else None
+    found = _skeleton_io.parse_nested(content, key.end(), JOINTS, 3) if key else None
+    if found is None or content.count(b"skeletons") != 1:
+        return None
+    numbers, end = found
+    try:
+        rest = json.loads(content[: key.end()] + b"null" + content[end:])
+    except (ValueError, RecursionError):
+        return None
+    return numbers if isinstance(rest, dict) and rest.get("skeletons", 0) is None else None
 
 
 FILES = ClipFiles(

@@ -52,7 +52,7 @@ def as_rows(content: bytes, columns: int | None = None) -> np.ndarray:
     if parsed is not None and parsed[1] and parsed[1] == (columns or parsed[1]):
         return parsed[0].reshape(-1, parsed[1])
     content = content.translate(_SPACES).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    if not content or content.isspace():
+    if not content.decode("latin-1").strip():  # as NumPy sees it
         return np.zeros((0, columns or 0))
     try:
         rows = np.loadtxt(io.BytesIO(content), comments=None, ndmin=2)
