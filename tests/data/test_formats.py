@@ -209,3 +209,52 @@ def test_a_folder_of_clips_is_known(tmp_path, name):
     (tmp_path / "deep").mkdir()
     MAKERS[name](tmp_path / "deep")
     assert [other for other in FORMATS if FORMATS[other].detect(tmp_path)] == [name]
+
+
+def without_labels(folder):
+    agcn(folder)
+    (folder / "val_label.pkl").unlink()
+
+
+def in_two_folders(folder):
+    for name in ("xsub", "xview"):
+        (folder / name).mkdir()
+        crossclr(folder / name)
+
+
+def without_test_labels(folder):
+    ctrgcn(folder)
+    (path,) = folder.glob("*.npz")
+    entries = dict(np.load(path))
+    del entries["y_test"]
+    np.savez(path, **entries)
+
+
+def of_more_frames(folder):
+    np.savez(folder / "clips.npz", x=FRAMES, len=np.array([9]), y=np.array([0]))
+
+
+def of_a_wrong_action(folder):
+    pku_mmd(folder)
+    (folder / "Train_Label_PKU_final" / "0003-L.txt").write_text("77,1,2,1\n")
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (without_labels, r"val_data_joint\.npy: expected val_label\.pkl"),
+        (in_two_folders, r"found some in each of .*xsub, .*xview; choose one"),
+        (without_test_labels, r"CS\.npz: expected an \.npz with x_train, y_train, x_test and y_test"),
+        (of_more_frames, r"clips\.npz: expected 'x' to have 9 frames, the sum of 'len', found 7"),
+        (of_a_wrong_action, r"0003-L\.txt: expected action 1 … 51"),
+    ],
+)
+def test_what_a_format_refuses_is_said_by_it(tmp_path, make, said):
+    """Not that nothing was found."""
+    make(tmp_path)
+    path = next(tmp_path.glob("*.npz"), tmp_path)
+    chosen, _why = find_format(path)
+    options = {"layout": "kinect-v1"} if chosen.name == "npz" else {}
+    with pytest.raises(InputError, match=said):
+        chosen.prepare(tmp_path / "out", path, **options)
+    assert not (tmp_path / "out").exists()

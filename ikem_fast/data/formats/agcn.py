@@ -17,7 +17,7 @@ import numpy as np
 from ikem_fast.data.dataset import Dataset
 from ikem_fast.data.formats.base import Format
 from ikem_fast.data.formats.npy import NpyFile
-from ikem_fast.data.formats.parts import Part, find_parts, stream_of
+from ikem_fast.data.formats.parts import Part, find_parts, seen_in, stream_of
 from ikem_fast.data.formats.stream import ClipStream, as_raw, known_layout, last_frame
 from ikem_fast.data.preprocess import Skipped
 from ikem_fast.errors import InputError
@@ -93,10 +93,7 @@ def prepare_agcn(out: Path, source: Path, layout: str = "ntu-rgb+d") -> Dataset:
 
 
 def _detect(path: Path) -> str:
-    try:
-        return ", ".join(str(part.array.file) for part in find_parts(path, ARRAYS))
-    except InputError:
-        return ""
+    return seen_in(path, ARRAYS)
 
 
 def _read(path: Path) -> Iterator[np.ndarray]:

@@ -27,7 +27,8 @@ class Format:
     summary, example: of that command, for its help.
     prepare: prepares a dataset; its parameters (the folder `out` first), their annotations and its docstring
         are the command's options.
-    detect: says by what a file, a folder or an archive is seen to hold clips of this format, or "".
+    detect: says by what a file, a folder or an archive is seen to hold clips of this format, whole or not:
+        what is wrong with them is for `prepare` and `read` to say; "" where nothing is seen.
     read: yields the raw clips (3, F, V, M) of one file, or raises InputError; None where there are no files.
     needs_layout: whether `read` takes a layout beside the file, which may not say what its joints are.
     find: lists the clips below a folder or in an archive, for `read`, where one is several files; or raises

@@ -19,7 +19,7 @@ import numpy as np
 from ikem_fast.data.dataset import Dataset
 from ikem_fast.data.formats.base import Format
 from ikem_fast.data.formats.bodies import to_float32
-from ikem_fast.data.formats.parts import Part, find_parts, stream_of
+from ikem_fast.data.formats.parts import Part, find_parts, seen_in, stream_of
 from ikem_fast.data.formats.stream import ClipStream, as_raw, examples, known_layout
 from ikem_fast.data.preprocess import MAX_COORDINATE, Clip, Skipped
 from ikem_fast.data.skeletons import MAX_FILE_BYTES, parse_skeleton
@@ -157,10 +157,7 @@ def write_crossclr(dataset: Dataset, out: Path) -> list[Path]:
 
 
 def _detect(path: Path) -> str:
-    try:
-        return ", ".join(str(part.array.file) for part in find_parts(path, ARRAYS))
-    except InputError:
-        return ""
+    return seen_in(path, ARRAYS)
 
 
 def _read(path: Path) -> Iterator[np.ndarray]:

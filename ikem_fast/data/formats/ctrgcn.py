@@ -8,7 +8,6 @@ Rows are read out of the archive one at a time. Chen et al., "Channel-wise Topol
 Convolution for Skeleton-Based Action Recognition" (ICCV 2021).
 """
 
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import numpy as np
 
 from ikem_fast.data.dataset import Dataset
 from ikem_fast.data.formats.base import Format
-from ikem_fast.data.formats.npy import BROKEN, NpyFile
+from ikem_fast.data.formats.npy import BROKEN, NpyFile, entries_of
 from ikem_fast.data.formats.stream import (
     ClipStream,
     as_raw,
@@ -30,6 +29,7 @@ from ikem_fast.data.sources import SourceFile
 from ikem_fast.errors import InputError, printable
 
 SPLITS = ("train", "test")
+ENTRIES = ("x_train", "y_train", "x_test", "y_test")
 
 
 def find_clips(source: Path, layout: str = "ntu-rgb+d") -> ClipStream:
@@ -103,12 +103,8 @@ def prepare_ctrgcn(out: Path, source: Path, layout: str = "ntu-rgb+d") -> Datase
 
 
 def _detect(path: Path) -> str:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = {"x_train.npy", "y_train.npy", "x_test.npy", "y_test.npy"}
-            return "x_train, y_train, x_test, y_test in it" if names <= set(archive.namelist()) else ""
-    except BROKEN:
-        return ""
+    there = [entry for entry in ENTRIES if entry in entries_of(path)]
+    return f"{', '.join(there)} in it" if "x_train" in there else ""
 
 
 def _read(path: Path) -> Iterator[np.ndarray]:

@@ -8,6 +8,7 @@ import math
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -111,6 +112,15 @@ class NpyFile:
 
     def _opened(self):
         return _Reading(self)
+
+
+def entries_of(path: Path) -> set[str]:
+    """Find the names of an archive's arrays; none of anything else."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {name.removesuffix(".npy") for name in archive.namelist()}
+    except BROKEN:
+        return set()
 
 
 class _Reading:

@@ -24,7 +24,7 @@ from ikem_fast.data.formats.stream import (
 from ikem_fast.data.pipeline import PlannedClip
 from ikem_fast.data.preparation import NUM_FRAMES
 from ikem_fast.data.preprocess import Clip, Skipped
-from ikem_fast.data.sources import SourceFile, find_together
+from ikem_fast.data.sources import SourceFile, find_files, find_together
 from ikem_fast.errors import InputError
 from ikem_fast.skeleton import Layout
 
@@ -78,6 +78,16 @@ def find_parts(source: Path, arrays: Sequence[str], beside: Sequence[str] = ()) 
     if not parts:
         raise InputError(f"{source}: expected train_{arrays[0]} or val_{arrays[0]}, found labels alone")
     return parts
+
+
+def seen_in(path: Path, arrays: Sequence[str]) -> str:
+    """Say which arrays of these names a path holds, whole or not: `find_parts` says what they lack."""
+    names = {f"{part}_{name}" for part in SPLITS for name in arrays}
+    try:
+        files = [file for file in find_files(path, tuple(names)) if file.name in names]
+    except InputError:
+        return ""
+    return ", ".join(map(str, files))
 
 
 def stream_of(

@@ -103,16 +103,22 @@ def parse_labels(content: bytes) -> list[tuple[int, int, int]]:
     return found
 
 
-def find_spans(source: Path) -> tuple[list[Span], list[str]]:
-    """Find the clips of all recordings that have a label file, and say what was without its partner.
-
-    Raises InputError where there is no clip.
-    """
+def _recordings_and_labels(source):
+    """The files of recordings, and those of labels, each by its name."""
     recordings: dict[str, SourceFile] = {}
     labels: dict[str, SourceFile] = {}
     for file in find_files(source, ".txt"):
         if _RECORDING.fullmatch(file.stem):
             (labels if "label" in PurePath(file.folder).name.lower() else recordings)[file.stem] = file
+    return recordings, labels
+
+
+def find_spans(source: Path) -> tuple[list[Span], list[str]]:
+    """Find the clips of all recordings that have a label file, and say what was without its partner.
+
+    Raises InputError where there is no clip.
+    """
+    recordings, labels = _recordings_and_labels(source)
     spans, labeled = [], set[str]()
     for name, file in sorted(labels.items()):
         if name not in recordings:
@@ -204,10 +210,11 @@ def prepare_pku_mmd(
 
 def _detect(path: Path) -> str:
     try:
-        spans, _notes = find_spans(path)
+        recordings, _labels = _recordings_and_labels(path)
     except InputError:
         return ""
-    return f"{len(spans)} clips in recordings such as {spans[0].name}"
+    first = next(iter(recordings.values()), None)
+    return f"{len(recordings)} recordings such as {first.name}" if first else ""
 
 
 def _read(path: Path) -> Iterator[np.ndarray]:
