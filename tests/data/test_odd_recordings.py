@@ -103,6 +103,17 @@ def test_recordings_of_pku_mmd_that_nothing_is_known_of(tmp_path, capsys):
     assert "1 recordings without labels: 0003-L" in told
 
 
+def test_actions_of_pku_mmd_that_begin_together(tmp_path):
+    """Two people, or a part of an action, in any order: each is a clip of its own."""
+    labels = {"0002-L": "2,0,10,2\n1,0,20,2\n3,5,10,1\n2,0,15,1\n", "0003-L": "1,0,10,2\n"}
+    dataset = FORMATS["pku-mmd"].prepare(tmp_path / "out", pku(tmp_path / "in", labels), workers=1)
+    assert dataset["train"].names.tolist() == [
+        "0002-L_00000", "0002-L_00000#2", "0002-L_00005", "0002-L_00000#3"
+    ]  # fmt: skip
+    assert dataset["train"].labels.tolist() == [1, 0, 2, 1] and not dataset.skipped
+    assert dataset["train"].frames.tolist() == [10, 20, 5, 15]
+
+
 @pytest.mark.parametrize("label", ["1.5,0,10,2", "1,0.5,10,2", "nan,0,10,2"])
 def test_labels_of_pku_mmd_are_whole_numbers(tmp_path, label):
     with pytest.raises(InputError, match=r"0002-L\.txt: expected action 1 … 51, first and last frame, found"):

@@ -10,6 +10,7 @@ Human Action Understanding" (ACM MM Workshops 2017).
 
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -54,16 +55,20 @@ ACTIONS = (
 
 @dataclass(frozen=True)
 class Span(SourceFile):
-    """Some frames of a recording, from `first` up to, not including, `last`."""
+    """Some frames of a recording, from `first` up to, not including, `last`.
+
+    turn: which of the recording's clips that begin there it is, from 1.
+    """
 
     first: int = 0
     last: int = 0
     label: int = 0
+    turn: int = 1
 
     @property
     def stem(self) -> str:
         """The recording's name, and where the clip begins."""
-        return f"{super().stem}_{self.first:05d}"
+        return f"{super().stem}_{self.first:05d}" + (f"#{self.turn}" if self.turn > 1 else "")
 
     def read(self, limit: int) -> bytes:
         """Read the lines of the frames. Raises ValueError where the recording is shorter, or broken."""
@@ -129,8 +134,10 @@ def find_spans(source: Path) -> tuple[list[Span], list[str]]:
             raise InputError(f"{file}: {printable(error)}") from None
         if parsed:
             labeled.add(name)
-        there = recordings[name]
-        spans += [Span(there.path, there.member, first, last, action - 1) for action, first, last in parsed]
+        there, begun = recordings[name], Counter[int]()
+        for action, first, last in parsed:
+            begun[first] += 1
+            spans.append(Span(there.path, there.member, first, last, action - 1, begun[first]))
     if not spans:
         raise InputError(
             f"{source}: expected recordings such as 0002-L.txt and label files of the same names in a folder "
