@@ -127,7 +127,7 @@ def find_files(where: str | Path, suffix: str | tuple[str, ...]) -> list[SourceF
     for path in paths:
         if path.name.startswith("."):
             continue
-        if path.suffix.lower() == ".zip" or (path.suffix == ".npz" and ".npy" in suffix):
+        if path.suffix.lower() == ".zip" or (path.suffix.lower() == ".npz" and ".npy" in suffix):
             files += _members(path, suffix)
         elif path.name.lower().endswith(suffix):
             files.append(SourceFile(path))
@@ -144,7 +144,7 @@ def find_together(where: str | Path, names: Iterable[str]) -> dict[str, SourceFi
     Raises InputError where there are none, or there are some in several folders.
     """
     where, names = Path(where), list(names)
-    if where.is_file() and where.suffix != ".zip":
+    if where.is_file() and where.suffix.lower() != ".zip":
         if where.name not in names:
             raise InputError(f"{where}: expected {' or '.join(names)}, found a file of another name")
         beside = {name: where.with_name(name) for name in names}

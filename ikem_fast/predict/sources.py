@@ -85,7 +85,7 @@ class _Reader:
                 if file.is_file() and not _hidden(file.relative_to(path).parts)
             )
             yield from self._of_place(path, ((file, printable(file)) for file in files))
-        elif path.suffix == ".zip" and zipfile.is_zipfile(path):
+        elif path.suffix.lower() == ".zip" and zipfile.is_zipfile(path):
             with contextlib.closing(_unpacked(path)) as files:
                 yield from self._of_place(path, files)
         elif path.is_file():

@@ -43,6 +43,37 @@ def test_openpose_as_it_writes(tmp_path, key):
     np.testing.assert_array_equal(dataset["train"].clips[0], raw)
 
 
+@pytest.mark.parametrize("form", ["openpose", "mediapipe"])
+def test_frames_that_are_missing_by_their_numbers_are_told_of(tmp_path, capsys, form):
+    """Once, with how many; every tenth frame is none, nor is a number of any size trouble."""
+    raw = np.abs(some_raw(18 if form == "openpose" else 33))
+    marks = [
+        [dict(zip("xyz", p, strict=True)) for p in frame] for frame in raw[..., 0].transpose(1, 2, 0).tolist()
+    ]
+    contents = (
+        [{"people": [one]} for one in flat(raw)]
+        if form == "openpose"
+        else [{"landmarks": [m]} for m in marks]
+    )
+    end = "_keypoints" if form == "openpose" else ""
+    numbers = {
+        "gap": [*range(3), *range(5, 14)],
+        "tenth": range(0, 120, 10),
+        "late": [*range(7), *range(8, 13)],
+    }
+    for name, used in numbers.items():
+        folder = tmp_path / "in" / "walk" / name
+        folder.mkdir(parents=True)
+        for number, content in zip(used, contents, strict=True):
+            (folder / f"{name}_{number:012d}{end}.json").write_text(json.dumps(content))
+    dataset = prepared(form, tmp_path / "out", tmp_path / "in")
+    told = capsys.readouterr().err
+    assert "note: " in told and "3 frames are missing by their numbers, in 2 of 3 clips (gap, late)" in told
+    assert dataset["train"].frames.tolist() == [12, 12, 12]
+    (folder / f"late_{'9' * 100}{end}.json").write_text(json.dumps(contents[0]))
+    assert len(prepared(form, tmp_path / "out2", tmp_path / "in")["train"]) == 3
+
+
 def test_openpose_in_space_is_not_mixed_with_pixels(tmp_path):
     """Where the first clip has poses in space, those are taken of all, and flat ones of nobody."""
     raw = some_raw(25)

@@ -121,15 +121,26 @@ def test_labels_of_pku_mmd_are_whole_numbers(tmp_path, label):
 
 
 def test_whole_numbers_that_are_floats_in_an_archive(tmp_path):
-    """As MATLAB and tables have them: labels, lengths, attributes; rows of one-hot are none."""
+    """As MATLAB and tables have them: labels, lengths, attributes; labels may be rows of one-hot."""
     x = some_raw(20, frames=18)[..., 0].transpose(1, 2, 0)
     given = {"x": x, "len": [6.0, 6.0, 6.0], "y": [0.0, 1.0, 0.0]}
     np.savez(tmp_path / "a.npz", **given, view=[1.0, 2.0, 3.0])
     dataset = FORMATS["npz"].prepare(tmp_path / "out", tmp_path / "a.npz", "kinect-v1", test="view=3")
     assert (dataset["train"].labels.tolist(), dataset["test"].labels.tolist()) == ([0, 1], [0])
-    np.savez(tmp_path / "b.npz", **{**given, "y": np.eye(3)})
-    with pytest.raises(InputError, match=r"in 'y', found float64 of shape \(3, 3\)"):
-        FORMATS["npz"].prepare(tmp_path / "out2", tmp_path / "b.npz", "kinect-v1")
+    rows = np.eye(3)[[0, 2, 1]]
+    for number, y in enumerate((rows, rows.astype(bool), np.asfortranarray(rows.astype("u1")))):
+        np.savez(tmp_path / "b.npz", **{**given, "y": y})
+        dataset = FORMATS["npz"].prepare(
+            tmp_path / f"b{number}", tmp_path / "b.npz", "kinect-v1", test="ratio=0.1"
+        )
+        assert sorted([*dataset["train"].labels, *dataset["test"].labels]) == [0, 1, 2]
+    for y, said in (
+        (rows * 0.5, "expected one-hot labels"),
+        (rows.astype("U3"), "in 'y', found <U3 of shape"),
+    ):
+        np.savez(tmp_path / "c.npz", **{**given, "y": y})
+        with pytest.raises(InputError, match=said):
+            FORMATS["npz"].prepare(tmp_path / "c", tmp_path / "c.npz", "kinect-v1")
 
 
 @pytest.mark.parametrize("counts", [[5, 0, 7], [5, 6.0, 7], [5, True, 7]])
@@ -161,3 +172,30 @@ def test_counts_of_agcn_that_are_none(tmp_path):
     np.save(tmp_path / "train_num_frame.npy", [20, np.nan, 20])
     with pytest.raises(InputError, match=r"train_num_frame\.npy: expected numbers of frames, found NaN"):
         FORMATS["agcn"].prepare(tmp_path / "out", tmp_path)
+
+
+@pytest.mark.parametrize("form", ["agcn", "crossclr"])
+@pytest.mark.parametrize("one_hot", [False, True])
+def test_labels_beside_arrays_may_be_an_npy(tmp_path, form, one_hot):
+    """Called so; the pickle, which has names, goes first where there are both."""
+    clips = foreign.some_clips(4)
+    (tmp_path / "in").mkdir()
+    if form == "agcn":
+        foreign.write_agcn(tmp_path / "in", clips)
+    else:
+        foreign.write_crossclr(tmp_path / "in", clips, lambda raw: (raw[:, :20], 20), counts=False)
+    plain = FORMATS[form].prepare(tmp_path / "plain", tmp_path / "in")
+    for part in ("train", "val"):
+        labels = np.array([clip.label for clip in clips if (clip.split == "train") == (part == "train")])
+        np.save(tmp_path / "in" / f"{part}_label.npy", np.eye(3)[labels] if one_hot else labels)
+    both = FORMATS[form].prepare(tmp_path / "both", tmp_path / "in")
+    assert both["train"].names.tolist() == plain["train"].names.tolist()
+    for part in ("train", "val"):
+        (tmp_path / "in" / f"{part}_label.pkl").unlink()
+    alone = FORMATS[form].prepare(tmp_path / "alone", tmp_path / "in")
+    for split in ("train", "test"):
+        assert alone[split].labels.tolist() == plain[split].labels.tolist()
+        np.testing.assert_array_equal(alone[split].clips[:], plain[split].clips[:])
+    (tmp_path / "in" / "val_label.npy").unlink()
+    with pytest.raises(InputError, match=r"expected val_label\.pkl or val_label\.npy beside it, found none"):
+        FORMATS[form].prepare(tmp_path / "none", tmp_path / "in")

@@ -315,17 +315,24 @@ def test_arrays_are_written_to_the_same_bits(tiny_dataset, tmp_path, capsys):
     files = sum(len(split) for split in dataset.splits.values()) + 1  # and labels.csv
     assert rest == f"and {files - len(named)} more in {tmp_path / 'arrays'}" and len(named) < 10
     assert all(Path(name).is_file() for name in named)
-    words = ["--source", tmp_path / "arrays", "--layout", dataset.layout, "--out", tmp_path / "out"]
-    assert main(["prepare", "arrays", *map(str, words), "--workers", "1"]) == 0
-    again = open_dataset(tmp_path / "out")
-    assert again.classes == dataset.classes and again.num_bodies == dataset.num_bodies
-    for name, split in dataset.splits.items():
-        order = np.argsort(again[name].names)
-        expected = np.argsort(split.names)
-        for column in ("clips", "frames", "labels", "names", "subjects"):
-            np.testing.assert_array_equal(
-                getattr(again[name], column)[order], getattr(split, column)[expected], err_msg=column
-            )
+    for archive, inside in (("flat.zip", ""), ("deep.ZIP", "some folder/arrays/")):
+        with zipfile.ZipFile(tmp_path / archive, "w") as packed:
+            for path in sorted(path for path in (tmp_path / "arrays").rglob("*") if path.is_file()):
+                packed.write(path, f"{inside}{path.relative_to(tmp_path / 'arrays')}")
+    for number, source in enumerate(("arrays", "flat.zip", "deep.ZIP")):
+        out = tmp_path / f"out{number}"
+        words = ["--source", tmp_path / source, "--layout", dataset.layout, "--out", out]
+        assert main(["prepare", "arrays", *map(str, words), "--workers", "1"]) == 0
+        again = open_dataset(out)
+        assert again.classes == dataset.classes and again.num_bodies == dataset.num_bodies
+        assert not again.skipped, "the list is no clip"
+        for name, split in dataset.splits.items():
+            order = np.argsort(again[name].names)
+            expected = np.argsort(split.names)
+            for column in ("clips", "frames", "labels", "names", "subjects"):
+                np.testing.assert_array_equal(
+                    getattr(again[name], column)[order], getattr(split, column)[expected], err_msg=column
+                )
 
 
 def test_a_written_array_has_its_frame_count_where_it_is_read_alone(tiny_dataset, tmp_path):

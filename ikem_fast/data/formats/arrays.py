@@ -2,7 +2,7 @@
 
     .npy          (frames, joints, C) or (frames, joints, C, bodies), or (frames, joints · C)
     .csv, .txt    a line a frame with the numbers of all joints, or a line a joint, those of a frame together;
-                  a first line without numbers is passed over
+                  a first line that names the columns is passed over
 
 An .npz is a folder of .npy. C numbers are x y z, x y, x y z confidence or, where that is said, x y score.
 """
@@ -21,10 +21,10 @@ import numpy as np
 from ikem_fast.data.dataset import Dataset
 from ikem_fast.data.formats.base import Format
 from ikem_fast.data.formats.bodies import to_float32
-from ikem_fast.data.formats.npy import MAX_BLOCK_BYTES, NpyFile
+from ikem_fast.data.formats.npy import BROKEN, MAX_BLOCK_BYTES, NpyFile
 from ikem_fast.data.formats.own import Own, as_bodies, bare_name, frame_counts, is_pattern, read_rows
 from ikem_fast.data.formats.stream import known_layout
-from ikem_fast.data.formats.text import as_rows
+from ikem_fast.data.formats.text import as_rows, as_table, is_numbers
 from ikem_fast.data.headers import read_header
 from ikem_fast.data.preparation import NUM_FRAMES
 from ikem_fast.data.preprocess import MAX_COORDINATE, Clip, Skipped
@@ -37,6 +37,7 @@ from ikem_fast.skeleton import Layout
 SUFFIXES = (".npy", ".csv", ".txt")
 LABELS = "labels.csv"
 Columns = Literal["xyz", "xyzc", "xy", "xyc"]
+_LOOKED_INTO = 1 << 14  # bytes, by which a text is told to be a table
 _BY_COUNT: dict[int, Columns] = {2: "xy", 3: "xyz", 4: "xyzc"}
 
 
@@ -77,11 +78,7 @@ def parse_clip(
 
 def _points(content, joints, columns):
     """(F, V, C, M) and what the C are."""
-    if content.startswith(b"\x93NUMPY"):
-        points = _npy(content)
-    else:
-        lines = content.split(b"\n", 1)
-        points = as_rows(b"\n" + lines[1] if len(lines) == 2 and not _is_numbers(lines[0]) else content)
+    points = _npy(content) if content.startswith(b"\x93NUMPY") else as_table(content)
     if not points.size:
         raise ValueError(f"expected frames of {joints} joints, found none")
     if points.ndim == 2 and points.shape[1] in _BY_COUNT and len(points) % joints == 0:
@@ -99,13 +96,6 @@ def _points(content, joints, columns):
             "expected coordinates, found the joints' numbers in the first column; leave them out"
         )
     return points, columns or _BY_COUNT[given]
-
-
-def _is_numbers(line):
-    try:
-        return bool(as_rows(line).size) or not line.strip()
-    except ValueError:
-        return False
 
 
 def _npy(content):
@@ -136,21 +126,21 @@ def prepare_arrays(
         source: folder with the files (searched to its depths), a .zip of them, or an .npz of arrays.
         layout: the joint layout: a name, or a YAML file of one's own.
         labels: list with a line a clip: its file's name, its label, who was recorded; or what names are
-            made of, such as {label}_{subject}_*; if not given, labels.csv of the source, or the folders that
-            clips are in.
+            made of, such as {label}_{subject}_*; if not given, labels.csv of the source, in an archive too,
+            or the folders that clips are in.
         columns: what the numbers of a joint are; xy, xyz or xyzc by how many there are, if not given.
         bodies: how many bodies a clip has; those of the first file, if not given.
         workers: processes that read files; as many as there are cores, if not given.
     """
     source = Path(source)
-    beside = source / LABELS
-    labels = labels or (beside if beside.is_file() else None)
-    skip = labels.resolve() if labels and not is_pattern(labels) else None
-    files = [file for file in find_files(source, SUFFIXES) if file.member or file.path.resolve() != skip]
+    found = find_files(source, SUFFIXES)
+    listed = _list_of(source, found, labels)
+    files = [file for file in found if not (listed and _is_same(file, listed))]
     if not files:
         raise InputError(f"{source}: expected {', '.join(SUFFIXES)} files there, found a list alone")
     joints = known_layout(layout).num_joints
-    counts = frame_counts(files, source, labels)
+    given = listed or labels
+    counts = frame_counts(files, source, given)
     files = [Counted(f.path, f.member, counts[f]) if f in counts else f for f in files]
     parse = partial(parse_clip, joints=joints, columns=columns)
     first = _first(files, parse)
@@ -158,7 +148,22 @@ def prepare_arrays(
     num_frames = first.shape[1] if len(counts) == len(files) else None
     parse = partial(parse, length=num_frames or NUM_FRAMES)
     own = Own(files, parse, MAX_BLOCK_BYTES, layout, bodies or first.shape[3], num_frames, planar)
-    return own.prepare(out, source, labels, workers, {"from": "arrays", "columns": columns})
+    return own.prepare(out, source, given, workers, {"from": "arrays", "columns": columns})
+
+
+def _list_of(source, files, labels):
+    """The list that is given, or the one that lies with the clips, in a folder or an archive."""
+    if labels is not None:
+        return None if is_pattern(labels) else SourceFile(labels)
+    if source.is_dir():
+        beside = SourceFile(source / LABELS)
+        return beside if beside.path.is_file() else None
+    lists = [file for file in files if file.member and file.name == LABELS]
+    return min(lists, key=lambda file: file.member.count("/"), default=None)
+
+
+def _is_same(file, other):
+    return file == other or (file.member is other.member is None and file.path.samefile(other.path))
 
 
 def _first(files, parse):
@@ -218,18 +223,20 @@ def _detect(path: Path) -> str:
         is_clip = bool(arrays) and len(NpyFile(arrays[0]).shape) in (2, 3, 4)
     except InputError:
         is_clip = False
-    texts = [file for file in files if file.name.endswith((".csv", ".txt")) and _is_table(file)]
+    texts = [file for file in files if file.name.lower().endswith((".csv", ".txt")) and _is_table(file)]
     shown = [*texts, *(arrays if is_clip else [])]
     return f"{len(shown)} files of numbers such as {shown[0].name}" if shown else ""
 
 
 def _is_table(file):
+    """Whether a text begins like one: its first line may be names, and the last that is read may be cut."""
     try:
         with file.open() as stream:
-            rows = as_rows(b"\n".join(stream.read(1 << 14).split(b"\n")[1:-1]))
-    except (ValueError, OSError):
+            begin = stream.read(_LOOKED_INTO)
+        lines = begin.splitlines()[: -1 if len(begin) == _LOOKED_INTO else None]
+        return as_rows(b"\n".join(lines[bool(lines) and not is_numbers(lines[0]) :])).size >= 4
+    except (ValueError, *BROKEN):
         return False
-    return rows.size > 0
 
 
 def _read(path: Path, layout: Layout | None = None) -> Iterator[np.ndarray | Clip]:
@@ -262,7 +269,7 @@ def _listed(path):
 def _rows(labels, changed):
     """What a list, as it is since it was `changed`, says of clips; nothing where it is none of clips."""
     try:
-        return read_rows(labels)
+        return read_rows(SourceFile(labels))
     except InputError:
         return {}
 

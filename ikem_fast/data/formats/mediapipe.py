@@ -19,7 +19,7 @@ from ikem_fast.data.dataset import Dataset
 from ikem_fast.data.formats.arrays import problem_of
 from ikem_fast.data.formats.base import Format
 from ikem_fast.data.formats.bodies import as_poses, link_bodies
-from ikem_fast.data.formats.openpose import MAX_CLIP_BYTES, SUFFIX, find_clips
+from ikem_fast.data.formats.openpose import MAX_CLIP_BYTES, SUFFIX, find_clips, tell_of_gaps
 from ikem_fast.data.formats.own import Own
 from ikem_fast.data.formats.text import described
 from ikem_fast.data.sources import SourceFile, find_files
@@ -122,9 +122,9 @@ def prepare_mediapipe(
         persons: how many people of a clip are taken, those who are seen longest.
         workers: processes that read files; as many as there are cores, if not given.
     """
-    own = Own(
-        find_landmarks(source), partial(parse_clip, bodies=persons), MAX_CLIP_BYTES, "mediapipe-33", persons
-    )
+    clips = find_landmarks(source)
+    tell_of_gaps(clips, source)
+    own = Own(clips, partial(parse_clip, bodies=persons), MAX_CLIP_BYTES, "mediapipe-33", persons)
     return own.prepare(out, source, labels, workers, {"from": "mediapipe", "persons": persons})
 
 

@@ -2,7 +2,7 @@
 
     x          (sum of frames, V, 3) or (sum of frames, V, 3, M), numbers; 2 instead of 3 for flat poses
     len        (N,) frames of each clip
-    y          (N,) class of each clip: a number, kept as it is and counted from 0, or a name
+    y          (N,) class of each clip: a number, kept as it is and counted from 0, or a name; (N, K) one-hot
     any other  (N,) an attribute of each clip to split by, such as view; `subject` is kept with the clips
 
 Read as a stream, a clip at a time: memory does not grow with the file, and what its header declares is not
@@ -21,7 +21,7 @@ from ikem_fast.data.dataset import MAX_CLASSES, Dataset
 from ikem_fast.data.formats.base import Format, in_plane
 from ikem_fast.data.formats.bodies import to_float32
 from ikem_fast.data.formats.npy import BROKEN, entries_of
-from ikem_fast.data.formats.stream import as_raw, number_classes
+from ikem_fast.data.formats.stream import as_raw, number_classes, one_hot
 from ikem_fast.data.headers import read_exactly, read_header
 from ikem_fast.data.pipeline import PlannedClip, prepare_clips, to_clips
 from ikem_fast.data.splits import Choosable
@@ -105,11 +105,13 @@ class PackedClips:
     def _read_column(self, archive, entry):
         """The array of an entry with one number or string a clip; None if it is something else."""
         with archive.open(f"{entry}.npy") as stream:
-            shape, _, dtype = read_header(stream, entry)
+            shape, fortran_order, dtype = read_header(stream, entry)
             self._found[entry] = f"{dtype or 'another type'} of shape {shape}"
-            if len(shape) != 1 or dtype is None or dtype.kind not in "iufUS":
+            one_hot_rows = len(shape) == 2 and entry == "y"
+            kinds = "iufb" if one_hot_rows else "iufUS"
+            if not (len(shape) == 1 or one_hot_rows) or dtype is None or dtype.kind not in kinds:
                 return None
-            size = shape[0] * dtype.itemsize
+            size = math.prod(shape) * dtype.itemsize
             self._left -= size
             if self._left < 0:
                 raise InputError(
@@ -117,6 +119,9 @@ class PackedClips:
                     f"{printable(entry)!r} of {shape[0]} values in {size}"
                 )
             column = np.frombuffer(read_exactly(stream, size), dtype)
+        if one_hot_rows:
+            table = column.reshape(shape, order="F" if fortran_order else "C")
+            return np.array(one_hot(table, f"{self.path}, 'y'"), np.int64)
         if dtype.kind == "f":  # as MATLAB and tables have whole numbers
             whole = (np.abs(column) < MAX_WHOLE).all() and (column == np.round(column)).all()
             return column.astype(np.int64) if whole else None

@@ -4,12 +4,14 @@
 
 `pose_keypoints_3d` [x, y, z, score, …] are taken, of all clips, where the first clip with people has any;
 `pose_keypoints` is what versions before 1.3 call the flat ones. Joints that were not found are zero. People
-have no names: they are followed from frame to frame (`bodies`).
+have no names: they are followed from frame to frame (`bodies`). Numbers of frames that are left out are told
+of; the frames that are there count as consecutive.
 """
 
 import json
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -22,6 +24,7 @@ from ikem_fast.data.formats.arrays import problem_of
 from ikem_fast.data.formats.base import Format, named_like
 from ikem_fast.data.formats.bodies import as_poses, link_bodies
 from ikem_fast.data.formats.own import Own
+from ikem_fast.data.formats.stream import examples
 from ikem_fast.data.formats.text import described
 from ikem_fast.data.sources import SourceFile, find_files
 from ikem_fast.errors import InputError, printable
@@ -32,6 +35,7 @@ FLAT = ("pose_keypoints_2d", "pose_keypoints")
 LAYOUTS = {17: "coco", 18: "openpose", 25: "openpose-25"}
 MAX_FILE_BYTES = 1 << 20  # of a frame
 MAX_CLIP_BYTES = 1 << 28
+_MAX_NUMBER = 1 << 53  # of a frame
 _NAME = re.compile(r"(?:(.*)_)?(\d+)_keypoints")
 
 
@@ -44,10 +48,15 @@ class Kind(NamedTuple):
 
 @dataclass(frozen=True)
 class Frames(SourceFile):
-    """The frames of a clip, a file each; `name_of_clip` is what they have in common."""
+    """The frames of a clip, a file each.
+
+    name_of_clip: what their names have in common.
+    missing: how many numbers are left out between them.
+    """
 
     frames: tuple[SourceFile, ...] = ()
     name_of_clip: str = ""
+    missing: int = 0
 
     @property
     def stem(self) -> str:
@@ -86,14 +95,33 @@ def find_clips(
         raise InputError(f"{source}: expected files such as {example}, found none")
     found = []
     for (folder, name), frames in clips.items():
-        files = tuple(file for _, file in sorted(frames, key=lambda frame: frame[0]))
-        first, last = files[0], Path(folder).name
+        numbers, files = zip(*sorted(frames, key=lambda frame: frame[0]), strict=True)
+        missing, first, last = _missing(numbers), files[0], Path(folder).name
         if name in ("", last) and Path(folder) != Path(source):
             inside = str(PurePosixPath(first.member).parent) if first.member else None
-            found.append(Frames(first.path if inside else Path(folder), inside, files, last))
+            found.append(Frames(first.path if inside else Path(folder), inside, files, last, missing))
         else:
-            found.append(Frames(first.path, first.member, files, name or last))
+            found.append(Frames(first.path, first.member, files, name or last, missing))
     return sorted(found, key=lambda clip: (clip.stem, str(clip)))
+
+
+def _missing(numbers):
+    """How many numbers are left out; where only every tenth frame was kept, say, none is."""
+    steps = np.diff([min(number, _MAX_NUMBER) for number in numbers])
+    usual = np.median(steps) if len(steps) else 1
+    return int(np.maximum(steps / max(usual, 1) - 1, 0).sum())
+
+
+def tell_of_gaps(clips: Sequence[SourceFile], source: Path) -> None:
+    """Say on stderr where numbers of frames are left out: what is there is taken one after another."""
+    gaps = [clip for clip in clips if isinstance(clip, Frames) and clip.missing]
+    if gaps:
+        count = sum(clip.missing for clip in gaps)
+        print(
+            f"note: {source}: {count} frames are missing by their numbers, in {len(gaps)} of {len(clips)} "
+            f"clips ({examples([clip.stem for clip in gaps])}); those there are taken one after another",
+            file=sys.stderr,
+        )
 
 
 def parse_clip(content: bytes, kind: Kind, bodies: int | None) -> np.ndarray:
@@ -173,6 +201,7 @@ def prepare_openpose(
     if layout is None and kind.joints not in LAYOUTS:
         raise InputError(f"{source}: expected --layout for people of {kind.joints} joints, found none")
     parse = partial(parse_clip, kind=kind, bodies=persons)
+    tell_of_gaps(clips, source)
     own = Own(clips, parse, MAX_CLIP_BYTES, layout or LAYOUTS[kind.joints], persons, planar=not kind.deep)
     return own.prepare(out, source, labels, workers, {"from": "openpose", "persons": persons})
 

@@ -69,7 +69,7 @@ class Own:
         self,
         out: Path,
         source: Path,
-        labels: Path | None,
+        labels: Path | SourceFile | None,
         workers: int | None,
         prepared: Mapping[str, Any],
     ) -> Dataset:
@@ -118,12 +118,12 @@ class Own:
             )
 
 
-def read_rows(path: Path) -> dict[str, Row]:
+def read_rows(file: SourceFile) -> dict[str, Row]:
     """Read a list of labels: a clip's name → what is known of it. Raises InputError."""
     try:
-        text = SourceFile(path).read(MAX_LIST_BYTES).decode("utf-8-sig")
+        text = file.read(MAX_LIST_BYTES).decode("utf-8-sig")
     except ValueError as error:
-        raise InputError(f"{path}: expected a list of names and labels, found: {printable(error)}") from None
+        raise InputError(f"{file}: expected a list of names and labels, found: {printable(error)}") from None
     lines = [line for line in text.splitlines() if line.strip()]
     sign = next((sign for sign in ",\t;" if lines and sign in lines[0]), None)
     table = list(csv.reader(lines, delimiter=sign)) if sign else [line.split() for line in lines]
@@ -133,7 +133,7 @@ def read_rows(path: Path) -> dict[str, Row]:
     columns = columns if headed else list(COLUMNS[:3])
     rows: dict[str, Row] = {}
     for number, cells in enumerate(table[headed:], 1 + headed):
-        where = f"{path}, line {number}"
+        where = f"{file}, line {number}"
         if len(cells) < 2 or len(cells) > len(columns):
             raise InputError(f"{where}: expected {', '.join(columns)}, found {len(cells)} words")
         cell = dict(zip(columns, cells, strict=False))
@@ -165,19 +165,21 @@ def _row(cell, where):
     )
 
 
-def _rows_by(labels: Path | None) -> Callable[[str], Row | None]:
+def _rows_by(labels: Path | SourceFile | None) -> Callable[[str], Row | None]:
     """Return what tells, from where a clip is below the source, what is known of it."""
     if labels is None:
         return _row_of_folders
     if is_pattern(labels):
         return partial(_row_of_name, _as_regex(labels), labels)
-    rows = read_rows(labels)
-    return lambda key: rows.get(key) or rows.get(PurePosixPath(key).name)
+    listed = labels if isinstance(labels, SourceFile) else SourceFile(labels)
+    rows = read_rows(listed)
+    inside = f"{PurePosixPath(listed.member).parent}/" if listed.member else ""
+    return lambda key: rows.get(key.removeprefix(inside)) or rows.get(PurePosixPath(key).name)
 
 
-def is_pattern(labels: Path | None) -> bool:
+def is_pattern(labels: Path | SourceFile | None) -> bool:
     """Say whether labels are in names, by a pattern, rather than in a list."""
-    return labels is not None and "{label}" in str(labels)
+    return isinstance(labels, Path) and "{label}" in str(labels)
 
 
 def _as_regex(pattern):
@@ -224,7 +226,9 @@ def _row_of_folders(key):
     return Row(inner, split=split) if inner and inner.lower() not in SPLITS else None
 
 
-def frame_counts(files: Sequence[SourceFile], source: Path, labels: Path | None) -> dict[SourceFile, int]:
+def frame_counts(
+    files: Sequence[SourceFile], source: Path, labels: Path | SourceFile | None
+) -> dict[SourceFile, int]:
     """Find the true frame counts that labels have of clips."""
     row_of = _rows_by(labels)
     found = {file: row_of(_key(file, Path(source))) for file in files}

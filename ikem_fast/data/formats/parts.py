@@ -1,7 +1,7 @@
 """Arrays of training and of test clips, each with a label file, as CrosSCLR's and AGCN's relatives have.
 
 train_position.npy   (N, C, T, V, M), of whatever number type and byte order
-train_label.pkl      (names, labels) or (names, labels, frame counts)
+train_label.pkl      (names, labels) or (names, labels, frame counts); or labels alone, as train_label.npy too
 val_position.npy, val_label.pkl
 """
 
@@ -31,6 +31,9 @@ from ikem_fast.skeleton import Layout
 SPLITS = {"train": "train", "val": "test", "test": "test"}  # part of a file's name → split
 
 
+LABELS = ("label.pkl", "label.npy")  # what a label file may be called; the first says more
+
+
 class Part(NamedTuple):
     """The clips of one split. array: (N, C, T, V, M). beside: other files of the same split, by name."""
 
@@ -49,7 +52,7 @@ def find_parts(source: Path, arrays: Sequence[str], beside: Sequence[str] = ()) 
     Raises InputError where there are none, one has no labels, or is no array of clips.
     """
     found = find_together(
-        source, [f"{part}_{name}" for part in SPLITS for name in (*arrays, *beside, "label.pkl")]
+        source, [f"{part}_{name}" for part in SPLITS for name in (*arrays, *beside, *LABELS)]
     )
     parts = []
     for part, split in SPLITS.items():
@@ -62,9 +65,10 @@ def find_parts(source: Path, arrays: Sequence[str], beside: Sequence[str] = ()) 
                 f"{array.file}: expected numbers of shape (clips, 2 or 3, frames, joints, bodies), found "
                 f"{array.dtype} of shape {array.shape}"
             )
-        label = found.get(f"{part}_label.pkl")
+        label = next((found[f"{part}_{name}"] for name in LABELS if f"{part}_{name}" in found), None)
         if label is None:
-            raise InputError(f"{array.file}: expected {part}_label.pkl beside it, found none")
+            expected = " or ".join(f"{part}_{name}" for name in LABELS)
+            raise InputError(f"{array.file}: expected {expected} beside it, found none")
         others = {name: found[f"{part}_{name}"] for name in beside if f"{part}_{name}" in found}
         parts.append(
             Part(

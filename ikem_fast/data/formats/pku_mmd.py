@@ -108,7 +108,7 @@ def parse_labels(content: bytes) -> list[tuple[int, int, int]]:
     return found
 
 
-def _recordings_and_labels(source):
+def _recordings_and_labels(source: Path) -> tuple[dict[str, SourceFile], dict[str, SourceFile]]:
     """The files of recordings, and those of labels, each by its name."""
     recordings: dict[str, SourceFile] = {}
     labels: dict[str, SourceFile] = {}

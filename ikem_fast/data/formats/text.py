@@ -22,6 +22,7 @@ except ImportError:  # installed without a compiler
 
 _LOOKED_INTO = 1 << 16  # bytes, by which it is told what commas are
 _COMMA, _OTHER_SIGN = re.compile(rb"\d,\d"), re.compile(rb"\d[ \t]*;|\d[ \t]+[-+\d]")
+_AXIS = re.compile(r"(?<![A-Za-z])[xyzXYZ](?![A-Za-z])|(?<=[a-z0-9])[XYZ]$")  # x, hip_x, x1, hipX
 _SPACES = bytes.maketrans(b",;", b"  ")
 
 
@@ -62,6 +63,36 @@ def as_rows(content: bytes, columns: int | None = None) -> np.ndarray:
     if rows.shape[1] != (columns or rows.shape[1]):
         _check_lines(content, columns)
     return rows
+
+
+def as_table(content: bytes) -> np.ndarray:
+    """Read a table of numbers, as `as_rows` does, whose first line may name its columns.
+
+    Raises ValueError for what is none, or names in another order than x, y, z of one joint after the other.
+    """
+    parts = re.split(rb"\r\n|\n|\r", content, maxsplit=1)
+    if len(parts) < 2 or is_numbers(parts[0]):
+        return as_rows(content)
+    _check_names(parts[0].removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace"))
+    return as_rows(b"\n" + parts[1])
+
+
+def is_numbers(line: bytes) -> bool:
+    """Say whether a line has numbers alone, or nothing."""
+    try:
+        return bool(as_rows(line).size) or not line.strip()
+    except ValueError:
+        return False
+
+
+def _check_names(line):
+    axes = [axis[-1].lower() for name in re.split(r"[,;\t]|\s+", line) if (axis := _AXIS.findall(name))]
+    if len(axes) > 1 and not re.fullmatch("(xyz)+|(xy)+", "".join(axes)):
+        shown = ", ".join(axes[:6]) + (", …" if len(axes) > 6 else "")
+        raise ValueError(
+            f"expected columns x, y, z or x, y of one joint after the other, found {shown} in the first "
+            "line; write them in that order"
+        )
 
 
 def _parsed(content):
