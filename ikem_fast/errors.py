@@ -26,4 +26,6 @@ def printable(text: object, limit: int = 300) -> str:
     """
     text = str(text)
     shown = text[:limit] + ("..." if len(text) > limit else "")
+    if shown.isprintable():
+        return shown
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in shown)

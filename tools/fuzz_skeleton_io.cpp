@@ -4,7 +4,7 @@
 
 #include <cstdlib>
 
-#include "../csrc/skeleton/nested.h"
+#include "../csrc/skeleton/json_numbers.h"
 #include "../csrc/skeleton/numbers.h"
 #include "../csrc/skeleton/skeleton_parser.h"
 
@@ -16,10 +16,15 @@ void parse_numbers(std::string_view text) {
         if (count * 2 > text.size() + 1) std::abort();  // a digit and a blank each
         if (table->columns != 0 && count % table->columns != 0) std::abort();
     }
-    if (const auto nested = ikem::parse_nested(text, 2, 3)) {
+    if (const auto nested = ikem::JsonParser(text).nested(2, 3)) {
         const size_t count = nested->numbers.size();
         if (count == 0 || count % 6 != 0 || nested->length > text.size()) std::abort();
         if (text[nested->length - 1] != ']') std::abort();
+    }
+    if (const auto pulled = ikem::JsonParser(text).pull(2)) {
+        const size_t count = pulled->numbers.size(), arrays = pulled->ends.size();
+        if (count < 2 * arrays || pulled->text.size() > text.size() || count * 2 > text.size()) std::abort();
+        if (arrays != 0 && static_cast<size_t>(pulled->ends.back()) != count) std::abort();
     }
 }
 

@@ -14,8 +14,8 @@
 
 #include "preprocessing/preprocessing.h"
 #include "skeleton/bus_errors.h"
+#include "skeleton/json_numbers.h"
 #include "skeleton/latin.h"
-#include "skeleton/nested.h"
 #include "skeleton/numbers.h"
 #include "skeleton/skeleton_parser.h"
 
@@ -64,11 +64,23 @@ py::object parse_nested(const py::bytes& text, size_t start, size_t joints, size
     std::optional<ikem::Nested> out;
     {
         py::gil_scoped_release released;
-        out = ikem::parse_nested(view.substr(start), joints, coordinates);
+        out = ikem::JsonParser(view.substr(start)).nested(joints, coordinates);
     }
     if (!out) return py::none();
     const auto count = static_cast<py::ssize_t>(out->numbers.size());
     return py::make_tuple(to_array(std::move(out->numbers), {count}), start + out->length);
+}
+
+py::object pull_numbers(const py::bytes& text, size_t least) {
+    const auto view = static_cast<std::string_view>(text);
+    std::optional<ikem::Pulled> out;
+    {
+        py::gil_scoped_release released;
+        out = ikem::JsonParser(view).pull(least);
+    }
+    if (!out) return py::none();
+    const auto count = static_cast<py::ssize_t>(out->numbers.size());
+    return py::make_tuple(py::bytes(out->text), to_array(std::move(out->numbers), {count}), out->ends);
 }
 
 py::ssize_t latin_of_utf8(py::array_t<uint8_t, 0> units) {
@@ -159,6 +171,10 @@ PYBIND11_MODULE(_skeleton_io, module) {
         py::arg("coordinates"),
         "(numbers (K,) float64, where it ends) of an array of JSON that starts there, of arrays of so many "
         "joints, arrays of so many coordinates; None where it is anything else.");
+    module.def("pull_numbers", &pull_numbers, py::arg("text"), py::arg("least"),
+               "(JSON with NaN in the places of flat arrays of at least so many numbers, these numbers (K,) "
+               "float64, "
+               "where each array's end); None where there is a NaN or an infinity already.");
     module.def(
         "preprocess", &preprocess, py::arg("clips"), py::arg("frames"), py::arg("root"), py::arg("right"),
         py::arg("left"),

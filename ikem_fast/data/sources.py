@@ -97,7 +97,7 @@ def _check_size(size, limit):
 
 def _check_regular(path):
     """Opening a pipe waits for a writer, for ever as a rule, and opening a device may do anything."""
-    if not stat.S_ISREG(path.stat().st_mode):
+    if not stat.S_ISREG(os.stat(path).st_mode):
         raise OSError("expected a regular file, found a pipe, a socket or a device")
 
 
@@ -125,11 +125,12 @@ def find_files(where: str | Path, suffix: str | tuple[str, ...]) -> list[SourceF
         raise InputError(f"{where}: expected a folder or a .zip with {named} files, found nothing there")
     files = []
     for path in paths:
-        if path.name.startswith("."):
+        name = path.name.lower()
+        if name.startswith("."):
             continue
-        if path.suffix.lower() == ".zip" or (path.suffix.lower() == ".npz" and ".npy" in suffix):
+        if name.endswith(".zip") or (name.endswith(".npz") and ".npy" in suffix):
             files += _members(path, suffix)
-        elif path.name.lower().endswith(suffix):
+        elif name.endswith(suffix):
             files.append(SourceFile(path))
     if not files:
         raise InputError(f"{where}: expected {named} files there or in .zip archives there, found none")

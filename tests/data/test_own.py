@@ -143,6 +143,24 @@ def test_smarthome(tmp_path):
             smarthome.parse_clip(content.encode())
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_a_person_alone_is_followed_as_several_are(monkeypatch, seed):
+    """Through gaps, joints that were not found and leaps: the quick way of following one is the other's."""
+    rng = np.random.default_rng(seed)
+    person, frames = rng.normal(size=(5, 3)), []
+    for _ in range(12):
+        person = person + rng.normal(size=3) * rng.choice([0.1, 1, 3, 9], p=[0.7, 0.1, 0.1, 0.1])
+        seen = np.where(rng.random((5, 1)) < rng.choice([0.0, 0.3, 1.0], p=[0.6, 0.35, 0.05]), 0, person)
+        frames.append(
+            seen[None].astype(np.float32) if rng.random() < 0.9 else np.zeros((0, 5, 3), np.float32)
+        )
+    for bodies in (1, 2, None):
+        quick = link_bodies(frames, bodies)
+        with monkeypatch.context() as patch:
+            patch.setattr("ikem_fast.data.formats.bodies._of_one_track", lambda frames: None)
+            np.testing.assert_array_equal(link_bodies(frames, bodies), quick)
+
+
 def test_people_are_followed():
     walks = np.zeros((30, 2, 17, 3), np.float32)
     walks[:, 0] = RNG.normal(size=(17, 3)) * 50 + 300 + np.arange(30)[:, None, None] * 4

@@ -9,6 +9,7 @@ An .npz is a folder of .npy. C numbers are x y z, x y, x y z confidence or, wher
 
 import csv
 import io
+import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -256,9 +257,10 @@ def _read(path: Path, layout: Layout | None = None) -> Iterator[np.ndarray | Cli
 
 def _listed(path):
     """A file with the frame count that the list of `write_arrays` has of it, if there is one."""
-    for folder in path.absolute().parents[:2]:
-        labels = folder / LABELS
-        if labels.is_file():
+    beside = os.path.dirname(os.path.abspath(path))  # of every file that is read: far faster than as a Path
+    for folder in (beside, os.path.dirname(beside)):
+        if os.path.isfile(os.path.join(folder, LABELS)):
+            labels = Path(folder, LABELS)
             name = bare_name(path.absolute().relative_to(folder).as_posix())
             row = _rows(labels, labels.stat().st_mtime_ns).get(name)
             return Counted(path, None, row.frames) if row and row.frames else SourceFile(path)

@@ -1,6 +1,7 @@
 """Who is who: people found frame by frame, without names, as tracks of bodies."""
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate, chain
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,24 @@ def to_float32(numbers: Any) -> np.ndarray:
         return np.array(numbers, np.float32, order="C")
 
 
+def stacked(frames: Sequence[Sequence[Any]], shape: tuple[int, ...]) -> np.ndarray:
+    """Make float32 (K, *shape) of the people of all frames: one conversion costs far less than one of each.
+
+    Raises ValueError, TypeError or OverflowError where anybody is something else; `as_poses` tells who.
+    """
+    people = list(chain.from_iterable(frames))
+    numbers = to_float32(people) if people else np.zeros((0, *shape), np.float32)
+    if numbers.shape != (len(people), *shape):
+        raise ValueError(f"expected shape {shape}, found {numbers.shape[1:]}")
+    return numbers
+
+
+def by_frame(people: np.ndarray, frames: Sequence[Sequence[Any]]) -> list[np.ndarray]:
+    """Part the people of all frames, as `stacked` has them, into those of each."""
+    ends = accumulate(map(len, frames))
+    return [people[end - len(frame) : end] for frame, end in zip(frames, ends, strict=True)]
+
+
 def link_bodies(frames: Sequence[np.ndarray], bodies: int | None) -> np.ndarray:
     """Make a raw clip of people found in each frame: those who are seen longest, where there are more.
 
@@ -46,6 +65,10 @@ def link_bodies(frames: Sequence[np.ndarray], bodies: int | None) -> np.ndarray:
     if not any(map(len, frames)):
         raise ValueError(f"expected people, found none in any of {len(frames)} frames")
     joints = next(people.shape[1] for people in frames if len(people))
+    if (alone := _of_one_track(frames)) is not None:
+        clip = np.zeros((len(frames), joints, 3, bodies or 1), frames[0].dtype)
+        clip[[number for number, people in enumerate(frames) if len(people)], ..., 0] = alone
+        return np.ascontiguousarray(clip.transpose(2, 0, 1, 3))
     tracks: list[dict[int, np.ndarray]] = []
     last: list[np.ndarray] = []
     for number, people in enumerate(frames):
@@ -68,6 +91,23 @@ def link_bodies(frames: Sequence[np.ndarray], bodies: int | None) -> np.ndarray:
             if place in taken:
                 tracks[taken[place]][number] = last[taken[place]] = person
     return longest_tracks(tracks, (len(frames), joints), bodies or max(len(tracks), 1), frames[0].dtype)
+
+
+def _of_one_track(frames):
+    """Everybody, where that is one person a frame at most, who never goes far: most clips, in a few steps.
+
+    None where there may be more tracks than one.
+    """
+    if max(map(len, frames)) > 1:
+        return None
+    people = np.concatenate([frame for frame in frames if len(frame)])
+    there, places = people.any(2), people[..., :2]
+    both = there[1:] & there[:-1]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        steps = np.where(both, np.abs(np.diff(places, axis=0)).max(2), 0).sum(1) / both.sum(1)
+        low, high = (np.where(there[..., None], places, end) for end in (np.inf, -np.inf))
+        near = steps < 2 * (high.max(1) - low.min(1)).max(1)[1:]
+    return people if there.any(1).all() and near.all() else None
 
 
 def longest_tracks(

@@ -10,7 +10,7 @@ where all have one, which nobody else has in the image, and followed otherwise (
 are zero.
 """
 
-import json
+import contextlib
 import re
 from collections.abc import Iterator
 from functools import partial
@@ -22,7 +22,8 @@ import numpy as np
 from ikem_fast.data.dataset import Dataset
 from ikem_fast.data.formats.arrays import problem_of
 from ikem_fast.data.formats.base import Format
-from ikem_fast.data.formats.bodies import as_poses, link_bodies, longest_tracks, to_float32
+from ikem_fast.data.formats.bodies import as_poses, link_bodies, longest_tracks, stacked, to_float32
+from ikem_fast.data.formats.json_numbers import load_json
 from ikem_fast.data.formats.mediapipe import seen_in
 from ikem_fast.data.formats.openpose import MAX_CLIP_BYTES, SUFFIX
 from ikem_fast.data.formats.own import Own
@@ -32,18 +33,20 @@ from ikem_fast.settings import Allowed
 
 JOINTS = 17
 TRACKS = ("track_id", "idx")
+_WRONG = (ValueError, TypeError, KeyError, IndexError, OverflowError)
 
 
 def parse_clip(content: bytes, bodies: int | None) -> np.ndarray:
     """Parse a file's bytes into a raw clip (3, F, 17, M) float32: x, y and score. Raises ValueError."""
     try:
-        parsed = json.loads(content)
+        parsed = load_json(content)
         found = _annotations(parsed)
-        people = [_Person(image, _pose(one), _track(one)) for image, one in found]
+        poses = _poses([one for _, one in found])
+        people = [_Person(image, pose, _track(one)) for (image, one), pose in zip(found, poses, strict=True)]
         frames = _in_order({image for image, _ in found}, _file_names(parsed))
     except _SeveralClips:
         raise
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+    except (*_WRONG, RecursionError) as error:
         expected = f"a list of image_id and keypoints of {JOINTS} joints"
         raise ValueError(f"expected {expected}, found: {type(error).__name__}: {error}") from None
     people = [person for person in people if person.pose.any()]
@@ -81,6 +84,15 @@ def _annotations(parsed):
     return [(one["image_id"], one) for one in [one for one in found if "keypoints" in one] or found]
 
 
+def _poses(people):
+    """Of each (17, 3): of all at once, where each has its scores among its points."""
+    with contextlib.suppress(*_WRONG):
+        if not any("keypoint_scores" in one for one in people):
+            poses = stacked([[one["keypoints"] for one in people]], (3 * JOINTS,)).reshape(-1, JOINTS, 3)
+            return np.where(poses[..., 2:] > 0, poses, 0)
+    return map(_pose, people)
+
+
 def _pose(one):
     """(17, 3)."""
     points = one["keypoints"]
@@ -94,7 +106,7 @@ def _pose(one):
 
 def _track(one):
     track = next((one[key] for key in TRACKS if one.get(key) is not None), None)
-    return None if track is None else json.dumps(track)
+    return None if track is None else repr(track)
 
 
 def _file_names(parsed):
@@ -107,7 +119,7 @@ def _in_order(images, names):
     """Images by their numbers. Raises _SeveralClips where folders differ, or no number tells them apart."""
     named = {image: str(names.get(image, image)).replace("\\", "/") for image in images}
     known = all(isinstance(image, str) or image in names for image in images)
-    if len({PurePosixPath(name).parent for name in named.values()}) > 1:
+    if len({PurePosixPath(folder) for folder in {name.rpartition("/")[0] for name in named.values()}}) > 1:
         raise _SeveralClips(f"expected images of one clip, found several folders: {_shown(named)}")
     numbers = _numbers(named) if known else None
     if numbers is not None:

@@ -8,6 +8,7 @@ import math
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from ikem_fast.data.sources import SourceFile
 from ikem_fast.errors import InputError, printable
 
 MAX_BLOCK_BYTES = 1 << 26  # of the rows that are read at a time, such as those of a clip
+_READ_AT_ONCE = 1 << 18  # bytes of small rows
 MAX_LOADED_BYTES = 1 << 28  # of an array that is read whole, such as labels
 BROKEN = (ValueError, KeyError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
@@ -80,7 +82,10 @@ class NpyFile:
 
     def rows(self, start: int = 0) -> Iterator[np.ndarray]:
         """Yield the rows from `start` on, such as a clip each; see `blocks`."""
-        yield from (block[0] for block in self.blocks((1 for _ in range(start, self.shape[0])), start))
+        row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
+        several = max(_READ_AT_ONCE // max(row_bytes, 1), 1)
+        sizes = (min(several, self.shape[0] - first) for first in range(start, self.shape[0], several))
+        yield from chain.from_iterable(self.blocks(sizes, start))
 
     def _check_block(self, rows, size):
         if size > MAX_BLOCK_BYTES:

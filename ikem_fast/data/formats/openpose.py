@@ -8,7 +8,6 @@ have no names: they are followed from frame to frame (`bodies`). Numbers of fram
 of; the frames that are there count as consecutive.
 """
 
-import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -22,7 +21,8 @@ import numpy as np
 from ikem_fast.data.dataset import Dataset
 from ikem_fast.data.formats.arrays import problem_of
 from ikem_fast.data.formats.base import Format, named_like
-from ikem_fast.data.formats.bodies import as_poses, link_bodies
+from ikem_fast.data.formats.bodies import as_poses, by_frame, link_bodies, stacked
+from ikem_fast.data.formats.json_numbers import load_json
 from ikem_fast.data.formats.own import Own
 from ikem_fast.data.formats.stream import examples
 from ikem_fast.data.formats.text import described
@@ -129,21 +129,43 @@ def parse_clip(content: bytes, kind: Kind, bodies: int | None) -> np.ndarray:
 
     Raises ValueError naming the frame that is none, or of another number of joints.
     """
+    return _as_clip(_frames(content), kind, bodies)
+
+
+def _frames(content):
+    """The people of each frame."""
     frames = []
     for number, frame in enumerate(content.split(b"\0")):
         try:
-            found = [values for person in _people(frame) if (values := _values(person, kind.deep))]
-            poses = [_pose(values, kind) for values in found]
-            frames.append(as_poses(poses, (len(poses), kind.joints, 3)))
+            frames.append(_people(frame))
         except ValueError as error:
             raise ValueError(f"frame {number}: {error}") from None
-    return link_bodies(frames, bodies)
+    return frames
+
+
+def _as_clip(frames, kind, bodies):
+    size = 4 if kind.deep else 3
+    try:
+        given = [[found for one in people if _any(found := _values(one, kind.deep))] for people in frames]
+        poses = _where_found(stacked(given, (kind.joints * size,)).reshape(-1, kind.joints, size))
+    except (ValueError, TypeError, OverflowError):  # in which frame
+        return link_bodies([_poses(number, people, kind) for number, people in enumerate(frames)], bodies)
+    return link_bodies(by_frame(poses, given), bodies)
+
+
+def _poses(number, people, kind):
+    """(P, V, 3) of a frame. Raises ValueError naming it."""
+    try:
+        poses = [_pose(values, kind) for one in people if _any(values := _values(one, kind.deep))]
+        return as_poses(poses, (len(poses), kind.joints, 3))
+    except ValueError as error:
+        raise ValueError(f"frame {number}: {error}") from None
 
 
 def _people(content):
     """The people of a frame, each as its object has it."""
     try:
-        people = json.loads(content)["people"]
+        people = load_json(content)["people"]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"expected JSON with 'people', found: {type(error).__name__}: {error}") from None
     described(lambda value: isinstance(value, list), people, "a list of 'people'")
@@ -151,6 +173,10 @@ def _people(content):
         described(lambda value: isinstance(value, dict), person, "an object of each person")
         for person in people
     ]
+
+
+def _any(values):
+    return len(values) > 0 if isinstance(values, np.ndarray) else bool(values)
 
 
 def _values(person, deep):
@@ -169,11 +195,16 @@ def _pose(values, kind):
     try:
         pose = as_poses(values, (-1, size))
     except (ValueError, TypeError, OverflowError):
-        found = f"{len(values)} of them" if isinstance(values, list) else "something else"
+        found = f"{len(values)} of them" if isinstance(values, list | np.ndarray) else "something else"
         raise ValueError(f"expected {size} numbers a joint, found {found}") from None
     if kind.joints and len(pose) != kind.joints:
         raise ValueError(f"expected {kind.joints} joints a person, found {len(pose)}")
-    return np.where(pose[:, -1:] > 0, pose[:, :3], 0)
+    return _where_found(pose)
+
+
+def _where_found(poses):
+    """The coordinates of joints that have a score; zero of others."""
+    return np.where(poses[..., -1:] > 0, poses[..., :3], 0)
 
 
 def prepare_openpose(
@@ -211,15 +242,20 @@ def _kind(clips):
     problem = InputError(f"{clips[0]}: expected people in the frames of {len(clips)} clips, found none")
     for clip in clips:
         try:
-            frames = map(_people, clip.read(MAX_CLIP_BYTES).split(b"\0"))
-            people = [person for frame in frames for person in frame]
-            for deep in (True, False):
-                poses = (_values(person, deep) for person in people)
-                if found := next(filter(None, poses), None):
-                    return Kind(len(_pose(found, Kind(0, deep))), deep)
+            if kind := _kind_of(_frames(clip.read(MAX_CLIP_BYTES))):
+                return kind
         except ValueError as error:
             problem = problem_of(clip, error)
     raise problem
+
+
+def _kind_of(frames):
+    """What the poses of a clip are; None where nobody is there."""
+    for deep in (True, False):
+        poses = (_values(person, deep) for people in frames for person in people)
+        if _any(found := next(filter(_any, poses), None)):
+            return Kind(len(_pose(found, Kind(0, deep))), deep)
+    return None
 
 
 def _detect(path: Path) -> str:
@@ -229,7 +265,8 @@ def _detect(path: Path) -> str:
 def _read(path: Path | SourceFile) -> Iterator[np.ndarray]:
     for clip in [path] if isinstance(path, SourceFile) else find_clips(path):
         try:
-            yield parse_clip(clip.read(MAX_CLIP_BYTES), _kind([clip]), None)
+            frames = _frames(clip.read(MAX_CLIP_BYTES))
+            yield _as_clip(frames, _kind_of(frames) or Kind(0, False), None)
         except ValueError as error:
             raise problem_of(clip, error) from None
 

@@ -7,7 +7,6 @@ trains on eleven subjects, its first cross-view protocol on camera 1, the second
 camera 2.
 """
 
-import json
 import re
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -16,7 +15,8 @@ import numpy as np
 
 from ikem_fast.data.dataset import Dataset
 from ikem_fast.data.formats.base import ClipFiles, Format, named_like
-from ikem_fast.data.formats.bodies import as_poses, link_bodies, to_float32
+from ikem_fast.data.formats.bodies import as_poses, by_frame, link_bodies, stacked, to_float32
+from ikem_fast.data.formats.json_numbers import load_json
 from ikem_fast.data.formats.text import described
 from ikem_fast.data.sources import find_files
 
@@ -55,20 +55,26 @@ def parse_name(name: str) -> FileName | None:
 def parse_clip(content: bytes) -> np.ndarray:
     """Parse a file's bytes into a raw clip (3, F, 13, 1) float32. Raises ValueError if it is not one."""
     try:
-        frames = json.loads(content)["frames"]
+        frames = load_json(content)["frames"]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"expected JSON with 'frames', found: {type(error).__name__}: {error}") from None
     described(lambda value: isinstance(value, list), frames, "a list of 'frames'")
-    return link_bodies([_people(frame) for frame in frames], bodies=1)
+    try:
+        given = [[person["pose3d"] for person in frame] for frame in frames]
+        poses = stacked(given, (3 * JOINTS,)).reshape(-1, 3, JOINTS).transpose(0, 2, 1)
+    except _WRONG:  # whose are
+        return link_bodies([_people(frame) for frame in frames], bodies=1)
+    return link_bodies(by_frame(poses, given), bodies=1)
 
 
+_WRONG = (ValueError, TypeError, KeyError, IndexError, OverflowError)
 _EXPECTED = f"'pose3d' of {3 * JOINTS} numbers of each person, all x, all y, all z"
 
 
 def _people(frame):
     try:
         poses = [to_float32(person["pose3d"]) for person in frame]
-    except (ValueError, TypeError, KeyError, OverflowError) as error:
+    except _WRONG as error:
         raise ValueError(f"expected {_EXPECTED}, found: {type(error).__name__}: {error}") from None
     for pose in poses:
         described(lambda shape: shape == (3 * JOINTS,), pose.shape, _EXPECTED)

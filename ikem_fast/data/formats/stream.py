@@ -116,6 +116,8 @@ def _is_integer(text):
 
 
 def _as_class(label, where):
+    if type(label) is int and 0 <= label < MAX_CLASSES:
+        return label
     if isinstance(label, str) and _is_integer(label):
         label = int(label)
     if isinstance(label, float) and label.is_integer():

@@ -5,6 +5,7 @@ and a line a joint, of which the first three numbers are its coordinates. Li et 
 Benchmark for Human Behavior Understanding with Unmanned Aerial Vehicles" (CVPR 2021).
 """
 
+import contextlib
 import re
 from collections.abc import Iterator
 from functools import partial
@@ -15,8 +16,8 @@ import numpy as np
 
 from ikem_fast.data.dataset import Dataset
 from ikem_fast.data.formats.base import ClipFiles, Format
-from ikem_fast.data.formats.bodies import as_poses, link_bodies
-from ikem_fast.data.formats.text import as_numbers
+from ikem_fast.data.formats.bodies import by_frame, link_bodies, to_float32
+from ikem_fast.data.formats.text import as_numbers, as_rows
 
 MAX_FILE_BYTES = 1 << 25
 MAX_FRAMES, MAX_BODIES = 100_000, 16
@@ -62,21 +63,32 @@ def parse_name(name: str, protocol: str = "v1") -> ClipName | None:
 def parse_clip(content: bytes) -> np.ndarray:
     """Parse a file's bytes into a raw clip (3, F, 17, 2) float32. Raises ValueError if it is not one."""
     lines = iter(content.removeprefix(b"\xef\xbb\xbf").splitlines())
-    frames = []
+    frames: list[list[int]] = []
+    joints: list[bytes] = []
     for _ in range(_count(lines, "frames", MAX_FRAMES)):
-        people = []
-        for _ in range(_count(lines, "bodies", MAX_BODIES)):
+        people = range(_count(lines, "bodies", MAX_BODIES))
+        for _ in people:
             _line(lines, "a body")
-            if (joints := _count(lines, "joints", 100)) != JOINTS:
-                raise ValueError(f"expected {JOINTS} joints, found {joints}")
-            rows = [as_numbers(_line(lines, "a joint"))[:3] for _ in range(JOINTS)]
-            if any(len(row) != 3 for row in rows):
-                raise ValueError("expected at least three numbers a joint, found fewer")
-            people.append(rows)
-        frames.append(as_poses(people, (-1, JOINTS, 3)))
+            if (count := _count(lines, "joints", 100)) != JOINTS:
+                raise ValueError(f"expected {JOINTS} joints, found {count}")
+            joints += (_line(lines, "a joint") for _ in range(JOINTS))
+        frames.append(list(people))
     if any(line.strip() for line in lines):
         raise ValueError(f"expected the end of the file behind {len(frames)} frames, found more")
-    return link_bodies(frames, BODIES)
+    poses = to_float32(_coordinates(joints)).reshape(-1, JOINTS, 3)
+    return link_bodies(by_frame(poses, frames), BODIES)
+
+
+def _coordinates(lines):
+    """The first three numbers of each line: of all lines at once, where all have as many."""
+    with contextlib.suppress(ValueError):
+        rows = as_rows(b"\n".join(lines))
+        if len(rows) == len(lines) and rows.shape[1] >= 3:
+            return rows[:, :3]
+    rows = [as_numbers(line)[:3] for line in lines]
+    if any(len(row) != 3 for row in rows):
+        raise ValueError("expected at least three numbers a joint, found fewer")
+    return rows
 
 
 def _line(lines: Iterator[bytes], what: str) -> bytes:
@@ -87,7 +99,8 @@ def _line(lines: Iterator[bytes], what: str) -> bytes:
 
 
 def _count(lines, what, most):
-    numbers = as_numbers(_line(lines, f"the number of {what}"))
+    line = _line(lines, f"the number of {what}").strip()
+    numbers = [int(line)] if line.isdigit() and len(line) < 9 else as_numbers(line)
     if len(numbers) != 1 or not 0 <= numbers[0] <= most or numbers[0] != int(numbers[0]):
         raise ValueError(f"expected the number of {what}, 0 … {most}, found something else")
     return int(numbers[0])
