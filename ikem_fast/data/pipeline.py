@@ -129,7 +129,8 @@ def prepare_clips(
         if not writer.complete and not writer.num_clips:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in writer.skipped[:3])
             writer.discard()
-            raise InputError(f"{out}: expected usable clips, found none among {len(plan)}: {reasons}")
+            told = f" among {len(plan)}: {reasons}" if plan else ""
+            raise InputError(f"{out}: expected usable clips, found none{told}")
         dataset = writer.finish()
     report(dataset)
     check_share(dataset)

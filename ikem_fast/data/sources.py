@@ -97,8 +97,10 @@ def _check_size(size, limit):
 
 def _check_regular(path):
     """Opening a pipe waits for a writer, for ever as a rule, and opening a device may do anything."""
-    if not stat.S_ISREG(os.stat(path).st_mode):
-        raise OSError("expected a regular file, found a pipe, a socket or a device")
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode):
+        found = "a folder" if stat.S_ISDIR(mode) else "a pipe, a socket or a device"
+        raise OSError(f"expected a regular file, found {found}")
 
 
 @lru_cache(maxsize=8)

@@ -56,6 +56,29 @@ def test_what_datasets_are_made_of(tmp_path, protocol):
     assert found[1] == PLAIN and found[1] is found[2]
 
 
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+@pytest.mark.parametrize("axes", [(0, 1, 2), (2, 1, 0), (1, 0, 2), (1, 2, 0), (0, 2, 1)])
+def test_arrays_whose_axes_were_exchanged(tmp_path, protocol, axes):
+    """Which NumPy writes by protocol 5 in the order of memory, as keypoints mostly are."""
+    array = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32).transpose(axes)
+    (found,) = loaded(tmp_path / "a.pkl", [array], protocol=protocol)
+    np.testing.assert_array_equal(found.load(), array)
+    assert found.shape == array.shape
+
+
+@pytest.mark.parametrize("axes", [(0, 0), (0, 1, 2), (0, 2), (0, "1"), [1, 0], 1])
+def test_axes_that_are_none_are_refused(tmp_path, axes):
+    array = np.arange(6.0).reshape(2, 3)
+
+    class Exchanged:
+        def __reduce__(self):
+            buffer = pickle.PickleBuffer(array).raw().tobytes()
+            return np._core.numeric._frombuffer, (buffer, array.dtype, array.shape, "K", axes)
+
+    with pytest.raises(InputError, match="expected a pickle of arrays"):
+        loaded(tmp_path / "a.pkl", Exchanged(), protocol=5)
+
+
 @pytest.mark.parametrize(("module", "protocol"), [("numpy.core", 2), ("numpy._core", 3), ("numpy.core", 5)])
 def test_arrays_of_either_numpy(tmp_path, module, protocol):
     content = pickle.dumps([np.arange(6.0).reshape(2, 3), np.float64(2)], protocol=protocol)

@@ -23,6 +23,7 @@ from ikem_fast.data.formats.smarthome import SMARTHOME
 from ikem_fast.data.formats.synthetic import SYNTHETIC
 from ikem_fast.data.formats.uav_human import UAV_HUMAN
 from ikem_fast.data.formats.utd_mhad import UTD_MHAD
+from ikem_fast.data.sources import find_files
 from ikem_fast.errors import InputError, printable
 
 FORMATS: dict[str, Format] = {
@@ -46,6 +47,8 @@ def find_format(path: str | Path) -> tuple[Format, str]:
     if not path.exists():
         raise InputError(f"{path}: expected a file or a folder, found nothing there")
     found = {name: why for name, chosen in FORMATS.items() if (why := chosen.detect(path))}
+    if not found and (path.is_file() or any(path.iterdir())):
+        find_files(path, "")  # which says where an archive or a folder cannot be opened
     if len(found) > 1:
         found.pop(ARRAYS.name, None)  # any file of numbers may be one
     if len(found) != 1:

@@ -9,6 +9,7 @@ An .npz is a folder of .npy. C numbers are x y z, x y, x y z confidence or, wher
 
 import csv
 import io
+import math
 import os
 import struct
 from collections.abc import Iterator
@@ -54,16 +55,21 @@ class Counted(SourceFile):
 
 
 def parse_clip(
-    content: bytes, joints: int, columns: Columns | None = None, length: int | None = None
+    content: bytes,
+    joints: int,
+    columns: Columns | None = None,
+    length: int | None = None,
+    bodies: int | None = None,
 ) -> np.ndarray | Clip:
     """Parse a file's bytes into a raw clip (3, F, V, M). Raises ValueError if they are none.
 
     length: what F is, if that is known, of a clip that has been preprocessed already.
+    bodies: what M is, if that is known; where there are fewer, the others are nobody.
     """
     count, null, _ = content[:20].partition(b"\0")
     if null and count.isdigit():
         points, _ = _points(content[len(count) + 1 :], joints, "xyz")
-        clip = to_float32(points.transpose(2, 0, 1, 3))
+        clip = _of_bodies(to_float32(points.transpose(2, 0, 1, 3)), bodies)
         if not (np.abs(clip) < MAX_COORDINATE).all():
             raise ValueError(f"expected coordinates below {MAX_COORDINATE:g}, found NaN, infinity or more")
         if clip.shape[1] != (length or clip.shape[1]):
@@ -74,7 +80,14 @@ def parse_clip(
         return Clip(clip, int(count))
     points, found = _points(content, joints, columns)
     wide = points.dtype.itemsize >= 8 and points.dtype.kind == "f"
-    return as_bodies(points.astype(np.float64 if wide else np.float32), found)
+    return _of_bodies(as_bodies(points.astype(np.float64 if wide else np.float32), found), bodies)
+
+
+def _of_bodies(clip, bodies):
+    missing = (bodies or clip.shape[3]) - clip.shape[3]
+    if missing < 0:
+        raise ValueError(f"expected at most {bodies} bodies, found {clip.shape[3]}; --bodies says how many")
+    return np.pad(clip, [(0, 0)] * 3 + [(0, missing)]) if missing else clip
 
 
 def _points(content, joints, columns):
@@ -107,6 +120,12 @@ def _npy(content):
         raise ValueError(f"expected a NumPy array, found: {error}") from None
     if header.dtype is None or header.dtype.kind not in "fiu":
         raise ValueError(f"expected numbers, found {header.dtype or 'another type'}")
+    declared = stream.tell() + math.prod(header.shape) * header.dtype.itemsize
+    if declared != len(content):
+        raise ValueError(
+            f"expected {declared} bytes, as declared for shape {header.shape} of {header.dtype}, found "
+            f"{len(content)}"
+        )
     values = np.frombuffer(content, header.dtype, offset=stream.tell())
     return values.reshape(header.shape, order="F" if header.fortran_order else "C")
 
@@ -130,7 +149,7 @@ def prepare_arrays(
             made of, such as {label}_{subject}_*; if not given, labels.csv of the source, in an archive too,
             or the folders that clips are in.
         columns: what the numbers of a joint are; xy, xyz or xyzc by how many there are, if not given.
-        bodies: how many bodies a clip has; those of the first file, if not given.
+        bodies: how many bodies a clip has at most; those of the first file, if not given.
         workers: processes that read files; as many as there are cores, if not given.
     """
     source = Path(source)
@@ -147,8 +166,9 @@ def prepare_arrays(
     first = _first(files, parse)
     planar = not counts and (columns in ("xy", "xyc") or (columns is None and not first[2].any()))
     num_frames = first.shape[1] if len(counts) == len(files) else None
-    parse = partial(parse, length=num_frames or NUM_FRAMES)
-    own = Own(files, parse, MAX_BLOCK_BYTES, layout, bodies or first.shape[3], num_frames, planar)
+    bodies = bodies or first.shape[3]
+    parse = partial(parse, length=num_frames or NUM_FRAMES, bodies=bodies)
+    own = Own(files, parse, MAX_BLOCK_BYTES, layout, bodies, num_frames, planar)
     return own.prepare(out, source, given, workers, {"from": "arrays", "columns": columns})
 
 
@@ -164,7 +184,9 @@ def _list_of(source, files, labels):
 
 
 def _is_same(file, other):
-    return file == other or (file.member is other.member is None and file.path.samefile(other.path))
+    if file.member or other.member:
+        return file == other
+    return other.path.exists() and file.path.samefile(other.path)
 
 
 def _first(files, parse):

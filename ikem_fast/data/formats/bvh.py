@@ -102,7 +102,7 @@ def parse_motion(content: bytes) -> Motion:
         raise ValueError(f"expected {int(match[1])} frames of {width} numbers, found {len(numbers)} in all")
     seconds = as_numbers(match[2])
     if len(seconds) != 1 or not seconds[0] > 0:
-        raise ValueError("expected a frame time above 0, found something else")
+        raise ValueError(f"expected a frame time above 0, found {printable(match[2].decode('latin-1'), 40)}")
     with np.errstate(over="ignore"):
         return Motion(joints, numbers.reshape(-1, width), float(1 / seconds[0]))
 
@@ -155,10 +155,11 @@ def _hierarchy(words: list[str]) -> list[Joint]:
 def layout_of(joints: list[Joint]) -> Layout:
     """Make the layout of a hierarchy; sides and shoulders are found by their names where they have such."""
     names = [joint.name for joint in joints]
-    if len(set(names)) != len(names):
-        raise InputError("layout: expected joints of different names, found some twice; give --layout")
-    places = {name.lower(): v for v, name in enumerate(names)}
-    swap = [places.get(_other_side(name.lower()), v) for v, name in enumerate(names)]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise InputError(f"layout: expected joints of different names, found {twice} twice; give --layout")
+    bare = [name.lower().rpartition(":")[2] for name in names]  # without a wearer's, as mixamorig:Hips
+    places = {name: v for v, name in enumerate(bare)}
+    swap = [places.get(_other_side(name), v) for v, name in enumerate(bare)]
     mirrored = all(swap[swap[v]] == v for v in range(len(swap))) and swap != list(range(len(swap)))
     shoulders = next(
         (

@@ -35,12 +35,17 @@ ENTRIES = ("x_train", "y_train", "x_test", "y_test")
 def find_clips(source: Path, layout: str = "ntu-rgb+d") -> ClipStream:
     """Find the clips of an archive. Raises InputError."""
     source, skeleton = Path(source), known_layout(layout)
+    if source.is_dir():
+        raise InputError(f"{source}: expected an .npz such as NTU60_CS.npz, found a folder; name the file")
     joints = skeleton.num_joints
     arrays = {split: _array(source, f"x_{split}") for split in SPLITS}
     columns = {array.shape[-1] for array in arrays.values()}
     bodies, rest = divmod(columns.pop(), 3 * joints)
     if columns or rest or not bodies:
-        known_layout(layout, arrays["train"].shape[-1] // 3 // 2, f"{source}: two bodies a row")
+        count, odd = divmod(arrays["train"].shape[-1], 3)
+        if not odd:
+            counts = f"{source}: two bodies a row" if count % 2 == 0 else f"{source}: one body a row"
+            known_layout(layout, count // 2 if count % 2 == 0 else count, counts)
         raise InputError(
             f"{source}: expected rows of bodies with {joints} joints of x, y, z (layout {layout}), found "
             f"{' and '.join(str(array.shape[-1]) for array in arrays.values())} numbers a row"
@@ -82,7 +87,7 @@ def _array(source, entry, *dimensions):
         raise InputError(
             f"{source}: expected an .npz with x_train, y_train, x_test and y_test, found: {printable(error)}"
         ) from None
-    kinds = "fiubU" if len(array.shape) == 1 else "fiub"  # a label may be a name
+    kinds = "fiubUS" if len(array.shape) == 1 else "fiub"  # a label may be a name
     if len(array.shape) not in (dimensions or (3,)) or array.dtype.kind not in kinds:
         expected = "(clips, classes) or (clips,)" if dimensions else "(clips, frames, columns)"
         raise InputError(

@@ -21,12 +21,11 @@ from ikem_fast.data.dataset import MAX_CLASSES, Dataset
 from ikem_fast.data.formats.base import Format, in_plane
 from ikem_fast.data.formats.bodies import to_float32
 from ikem_fast.data.formats.npy import BROKEN, entries_of
-from ikem_fast.data.formats.stream import as_raw, number_classes, one_hot
+from ikem_fast.data.formats.stream import as_raw, known_layout, number_classes, one_hot
 from ikem_fast.data.headers import read_exactly, read_header
 from ikem_fast.data.pipeline import PlannedClip, prepare_clips, to_clips
 from ikem_fast.data.splits import Choosable
 from ikem_fast.errors import InputError, printable
-from ikem_fast.skeleton import find_layout
 
 MAX_CLIP_BYTES = 1 << 26
 BLOCK_BYTES = 1 << 18  # of clips that are read at once
@@ -105,7 +104,12 @@ class PackedClips:
     def _read_column(self, archive, entry):
         """The array of an entry with one number or string a clip; None if it is something else."""
         with archive.open(f"{entry}.npy") as stream:
-            shape, fortran_order, dtype = read_header(stream, entry)
+            try:
+                shape, fortran_order, dtype = read_header(stream, entry)
+            except ValueError:
+                if entry in ("len", "y"):
+                    raise
+                return None  # such as dates
             self._found[entry] = f"{dtype or 'another type'} of shape {shape}"
             one_hot_rows = len(shape) == 2 and entry == "y"
             kinds = "iufb" if one_hot_rows else "iufUS"
@@ -219,12 +223,7 @@ def prepare_npz(
         name: name of the dataset; the file's, if not given.
     """
     packed = PackedClips(source)
-    skeleton = find_layout(layout)
-    joints = skeleton.num_joints
-    if packed.num_joints != joints:
-        raise InputError(
-            f"{packed.path}: expected {joints} joints for layout {layout}, found {packed.num_joints}"
-        )
+    skeleton = known_layout(layout, packed.num_joints, packed.path)
     subjects = _subjects(packed)
     name = printable(name or packed.path.stem)
     digits = len(str(len(packed.labels)))

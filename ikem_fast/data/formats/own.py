@@ -123,7 +123,8 @@ def read_rows(file: SourceFile) -> dict[str, Row]:
     try:
         text = file.read(MAX_LIST_BYTES).decode("utf-8-sig")
     except ValueError as error:
-        raise InputError(f"{file}: expected a list of names and labels, found: {printable(error)}") from None
+        expected = "a list of names and labels in UTF-8"
+        raise InputError(f"{file}: expected {expected}, found: {printable(error)}") from None
     lines = [line for line in text.splitlines() if line.strip()]
     sign = next((sign for sign in ",\t;" if lines and sign in lines[0]), None)
     table = list(csv.reader(lines, delimiter=sign)) if sign else [line.split() for line in lines]

@@ -109,10 +109,10 @@ def stream_of(
     """
     shape = parts[0].array.shape
     for part in parts:
-        if part.array.shape[3:] != shape[3:] or shape[4] < 1:
+        if part.array.shape[3:] != shape[3:] or min(shape[2], part.array.shape[2], shape[4]) < 1:
             raise InputError(
-                f"{part.array.file}: expected joints and bodies {shape[3:]}, as in the other array, found "
-                f"{part.array.shape[3:]}"
+                f"{part.array.file}: expected frames, joints and bodies, these as in the other array, "
+                f"{shape[3:]}, found {part.array.shape[2:]}"
             )
     given = list(chain.from_iterable(part.labels.labels for part in parts))
     labels, classes = number_classes(given, parts[0].files[1])

@@ -308,9 +308,12 @@ class _Unpickler(pickle.Unpickler):
             raise ValueError("an array of another class than numpy.ndarray")
         return StoredArray(self._file, self._stored)
 
-    def _from_buffer(self, values, dtype, shape, order):
+    def _from_buffer(self, values, dtype, shape, order, axes=None):
+        """Take an array of protocol 5; newer NumPy has one with exchanged axes as it lies in memory."""
         array = StoredArray(self._file, self._stored)
         array.set(shape, dtype, order == "F", values)
+        if order == "K" and axes is not None:
+            array.exchange(axes)
         return array
 
     def _scalar(self, dtype, values):

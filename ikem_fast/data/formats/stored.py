@@ -57,6 +57,7 @@ class StoredArray:
     dtype: np.dtype = np.dtype("f4")
     objects: list | None = None
     _order: Literal["C", "F"] = "C"
+    _axes: tuple[int, ...] | None = None  # in which order those of the values become those of the array
     _values: Any = b""
 
     def __init__(self, file: SourceFile, stored: StoredBytes):
@@ -74,7 +75,10 @@ class StoredArray:
                 f"{self._file}: expected numbers in at most {MAX_ARRAY_BYTES} bytes, found {found}"
             )
         try:
-            return self._content(size).view(self.dtype).reshape(self.shape, order=self._order)
+            values = self._content(size).view(self.dtype)
+            if self._axes is None:
+                return values.reshape(self.shape, order=self._order)
+            return values.reshape(self._stored_shape).transpose(self._axes)
         except BROKEN as error:
             raise InputError(f"{self._file}: expected a whole array, found: {printable(error)}") from None
 
@@ -119,8 +123,15 @@ class StoredArray:
             return
         if of_objects or not isinstance(values, _VALUES):
             raise ValueError(f"expected an array's values to be bytes, found {type(values).__name__}")
-        self._values = values
+        self._values, self._axes = values, None
         self._order = "F" if fortran_order else "C"
+
+    def exchange(self, axes: Any) -> None:
+        """Take the order that the array's axes have in its values. Raises ValueError where it is none."""
+        if type(axes) is not tuple or sorted(axes) != list(range(len(self.shape))):
+            raise ValueError("expected an order of an array's axes, found something else")
+        self._axes, self._stored_shape = axes, self.shape
+        self.shape = tuple(self.shape[axis] for axis in axes)
 
 
 class LeftBytes:

@@ -215,7 +215,14 @@ def is_flat(content: Iterable[object]) -> bool:
 
 
 def one_hot(labels: np.ndarray, where: object) -> list[object]:
-    """Take labels (N,), or rows (N, K) of which one value is 1, as a list. Raises InputError for others."""
+    """Take labels (N,) or (N, 1), or rows (N, K) of which one value is 1, as a list.
+
+    Raises InputError for others.
+    """
+    if labels.dtype.kind == "S":
+        labels = np.char.decode(labels, "utf-8", "replace")
+    if labels.ndim == 2 and labels.shape[1] == 1 and (labels.shape[0] < 1 or (labels != labels[0]).any()):
+        labels = labels[:, 0]
     if labels.ndim == 2:
         if not (labels.shape[1] and np.isin(labels, (0, 1)).all() and (labels.sum(1) == 1).all()):
             raise InputError(

@@ -4,6 +4,7 @@ They are parsed in C++ (`csrc/skeleton/numbers.h`) where that is built and the t
 otherwise by the readers below: the same arrays, and what is wrong where it is no table.
 """
 
+import codecs
 import contextlib
 import io
 import re
@@ -21,6 +22,7 @@ except ImportError:  # installed without a compiler
     _skeleton_io = None
 
 _LOOKED_INTO = 1 << 16  # bytes, by which it is told what commas are
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _COMMA, _OTHER_SIGN = re.compile(rb"\d,\d"), re.compile(rb"\d[ \t]*;|\d[ \t]+[-+\d]")
 _AXIS = re.compile(r"(?<![A-Za-z])[xyzXYZ](?![A-Za-z])|(?<=[a-z0-9])[XYZ]$")  # x, hip_x, x1, hipX
 _SPACES = bytes.maketrans(b",;", b"  ")
@@ -120,10 +122,12 @@ def _check_lines(content, columns):
 
 
 def _as_it_means(content):
-    """The text without a mark of the byte order, which some editors write.
+    """The text without a mark of the byte order, which some editors write; UTF-16, as of tables, as UTF-8.
 
     Raises ValueError where commas look like those of decimal numbers.
     """
+    if content.startswith(_UTF16):
+        content = content.decode("utf-16", "replace").encode("utf-8", "replace")
     content = content.removeprefix(b"\xef\xbb\xbf")
     begin = content[:_LOOKED_INTO]
     if b"," in begin and b"." not in begin and _COMMA.search(begin) and _OTHER_SIGN.search(begin):
