@@ -23,7 +23,7 @@ class Header(NamedTuple):
 
 
 _MAX_HEADER_BYTES = 1 << 14
-_DESCR = re.compile(r"'descr': *(?:'([<>=|]?[a-zA-Z]\d{0,9})'|\[)")
+_DESCR = re.compile(r"'descr': *(?:'([<>=|]?[a-zA-Z]\d{0,9}(?:\[\w{1,9}\])?)'|\[)")
 _ORDER = re.compile(r"'fortran_order': *(True|False)")
 _SHAPE = re.compile(r"'shape': *\(((?:\d{1,18}, *){0,31}(?:\d{1,18})?)\)")
 

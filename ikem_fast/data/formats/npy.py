@@ -83,7 +83,7 @@ class NpyFile:
     def rows(self, start: int = 0) -> Iterator[np.ndarray]:
         """Yield the rows from `start` on, such as a clip each; see `blocks`."""
         row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
-        several = max(_READ_AT_ONCE // max(row_bytes, 1), 1)
+        several = max(min(_READ_AT_ONCE, MAX_BLOCK_BYTES) // max(row_bytes, 1), 1)
         sizes = (min(several, self.shape[0] - first) for first in range(start, self.shape[0], several))
         yield from chain.from_iterable(self.blocks(sizes, start))
 

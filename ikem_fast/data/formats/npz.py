@@ -104,12 +104,7 @@ class PackedClips:
     def _read_column(self, archive, entry):
         """The array of an entry with one number or string a clip; None if it is something else."""
         with archive.open(f"{entry}.npy") as stream:
-            try:
-                shape, fortran_order, dtype = read_header(stream, entry)
-            except ValueError:
-                if entry in ("len", "y"):
-                    raise
-                return None  # such as dates
+            shape, fortran_order, dtype = read_header(stream, entry)
             self._found[entry] = f"{dtype or 'another type'} of shape {shape}"
             one_hot_rows = len(shape) == 2 and entry == "y"
             kinds = "iufb" if one_hot_rows else "iufUS"
