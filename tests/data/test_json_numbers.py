@@ -90,12 +90,13 @@ def test_the_extension_reads_what_programs_write(monkeypatch):
 
 
 def as_lists(value):
-    """With lists in place of arrays; the type of each number is kept in sight but for those in arrays."""
+    """With lists in place of arrays; whole numbers among others may be floats."""
     if isinstance(value, np.ndarray):
         assert value.dtype == np.float64 and len(value) >= json_numbers.LEAST
         return value.tolist()
     if isinstance(value, list):
-        return [as_lists(one) for one in value]
+        numbers = all(type(one) in (int, float) and abs(one) < 1e300 for one in value)
+        return [float(one) if numbers else as_lists(one) for one in value]
     return {key: as_lists(one) for key, one in value.items()} if isinstance(value, dict) else value
 
 
