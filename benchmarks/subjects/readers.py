@@ -113,7 +113,8 @@ SUBJECT = Subject(
     about="""Clips read one after another on one core, each format's files as its dataset has them (400 clips
 of 80 frames in arrays and pickles, 20 files or fewer otherwise), beside what code of that format does:
 processor time, each way in turn. MB is how far memory grows: rows, frames and arrays stay
-in the file until they are asked for. The usual way ends with all clips in memory.""",
+in the file until they are asked for. The usual way ends with all clips in memory. Clips of `crossclr` are
+ready: its usual way is to copy them out of a map of the file, ours looks whether they are whole, too.""",
     measure=measure,
     show=table,
     headline=headline,
