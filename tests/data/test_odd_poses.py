@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ikem_fast.data import FORMATS
-from ikem_fast.data.formats import find_format
+from ikem_fast.data.formats import find_format, openpose
 from ikem_fast.data.preparation import Preparation, Preprocessing, preparing
 from ikem_fast.errors import InputError
 from tests.data import foreign
@@ -72,6 +72,17 @@ def test_frames_that_are_missing_by_their_numbers_are_told_of(tmp_path, capsys, 
     assert dataset["train"].frames.tolist() == [12, 12, 12]
     (folder / f"late_{'9' * 100}{end}.json").write_text(json.dumps(contents[0]))
     assert len(prepared(form, tmp_path / "out2", tmp_path / "in")["train"]) == 3
+
+
+@pytest.mark.parametrize(
+    "broken", ["", '{"people": [', '{"people": []}, {"people": []}', "[1, 2]", "null", '"people"']
+)
+def test_a_frame_of_openpose_that_is_broken_is_named(tmp_path, broken):
+    """Though frames are parsed together."""
+    frames = [json.dumps({"people": [one]}) for one in flat(np.abs(some_raw(18)))]
+    content = "\0".join([*frames[:3], broken, *frames[4:]]).encode()
+    with pytest.raises(ValueError, match="frame 3: expected JSON with 'people', found: "):
+        openpose.parse_clip(content, openpose.Kind(18, False), 1)
 
 
 def test_openpose_in_space_is_not_mixed_with_pixels(tmp_path):

@@ -87,7 +87,7 @@ def parse_clip(content: bytes, bodies: int | None) -> np.ndarray:
     described(lambda value: isinstance(value, list), frames, "a list of frames")
     key = next((key for key in KEYS if any(isinstance(one, dict) and one.get(key) for one in frames)), None)
     try:
-        given = [_marks(frame, key) for frame in frames]
+        given = [_persons(frame, key) for frame in frames]
         people = by_frame(_stacked(given), given)
     except _WRONG:  # which frame is
         people = [_people(number, frame, key) for number, frame in enumerate(frames)]
@@ -99,29 +99,28 @@ def _stacked(frames):
     people = list(chain.from_iterable(frames))
     if {*map(len, people)} - {JOINTS}:
         raise ValueError("other numbers of landmarks")
-    numbers = chain.from_iterable(chain.from_iterable(people))
+    numbers = chain.from_iterable(map(_COORDINATES, chain.from_iterable(people)))
     return to_float32(np.fromiter(numbers, np.float64, 3 * JOINTS * len(people))).reshape(-1, JOINTS, 3)
 
 
 def _people(number, frame, key):
     """(P, 33, 3) of a frame. Raises ValueError naming it."""
     try:
-        marks = _marks(frame, key)
+        marks = [list(map(_COORDINATES, person)) for person in _persons(frame, key)]
         return as_poses(marks, (len(marks), JOINTS, 3))
     except _WRONG as error:
         expected, found = f"{JOINTS} landmarks of x, y, z", f"{type(error).__name__}: {error}"
         raise ValueError(f"frame {number}: expected {expected}, found: {found}") from None
 
 
-def _marks(frame, key):
-    """Of each person in a frame x, y and z of the landmarks."""
+def _persons(frame, key):
+    """Of each person in a frame the landmarks."""
     if isinstance(frame, dict):
         frame = frame.get(key)
     frame = frame or []
     if isinstance(frame, dict):  # as protocol buffers are written
         frame = frame["landmark"]
-    persons = [frame] if frame and _is_pose(frame) else frame
-    return [list(map(_COORDINATES, person)) for person in persons]
+    return [frame] if frame and _is_pose(frame) else frame
 
 
 def prepare_mediapipe(

@@ -134,13 +134,22 @@ def parse_clip(content: bytes, kind: Kind, bodies: int | None) -> np.ndarray:
 
 def _frames(content):
     """The people of each frame."""
-    frames = []
-    for number, frame in enumerate(content.split(b"\0")):
+    frames, parts = [], content.split(b"\0")
+    for number, frame in enumerate(_parsed(parts) or parts):
         try:
             frames.append(_people(frame))
         except ValueError as error:
             raise ValueError(f"frame {number}: {error}") from None
     return frames
+
+
+def _parsed(parts):
+    """The JSON of all frames, parsed as one, which takes half the time; None where one is none."""
+    try:
+        parsed = load_json(b"[%s]" % b",".join(parts))
+    except (ValueError, RecursionError):
+        return None
+    return parsed if len(parsed) == len(parts) else None
 
 
 def _as_clip(frames, kind, bodies):
@@ -162,11 +171,11 @@ def _poses(number, people, kind):
         raise ValueError(f"frame {number}: {error}") from None
 
 
-def _people(content):
-    """The people of a frame, each as its object has it."""
+def _people(frame):
+    """The people of a frame, which may be parsed already, each as its object has it."""
     try:
-        people = load_json(content)["people"]
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        people = (load_json(frame) if isinstance(frame, bytes) else frame)["people"]
+    except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
         raise ValueError(f"expected JSON with 'people', found: {type(error).__name__}: {error}") from None
     described(lambda value: isinstance(value, list), people, "a list of 'people'")
     return [
