@@ -49,7 +49,7 @@ def test_the_whole_way(tmp_path, capsys):
     for step in steps:
         status, out, err = run(capsys, *step)
         assert status == 0, (step, out, err)
-    assert "joint + motion + bone" in out and "top-1" in out
+    assert "joint+motion+bone" in out and "top-1" in out
     for name in ("knn.json", "linear.json", "linear.png", "linear.npz"):
         assert (student / name).is_file()
     assert load_checkpoint(student)["config"]["amp"] is True

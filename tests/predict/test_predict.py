@@ -228,6 +228,16 @@ def test_a_folder_is_a_table(run, raws, tmp_path, capsys, monkeypatch):
     assert out.count("clips.npz#") == 3 and "probability" in out and "test clips" in err
 
 
+def test_a_table_names_the_folder_once_and_keeps_names_whole(run, raws, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    names = [f"S001C001P00{i}R001A001_of_one_day.npz" for i in range(3)]
+    for name, raw in zip(names, raws, strict=True):
+        as_npz(tmp_path / name, [raw])
+    assert main(["predict", str(tmp_path), "--model", str(run)]) == 0
+    out, _ = capsys.readouterr()
+    assert out.count(str(tmp_path)) == 1 and all(f"\n{name} " in out for name in names), out
+
+
 def test_wrong_usage_is_one_message(run, tmp_path, capsys):
     (tmp_path / "checkpoint.pt").write_bytes((run / "checkpoint.pt").read_bytes())
     for words, message in (
