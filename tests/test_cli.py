@@ -5,6 +5,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -371,6 +372,19 @@ def test_a_dry_run_says_what_it_takes_and_leaves_nothing(tiny_dataset, tmp_path,
     assert "24 training clips, 3 steps an epoch" in out and "phase 1: 3 steps, " in out
     assert "phase 2: 3 steps, " in out and "minutes: about " in out and " GiB of this process" in out
     assert err == "" and not out_folder.exists()
+
+
+def test_a_dry_run_says_what_the_disk_needs_and_has(tiny_dataset, tmp_path, capsys, monkeypatch):
+    words = ("pretrain", "--data", tiny_dataset, "--out", tmp_path / "out", *TINY, *TINY_MODEL, "--dry-run")
+    status, out, _ = run(capsys, *words, "--keep-last", 1)
+    assert status == 0
+    found = re.search(r"disk: ([\d.]+) MB for checkpoints of ([\d.]+) MB each; [\d.]+ .B are free at ", out)
+    assert found and float(found[1]) == pytest.approx(2 * float(found[2]), rel=0.01), out
+    usage = shutil.disk_usage
+    nearly_full = lambda path: SimpleNamespace(free=1000) if path == tmp_path else usage(path)  # noqa: E731
+    monkeypatch.setattr("shutil.disk_usage", nearly_full)
+    status, _, err = run(capsys, *words)
+    assert status == 2 and f"expected {found[2]} MB free on its disk for a checkpoint, found 0.001 MB" in err
 
 
 def test_dry_runs_of_finetuning_and_of_the_demo(tiny_dataset, tmp_path, capsys, monkeypatch):
