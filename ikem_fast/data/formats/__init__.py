@@ -46,8 +46,9 @@ def find_format(path: str | Path) -> tuple[Format, str]:
     if not path.exists():
         raise InputError(f"{path}: expected a file or a folder, found nothing there")
     found = {name: why for name, chosen in FORMATS.items() if (why := chosen.detect(path))}
-    if len(found) > 1:
-        found.pop(ARRAYS.name, None)  # any file of numbers may be one
+    for general in (ARRAYS.name, NPZ.name):  # any file of numbers, and any packed one
+        if len(found) > 1:
+            found.pop(general, None)
     if len(found) != 1:
         seen = "; ".join(f"{name} ({printable(why)})" for name, why in found.items())
         raise InputError(
