@@ -72,11 +72,16 @@ class ClipStream:
                 },
             )
 
-    def raws(self) -> Iterator[np.ndarray]:
-        """Yield the coordinates of every clip. Raises InputError for the first that cannot be had."""
+    def clips(self) -> Iterator[np.ndarray | Clip]:
+        """Yield every clip, raw or preprocessed. Raises InputError for the first that cannot be had."""
         for planned, clip in zip(self.plan, self.read(0), strict=True):
             if isinstance(clip, Skipped):
                 raise InputError(f"{planned.name}: {clip.reason}")
+            yield clip
+
+    def raws(self) -> Iterator[np.ndarray]:
+        """Yield the coordinates of every clip. Raises InputError for the first that cannot be had."""
+        for clip in self.clips():
             yield clip.coordinates if isinstance(clip, Clip) else clip
 
 
@@ -90,6 +95,14 @@ def known_layout(layout: str | Layout, joints: int | None = None, where: object 
             + (f"; --layout takes another: {', '.join(fitting)}" if fitting else "")
         )
     return found
+
+
+def layout_of_size(joints: int, where: object) -> Layout:
+    """Find a layout of so many joints, the first that is known. Raises InputError where there is none."""
+    fitting = [name for name in layout_names() if get_layout(name).num_joints == joints]
+    if not fitting:
+        raise InputError(f"{where}: expected joints of a known layout, found {joints}; --layout says theirs")
+    return get_layout(fitting[0])
 
 
 def number_classes(labels: Iterable[object], where: object) -> tuple[list[int], list[str]]:
