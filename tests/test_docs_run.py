@@ -1,6 +1,7 @@
 """The commands of the documentation do what it says: run as they stand there, with less training."""
 
 import re
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -74,7 +75,8 @@ def test_from_files_to_an_accuracy(place):
 def test_from_nothing_to_answers(place):
     """The tutorial, and what other pages make of its runs: one command behind another."""
     for words in commands(DOCS / "tutorial.md"):
-        run(words)
+        if words[1] != "export" or find_spec("onnxscript"):
+            run(words)
     assert {path.name for path in place.iterdir()} >= {"clip.html", "report.html", "comparison.html"}
     raw = synthetic.generate_clip(synthetic.plan_clips(1)[0], 0)
     (place / "raw").mkdir()
