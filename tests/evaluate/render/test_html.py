@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from ikem_fast.evaluate import Baseline, Results, SetResult, comparison_page
@@ -22,6 +23,7 @@ from ikem_fast.evaluate.render.html.results import (
     confusion_section,
     gains_section,
 )
+from ikem_fast.evaluate.render.picture import _draw_confusion
 from tests.pages import read_page
 
 HOSTILE = "<script>alert(1)</script>\x1b[2J\"'&"
@@ -105,6 +107,9 @@ def test_a_confusion_matrix_has_the_classes_that_occur():
     assert data["counts"] == [[4, 0, 2], [0, 1, 0], [0, 0, 0]]
     shown = str(confusion_section([found]))
     assert ">class 50<" in shown and ">class 10<" not in shown and 'class="halves"' in shown
+    figure = Figure()
+    _draw_confusion(figure.add_subplot(), found)
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == data["classes"]
     everyone = replace(one, confusion=np.eye(60, dtype=int).tolist())
     assert 'class="whole"' in str(confusion_section([replace(found, sets={"joint": everyone})]))
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ikem_fast.errors import printable
-from ikem_fast.evaluate.render import set_label
+from ikem_fast.evaluate.render import occurring, set_label
 from ikem_fast.evaluate.render.html.charts import Bar, bars, differences, heat, key
 from ikem_fast.evaluate.render.html.elements import Markup, section, table, tag
 from ikem_fast.evaluate.render.table import figure
@@ -120,8 +120,7 @@ def confusion_data(runs: Sequence[Results]) -> dict[str, object]:
 def _occurring(runs, name):
     """The classes that test clips are of or are taken for, and who of these is taken for whom (C,C)."""
     counts = sum(np.array(run.sets[name].confusion) for run in runs if name in run.sets)
-    there = np.flatnonzero(counts.sum(0) + counts.sum(1))
-    return [runs[0].classes[place] for place in there], counts[np.ix_(there, there)]
+    return occurring(runs[0].classes, np.asarray(counts))
 
 
 def _room(classes):
