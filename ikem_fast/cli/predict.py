@@ -10,6 +10,7 @@ from typing import Annotated
 
 from ikem_fast.data.preprocess import Skipped
 from ikem_fast.errors import InputError, printable
+from ikem_fast.evaluate.render import set_label
 from ikem_fast.predict import Bundle, load
 from ikem_fast.predict.bundle import Answer
 from ikem_fast.predict.export import Exported, Target
@@ -70,7 +71,7 @@ def _known_by(bundle, of):
     results = bundle.description.results
     accuracy = results.get("sets", {}).get(of, {}).get("top1")
     figure = f", {accuracy:.1f} % of test clips" if isinstance(accuracy, float) else ""
-    return f"{bundle.folder}: {of} on {printable(bundle.description.dataset)}{figure}"
+    return f"{bundle.folder}: {set_label(of)} on {printable(bundle.description.dataset)}{figure}"
 
 
 def _likeliest(bundle: Bundle, answer: Answer, top: int) -> dict[str, float]:
