@@ -1,6 +1,7 @@
 """Writing files so that nobody ever finds half of one: the only place that replaces a file on disk."""
 
 import contextlib
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from ikem_fast.errors import InputError
 
 SUFFIX = ".partial"
+FULL = (errno.ENOSPC, errno.EDQUOT)  # what a write ends with where there is no room for it
 
 
 @contextlib.contextmanager
@@ -62,6 +64,39 @@ def give_name(path: Path, name: Path) -> None:
             os.link(path, beside)
         except OSError:  # a file system without links
             shutil.copyfile(path, beside)
+
+
+def free_space(path: str | os.PathLike[str]) -> int:
+    """Return how many bytes are free where a path is, or is to be.
+
+    Example:
+        free_space("runs/teacher")
+    """
+    path = Path(path).absolute()
+    return shutil.disk_usage(next(one for one in (path, *path.parents) if one.exists())).free
+
+
+def require_space(path: str | os.PathLike[str], needed: int, what: str) -> None:
+    """Raise InputError where fewer than `needed` bytes are free for `what`, to be written at a path.
+
+    Example:
+        require_space(out, 517_000_000, "a checkpoint")
+    """
+    free = free_space(path)
+    if free < needed:
+        raise InputError(
+            f"{path}: expected {amount(needed)} free on its disk for {what}, found {amount(free)}; make room "
+            "there, or write elsewhere"
+        )
+
+
+def amount(count: int) -> str:
+    """Write a number of bytes for people.
+
+    Example:
+        amount(517_000_000)  # "517 MB"
+    """
+    return f"{count / 1e9:.3g} GB" if count >= 1e9 else f"{count / 1e6:.3g} MB"
 
 
 def lock_folder(folder: Path, doing: str) -> int | None:

@@ -15,17 +15,26 @@ def is_quiet() -> bool:
 
 
 def progress_bar():
-    """A `rich` progress bar; `update(task, status=…)` shows a few words at its end. Silent off a terminal."""
+    """A `rich` progress bar; `update(task, status=…)` shows a line below it. Silent off a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Bar(Progress):
+        """A bar whose status has a line of its own: beside it, both would be cut on a narrow terminal."""
+
+        def get_renderables(self):
+            yield from super().get_renderables()
+            for task in self.tasks:
+                if status := task.fields["status"]:
+                    yield Text(status, no_wrap=True, overflow="ellipsis")
 
     console = Console(stderr=True)
-    return Progress(
+    return Bar(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[status]}"),
         console=console,
         disable=_quiet or not console.is_terminal,
     )

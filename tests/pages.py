@@ -57,7 +57,7 @@ def blocks(page, language):
 
 
 def commands(page):
-    """The commands on a page of the documentation, as words, in order."""
+    """The commands on a page of the documentation, as words, in order; $n is the number of a loop."""
     lines = "\n".join(blocks(page, "sh")).replace("\\\n", " ").splitlines()
     return [words for line in lines if (words := shlex.split(line, comments=True))]
 

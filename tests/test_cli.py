@@ -5,11 +5,13 @@ import shlex
 import shutil
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from ikem_fast.cli import all_commands, main, parse
-from ikem_fast.cli.following import next_command
+from ikem_fast.cli.following import next_commands
 from ikem_fast.cli.index import read_index
 from ikem_fast.cli.parser import build_index
 from ikem_fast.configs import read_section, shipped_configs
@@ -49,7 +51,7 @@ def test_the_whole_way(tmp_path, capsys):
     for step in steps:
         status, out, err = run(capsys, *step)
         assert status == 0, (step, out, err)
-    assert "joint + motion + bone" in out and "top-1" in out
+    assert "joint+motion+bone" in out and "top-1" in out
     for name in ("knn.json", "linear.json", "linear.png", "linear.npz"):
         assert (student / name).is_file()
     assert load_checkpoint(student)["config"]["amp"] is True
@@ -373,6 +375,19 @@ def test_a_dry_run_says_what_it_takes_and_leaves_nothing(tiny_dataset, tmp_path,
     assert err == "" and not out_folder.exists()
 
 
+def test_a_dry_run_says_what_the_disk_needs_and_has(tiny_dataset, tmp_path, capsys, monkeypatch):
+    words = ("pretrain", "--data", tiny_dataset, "--out", tmp_path / "out", *TINY, *TINY_MODEL, "--dry-run")
+    status, out, _ = run(capsys, *words, "--keep-last", 1)
+    assert status == 0
+    found = re.search(r"disk: ([\d.]+) MB for checkpoints of ([\d.]+) MB each; [\d.]+ .B are free at ", out)
+    assert found and float(found[1]) == pytest.approx(2 * float(found[2]), rel=0.01), out
+    usage = shutil.disk_usage
+    nearly_full = lambda path: SimpleNamespace(free=1000) if path == tmp_path else usage(path)  # noqa: E731
+    monkeypatch.setattr("shutil.disk_usage", nearly_full)
+    status, _, err = run(capsys, *words)
+    assert status == 2 and f"expected {found[2]} MB free on its disk for a checkpoint, found 0.001 MB" in err
+
+
 def test_dry_runs_of_finetuning_and_of_the_demo(tiny_dataset, tmp_path, capsys, monkeypatch):
     teacher = tmp_path / "teacher"
     words = ("pretrain", "--data", tiny_dataset, "--out", teacher, "--max-steps", 1, *TINY, *TINY_MODEL)
@@ -391,16 +406,47 @@ def test_dry_runs_of_finetuning_and_of_the_demo(tiny_dataset, tmp_path, capsys, 
     assert {path.name for path in tmp_path.iterdir()} == {"teacher"}
 
 
-def test_what_one_types_next_is_a_command(tmp_path):
+OPTIONS = {
+    "data": "d d", "out": "o", "checkpoint": "r/checkpoint.pt", "model": "m", "runs": ("a", "b b"),
+    "format": "onnx",
+}  # fmt: skip
+
+
+def test_what_one_types_next_is_a_command(tiny_dataset):
     for name in all_commands():
-        options = {"data": "d d", "out": tmp_path / "o"}
-        following = next_command(name, options)
-        if following and following.startswith("ikem-fast"):
-            words = shlex.split(following)[1:]
-            known = next(" ".join(words[:n]) for n in (2, 1) if " ".join(words[:n]) in all_commands())
-            parse(all_commands()[known], words[len(known.split()) :])
-    assert next_command("compare", {}) is None
-    assert next_command("evaluate knn", {"out": "o"}) is None
+        data = tiny_dataset if name.startswith("write ") else "d d"
+        for following in next_commands(name, {**OPTIONS, "data": data}):
+            program, *words = shlex.split(following)
+            if program == "ikem-fast":
+                known = next(" ".join(words[:n]) for n in (2, 1) if " ".join(words[:n]) in all_commands())
+                parse(all_commands()[known], words[len(known.split()) :])
+            else:
+                assert program == "python" and Path(words[0]).is_file()
+    assert next_commands("evaluate fuse", {"out": "o"}) == next_commands("doctor", {}) == []
+    assert next_commands("export", {**OPTIONS, "format": "torch-export"}) == []
+
+
+def test_what_one_types_next_leads_from_files_to_a_report_an_answer_and_an_exported_file(tiny_dataset):
+    """From each command of the way to the next, by the closing lines alone."""
+
+    def after(name, data="d"):
+        found = (shlex.split(line)[1:] for line in next_commands(name, {**OPTIONS, "data": data}))
+        return {" ".join(words[:n]) for words in found for n in (1, 2)} & all_commands().keys()
+
+    assert after("prepare ntu") == {"pretrain"} and after("prepare synthetic") == {"pretrain"}
+    assert after("pretrain") == after("distill") == {"evaluate linear"}
+    assert after("evaluate linear") == {"report", "predict", "export"}
+    assert after("evaluate knn") == after("evaluate semi") == after("compare") == {"report"}
+    assert after("report") == {"predict", "export"} and after("predict") == {"export"}
+    assert after("write pyskl", tiny_dataset) == {"prepare pyskl"}
+    assert after("demo") == {"export", "prepare auto"}
+
+
+def test_what_one_types_next_is_about_the_run_that_was_evaluated():
+    inside = next_commands("evaluate linear", {"checkpoint": "r/a/checkpoint.pt", "out": "r/a/linear"})
+    assert inside[0] == "ikem-fast report r/a --out r/a/report.html" and inside[1].endswith("--model r/a")
+    apart = next_commands("evaluate linear", {"checkpoint": "r/v1.0", "out": "e"})
+    assert apart[0] == "ikem-fast report r/v1.0 e --out r/v1.0/report.html" and apart[1].endswith("--model e")
 
 
 def test_quiet_and_verbose(tiny_dataset, tmp_path, capsys):

@@ -38,13 +38,21 @@ def test_a_raw_file_and_a_folder_share_a_page(tiny_dataset, tmp_path):
     assert names[0] == "a01_s01_e00_v01" and len(names) == 2
 
 
-def test_a_written_array_shows_the_clip_that_it_is(tiny_dataset, tmp_path):
-    """It is prepared already: its true frame count, which scales derivatives, is in the list beside it."""
+@pytest.mark.parametrize("name", ["arrays", "crossclr", "pyskl"])
+def test_what_was_written_shows_the_clip_that_it_is(name, tiny_dataset, tmp_path):
+    """It is prepared already: its true frame count, which scales derivatives, is in it or beside it."""
     dataset = open_dataset(tiny_dataset)
-    FORMATS["arrays"].write(dataset, tmp_path / "plain")
-    split = dataset["test"]
-    file = tmp_path / "plain" / "test" / f"{split.names[0]}.npy"
-    assert main(["view", str(file), "--layout", dataset.layout, "--out", str(tmp_path / "a.html")]) == 0
+    (tmp_path / "plain").mkdir()
+    FORMATS[name].write(dataset, tmp_path / "plain")
+    split, first = dataset["test"], 0
+    if name == "arrays":
+        file = tmp_path / "plain" / "test" / f"{split.names[0]}.npy"
+    elif name == "crossclr":
+        file = tmp_path / "plain" / "val_position.npy"
+    else:
+        (file,), first = (tmp_path / "plain").glob("*.pkl"), len(dataset["train"])
+    words = ["view", str(file), "--layout", dataset.layout, "--index", str(first)]
+    assert main([*words, "--out", str(tmp_path / "a.html")]) == 0
     folder = ["view", str(tiny_dataset), "--split", "test", "--index", "0"]
     assert main([*folder, "--out", str(tmp_path / "b.html")]) == 0
     (shown,), (wanted,) = (data_of(tmp_path / page)["clips"] for page in ("a.html", "b.html"))

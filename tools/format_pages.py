@@ -53,7 +53,8 @@ def page(form: Format, shown: str) -> str:
 def paragraph(text: str) -> str:
     """Prose as a line, what stands in columns or is indented as it is."""
     if re.search(r"^ {2,}\S|\S {3,}\S", text, re.MULTILINE):
-        return f"```\n{textwrap.dedent(text)}\n```"
+        language = "sh" if "ikem-fast" in text else ""
+        return f"```{language}\n{textwrap.dedent(text)}\n```"
     return " ".join(text.split())
 
 

@@ -10,10 +10,10 @@ out=$2
 shift 2
 [ $# -gt 0 ] || set -- utd_mhad nw_ucla sbu
 
-prepare() { # NAME FILE LAYOUT OPTION ...
-    local data=$out/$1/data file=$2 layout=$3
+prepare() { # NAME FORMAT FILE OPTION ...
+    local data=$out/$1/data format=$2 file=$3
     shift 3
-    [ -f "$data/dataset.json" ] || ikem-fast prepare npz --source "$packed/$file.npz" --layout "$layout" --out "$data" "$@"
+    [ -f "$data/dataset.json" ] || ikem-fast prepare "$format" --source "$packed/$file.npz" --out "$data" "$@"
 }
 
 evaluate() { # PROTOCOL RUN OPTION ...
@@ -49,14 +49,11 @@ reproduce() { # NAME
 
 for name in "$@"; do
     case $name in
-    utd_mhad) prepare utd_mhad utd_mhad utd-mhad --train subject=1,3,5,7 && reproduce utd_mhad ;;
-    nw_ucla) prepare nw_ucla nw_ucla kinect-v1 --train view=1,2 && reproduce nw_ucla ;;
+    utd_mhad) prepare utd_mhad npz utd_mhad --layout utd-mhad --train subject=1,3,5,7 && reproduce utd_mhad ;;
+    nw_ucla) prepare nw_ucla npz nw_ucla --layout kinect-v1 --train view=1,2 && reproduce nw_ucla ;;
     sbu)
-        fold=0
-        for pairs in s01s02,s03s04,s05s02,s06s04 s02s03,s02s07,s03s05,s05s03 s01s03,s01s07,s07s01,s07s03 \
-            s02s01,s02s06,s03s02,s03s06 s04s02,s04s03,s04s06,s06s02,s06s03; do
-            fold=$((fold + 1))
-            prepare "sbu$fold" sbu sbu --up y-down --center clip --align clip --test "subject=$pairs" && ONLY=six reproduce "sbu$fold"
+        for fold in 1 2 3 4 5; do
+            prepare "sbu$fold" sbu sbu --fold "$fold" --up y-down --center clip --align clip && ONLY=six reproduce "sbu$fold"
         done
         ;;
     *) echo "$name: expected utd_mhad, nw_ucla or sbu" >&2 && exit 2 ;;

@@ -272,12 +272,15 @@ def _run_protocol(protocol, config):
     sys.stdout.write("".join(f"{path}\n" for path in left))
 
 
-def _compare(runs: tuple[Path, ...], markdown: bool = False, html: Path | None = None) -> None:
+def _compare(
+    runs: tuple[Path, ...], folds: bool = False, markdown: bool = False, html: Path | None = None
+) -> None:
     """Show the evaluations that are found in folders side by side.
 
     Args:
         runs: Folders of runs, or results files. Evaluations that differ in nothing but the seed are one
             column; each is tested against the first of the same evaluation.
+        folds: Whether the folds of a cross-validation, which differ in their clips, are one column too.
         markdown: Whether to write Markdown.
         html: A page to write, in one file that needs no network, with bars and the classes that differ.
     """
@@ -293,7 +296,7 @@ def _compare(runs: tuple[Path, ...], markdown: bool = False, html: Path | None =
     )
     from ikem_fast.files import write_text
 
-    groups = find_groups(runs)
+    groups = find_groups(runs, folds=folds)
     columns = {group.label: [results for _, results in group.runs] for group in groups}
     test = lambda first, column, name: paired_test(groups[first], groups[column], name)  # noqa: E731
     rows = comparison_rows(columns, test)

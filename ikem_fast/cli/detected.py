@@ -1,5 +1,6 @@
 """Which format `prepare auto` prepares: the one that the source is seen to hold."""
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +14,8 @@ GIVEN = ("--source", "--out")  # to every format
 def with_format(command: Command, words: Sequence[str]) -> tuple[Command, list[str]]:
     """Put the command of the format that was found in place of `prepare auto`, and say on a line why.
 
-    Its options are those behind `prepare auto`; what its example has besides is said, too. Without a source,
-    `prepare auto` itself says what is missing.
+    Its options are those behind `prepare auto`; what is usual besides is said, too, for the same source.
+    Without one, `prepare auto` itself says what is missing.
 
     Raises InputError where the source holds no known format, or several.
 
@@ -22,22 +23,36 @@ def with_format(command: Command, words: Sequence[str]) -> tuple[Command, list[s
         with_format(all_commands()["prepare auto"], ["--source", "raw", "--out", "data"])  # prepare ntu
     """
     words = list(words)
-    source = next(
-        (
-            after if word == "--source" else word.partition("=")[2]
-            for word, after in zip(words, [*words[1:], ""], strict=False)
-            if word.split("=")[0] == "--source"
-        ),
-        "",
-    )
+    source = _value(words, "--source")
     if command.name != "prepare auto" or not source or "--help" in words:
         return command, words
     from ikem_fast.data.formats import find_format
 
     found, why = find_format(Path(source).expanduser())
     sys.stdout.write(f"format: {found.name} ({printable(why)}); as by ikem-fast prepare {found.name}\n")
-    further = [word for word in found.example.split() if word.startswith("--") and word not in GIVEN]
-    if not set(further) <= {word.split("=")[0] for word in words}:
-        sys.stdout.write(f"usual options of it: {found.example}\n")
+    usual = found.usual(Path(source).expanduser()) if found.usual else _options_of(found.example)
+    further = {word for word in usual.split() if word.startswith("--")}
+    if not further <= {word.split("=")[0] for word in words}:
+        places = [f"{name} {shlex.quote(value)}" for name in GIVEN if (value := _value(words, name))]
+        line = " ".join([f"ikem-fast prepare {found.name}", places[0], usual, *places[1:]])
+        sys.stdout.write(f"usual options of it: {printable(line, 1 << 12)}\n")
     sys.stdout.flush()
     return all_commands()[f"prepare {found.name}"], words
+
+
+def _value(words, name):
+    """What the words give an option; "" where they do not have it."""
+    behind = zip(words, [*words[1:], ""], strict=False)
+    found = (
+        after if word == name else word.partition("=")[2]
+        for word, after in behind
+        if word.split("=")[0] == name
+    )
+    return next(found, "")
+
+
+def _options_of(example):
+    """An example's options but for those that every format is given."""
+    words = example.split()[3:]
+    pairs = zip(words[::2], words[1::2], strict=True)
+    return " ".join(f"{name} {value}" for name, value in pairs if name not in GIVEN)

@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ikem_fast.files import amount, free_space, require_space
+from ikem_fast.runtime.checkpoint import NAME
 from ikem_fast.settings import check, checked
 
 STEPS = 3  # that are timed in each phase, after a first that warms up
@@ -54,12 +56,14 @@ def _training(name, config):
     an_epoch = max(1, clips // config.batch_size if whole else -(-clips // config.batch_size))
     total = config.total_steps(an_epoch)
     _tell(f"{clips} training clips, {an_epoch} steps an epoch")
-    minutes = 0.0
+    minutes, largest = 0.0, 0
     for phase, steps, settings in _phases(name, config, an_epoch, total):
-        seconds = _seconds_a_step(name, config, settings)
+        seconds, size = _costs(name, config, settings)
+        largest = max(largest, size)
         minutes += (steps or 0) * seconds / 60
         count = "as many steps as there are minutes for" if steps is None else f"{steps} steps"
         _tell(f"{phase}: {count}, {seconds:.2f} s each")
+    _disk(config, largest)
     budget = config.max_minutes
     if total is None or (budget is not None and budget < minutes):
         _tell("the budget of minutes ends it")
@@ -83,9 +87,18 @@ def _phases(name, config, an_epoch, total):
     return [phase for phase in phases if phase[1]]
 
 
-def _seconds_a_step(name, config, settings):
+def _costs(name, config, settings):
+    """Seconds a step, and bytes of a checkpoint."""
     with tempfile.TemporaryDirectory() as folder:
-        return _slope(lambda steps: _train(name, config, Path(folder) / str(steps), steps, **settings))
+        seconds = _slope(lambda steps: _train(name, config, Path(folder) / str(steps), steps, **settings))
+        return seconds, max(path.stat().st_size for path in Path(folder).rglob(NAME))
+
+
+def _disk(config, size):
+    """Tell what checkpoints take, those that are kept and the one that is written beside them."""
+    told = f"{amount((config.keep_last + 1) * size)} for checkpoints of {amount(size)} each"
+    _tell(f"disk: {told}; {amount(free_space(config.out))} are free at {config.out}")
+    require_space(config.out, size, "a checkpoint")
 
 
 def _train(name, config, out, steps, **settings):

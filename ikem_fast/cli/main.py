@@ -136,7 +136,7 @@ def _run(name, argv):
     from ikem_fast.cli.commands import all_commands
     from ikem_fast.cli.detected import with_format
     from ikem_fast.cli.dry_run import dry_run
-    from ikem_fast.cli.following import next_command
+    from ikem_fast.cli.following import next_commands
     from ikem_fast.cli.parser import parse, take_common
     from ikem_fast.cli.recipe import with_recipe
     from ikem_fast.settings import checked
@@ -147,7 +147,6 @@ def _run(name, argv):
     if only_told:
         dry_run(command, options)
         return 0
-    following = next_command(command.name, options)
     common = [take_common(command, one, options) for one in command.common]
     with _naming_cut_files(), command.within(*common) if command.within else nullcontext():
         if command.settings:
@@ -155,6 +154,7 @@ def _run(name, argv):
         else:
             result = checked(command.run)(**options)
     status = result if isinstance(result, int) else 0
-    if status == 0 and following and not is_quiet() and sys.stderr.isatty():
-        sys.stderr.write(f"next: {printable(following, MESSAGE)}\n")
+    if status == 0 and not is_quiet() and sys.stderr.isatty():
+        for index, following in enumerate(next_commands(command.name, options)):
+            sys.stderr.write(f"{'  or' if index else 'next'}: {printable(following, MESSAGE)}\n")
     return status

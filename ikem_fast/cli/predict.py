@@ -4,11 +4,13 @@ import json as json_
 import sys
 from collections.abc import Iterable, Iterator
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated
 
 from ikem_fast.data.preprocess import Skipped
 from ikem_fast.errors import InputError, printable
+from ikem_fast.evaluate.render import set_label
 from ikem_fast.predict import Bundle, load
 from ikem_fast.predict.bundle import Answer
 from ikem_fast.predict.export import Exported, Target
@@ -17,6 +19,7 @@ from ikem_fast.progress import is_quiet
 from ikem_fast.settings import Allowed
 
 STANDARD_INPUT = Path("-")
+NAME = 40  # characters of a clip's name that stay on a line
 
 
 def predict(
@@ -68,7 +71,7 @@ def _known_by(bundle, of):
     results = bundle.description.results
     accuracy = results.get("sets", {}).get(of, {}).get("top1")
     figure = f", {accuracy:.1f} % of test clips" if isinstance(accuracy, float) else ""
-    return f"{bundle.folder}: {of} on {printable(bundle.description.dataset)}{figure}"
+    return f"{bundle.folder}: {set_label(of)} on {printable(bundle.description.dataset)}{figure}"
 
 
 def _likeliest(bundle: Bundle, answer: Answer, top: int) -> dict[str, float]:
@@ -96,30 +99,41 @@ def _write_line(bundle, where, answer, top):
 
 
 def _table(bundle, answers, top):
+    from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from ikem_fast.progress import progress_bar
 
-    table = Table()
-    for column in ("clip", "action", "probability", *(["then"] if top > 1 else [])):
-        table.add_column(column, overflow="fold")
     found = []
     with progress_bar() as bar:
         task = bar.add_task("predicting", total=None, status="")
         for answer in answers:
             found.append(answer)
             bar.update(task, completed=len(found))
-            if answer.reason is None:
-                (label, share), *rest = _likeliest(bundle, answer, top).items()
-                then = ", ".join(f"{other} {100 * part:.0f} %" for other, part in rest)
-                table.add_row(
-                    Text(answer.name), Text(label), f"{100 * share:.1f} %", *([Text(then)] if rest else [])
-                )
+    told = [answer for answer in found if answer.reason is None]
+    folder = _folder_of([answer.name for answer in told])
+    names = [answer.name[len(folder) :] for answer in told]
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("clip", overflow="fold", min_width=min(max(map(len, names), default=0), NAME))
+    for column in ("action", "probability", *(["then"] if top > 1 else [])):
+        table.add_column(column, overflow="fold")
+    for answer, name in zip(told, names, strict=True):
+        (label, share), *rest = _likeliest(bundle, answer, top).items()
+        then = ", ".join(f"{other} {100 * part:.0f} %" for other, part in rest)
+        table.add_row(Text(name), Text(label), f"{100 * share:.1f} %", *([Text(then)] if rest else []))
+    if folder:
+        sys.stdout.write(f"clips in {folder}\n")
     if table.row_count:
         Console().print(table)
     return found
+
+
+def _folder_of(names):
+    """The folder that all clips are in, with its slash; "" where there is none."""
+    levels = zip(*(name.split("/")[:-1] for name in names), strict=False)
+    return "".join(f"{parts[0]}/" for parts in takewhile(lambda parts: len({*parts}) == 1, levels))
 
 
 def _stream(bundle, of, layout, window, stride, top):

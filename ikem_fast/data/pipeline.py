@@ -5,8 +5,9 @@
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
@@ -24,6 +25,7 @@ from ikem_fast.data.sources import SourceFile
 from ikem_fast.data.splits import Choosable, attributes_of_name
 from ikem_fast.data.writer import DatasetWriter
 from ikem_fast.errors import InputError
+from ikem_fast.files import FULL, amount, free_space
 from ikem_fast.progress import progress_bar
 from ikem_fast.skeleton import Layout, find_layout
 
@@ -113,18 +115,21 @@ def prepare_clips(
     plan, results = _as_chosen(plan, results, rules, out)
     planned = [clip for clip in plan if clip.skip is None]
     known = bool(planned) and all(clip.subject is not None for clip in planned)
-    with DatasetWriter(
-        out,
-        name=name,
-        layout=choice.layout(find_layout(layout)),
-        classes=classes,
-        num_frames=num_frames,
-        num_bodies=choice.num_bodies or num_bodies,
-        prepared={**prepared, **rules.given(), **choice.chosen(), "frames": num_frames},
-        sources=[clip.name for clip in plan],
-        name_length=max((len(clip.name) for clip in planned), default=1),
-        subject_length=max(len(clip.subject) for clip in planned) if known else None,
-    ) as writer:
+    with (
+        DatasetWriter(
+            out,
+            name=name,
+            layout=choice.layout(find_layout(layout)),
+            classes=classes,
+            num_frames=num_frames,
+            num_bodies=choice.num_bodies or num_bodies,
+            prepared={**prepared, **rules.given(), **choice.chosen(), "frames": num_frames},
+            sources=[clip.name for clip in plan],
+            name_length=max((len(clip.name) for clip in planned), default=1),
+            subject_length=max(len(clip.subject) for clip in planned) if known else None,
+        ) as writer,
+        _naming_the_room(writer),
+    ):
         _write(writer, plan, results, known)
         if not writer.complete and not writer.num_clips:
             reasons = "; ".join(f"{name}: {reason}" for name, reason in writer.skipped[:3])
@@ -135,6 +140,28 @@ def prepare_clips(
     report(dataset)
     check_share(dataset)
     return dataset
+
+
+@contextmanager
+def _naming_the_room(writer):
+    """Say how much a disk needs and has: ahead, where that may not do, and where it did not."""
+    free = free_space(writer.folder)
+    if not writer.complete and free < writer.size_of_rest:
+        sys.stderr.write(
+            f"warning: up to {amount(writer.size_of_rest)} are needed for the clips, {amount(free)} are free "
+            f"at {writer.folder}\n"
+        )
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise OSError(
+            error.errno,
+            f"{error.strerror}: up to {amount(writer.size_of_rest)} more are needed, "
+            f"{amount(free_space(writer.folder))} are free; make room there, and type the same to go on",
+            str(writer.folder),
+        ) from error
 
 
 def _write(writer, plan, results, known):

@@ -101,7 +101,7 @@ class Choosable:
         column = self.attributes[attribute]
         missing = sorted(set(wanted) - set(column.tolist()))
         if missing:
-            known = ", ".join(map(printable, _in_order(column)[:50]))
+            known = ", ".join(map(printable, in_order(column)[:50]))
             raise InputError(
                 f"{option}: expected values of {attribute!r} that are in {self.where} ({known}), found "
                 f"{', '.join(missing)}"
@@ -141,7 +141,7 @@ class Choosable:
         if by is None:
             groups = [np.flatnonzero(self.labels == label) for label in np.unique(self.labels)]
         else:
-            groups = [np.array(_in_order(self.attributes[by]))]
+            groups = [np.array(in_order(self.attributes[by]))]
         take = _ratio(option, rule, what) if kind == "ratio" else _fold(option, rule, what, groups, by)
         parts = [take(_shuffled(group, int(seed), place)) for place, group in enumerate(groups)]
         chosen = np.concatenate(parts) if parts else np.array([], int)
@@ -183,7 +183,11 @@ def _shuffled(group, seed, place):
     return np.random.default_rng((seed, place)).permutation(group)
 
 
-def _in_order(values):
-    """Each value once, numbers by their size."""
+def in_order(values: np.ndarray) -> list[str]:
+    """List each text once, numbers by their size.
+
+    Example:
+        in_order(np.array(["10", "9", "10"]))  # ["9", "10"]
+    """
     as_number = lambda text: (0, int(text), text) if text.isdecimal() else (1, 0, text)  # noqa: E731
     return sorted(set(np.asarray(values).tolist()), key=as_number)

@@ -9,6 +9,7 @@ import io
 import json
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,11 @@ class _NpyAppender:
     def sync(self):
         self.file.flush()
         os.fsync(self.file.fileno())
+
+    def close(self):
+        """Let go of the file, of which all that counts is on disk since the last `sync`."""
+        with suppress(OSError):
+            self.file.close()
 
     def write_header(self, rows):
         self.file.seek(0)
@@ -257,6 +263,12 @@ class DatasetWriter:
                  "splits": self._description["splits"], "skipped": self._description["skipped"]}  # fmt: skip
         _write_json(self.partial / PROGRESS, state)
 
+    @property
+    def size_of_rest(self) -> int:
+        """Bytes of the clips of the sources that are left, if all of them give one."""
+        row = next(iter(self._arrays.values()))["clips"]
+        return (self._num_sources - self.done) * row.dtype.itemsize * int(np.prod(row.row_shape))
+
     def finish(self) -> Dataset:
         """Give the folder its final name, now that all sources are handled, and return it opened.
 
@@ -289,7 +301,7 @@ class DatasetWriter:
         """Let go of the files; what was not finished stays, to be gone on with."""
         for arrays in self._arrays.values():
             for array in arrays.values():
-                array.file.close()
+                array.close()
         self._arrays = {}
         if self._lock is not None:
             os.close(self._lock)
@@ -298,9 +310,11 @@ class DatasetWriter:
     def __enter__(self) -> "DatasetWriter":
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        if self._arrays:
-            self._checkpoint()  # an interrupted run can go on from the very clip it was at
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        # What went wrong first is what is told.
+        with suppress(OSError) if isinstance(error, OSError) else nullcontext():
+            if self._arrays:
+                self._checkpoint()  # an interrupted run can go on from the very clip it was at
         self.close()
 
 

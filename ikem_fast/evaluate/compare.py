@@ -31,11 +31,13 @@ class Group:
         return [results.sets[name].top1 for _, results in self.runs if name in results.sets]
 
 
-def find_groups(runs: Iterable[Path]) -> list[Group]:
+def find_groups(runs: Iterable[Path], *, folds: bool = False) -> list[Group]:
     """Find the results files in folders, and put those together that differ in nothing but the seed.
 
     Args:
         runs: folders, searched to their depths, or results files.
+        folds: whether those are put together too that differ in which clips are for training and for the
+            test, as the folds of a cross-validation do.
 
     Raises InputError where a folder holds none, or a file is none.
 
@@ -50,7 +52,7 @@ def find_groups(runs: Iterable[Path]) -> list[Group]:
         if not found:
             raise InputError(f"{run}: expected results of evaluations in it, found none")
         for path, results in found:
-            group = groups.setdefault(_identity(results), Group(str(path.parent), []))
+            group = groups.setdefault(_identity(results, folds), Group(str(path.parent), []))
             if path not in [known for known, _ in group.runs]:
                 group.runs.append((path, results))
     return list(groups.values())
@@ -70,9 +72,9 @@ def paired_test(first: Group, second: Group, name: str) -> tuple[float, float] |
         difference, p = paired_test(*find_groups([Path("runs/three"), Path("runs/six")]), "joint")
     """
     rights = [_shares_right(group, name) for group in (first, second)]
-    if rights[0] is None or rights[1] is None or rights[0][0] != rights[1][0]:
+    if rights[0] is None or rights[1] is None or rights[0].keys() != rights[1].keys():
         return None
-    difference = rights[1][1] - rights[0][1]
+    difference = np.array([rights[1][clip] - share for clip, share in rights[0].items()])
     observed = abs(difference.sum())
     random = np.random.default_rng(0)
     moved = difference[difference != 0]
@@ -90,10 +92,11 @@ def _results(path, must):
         return None
 
 
-def _identity(results):
+def _identity(results, folds):
     """What must agree for two results to be of one group, as text."""
+    clips = None if folds else results.clips
     settings = _without_places({**results.settings, "training": results.training})
-    same = (results.evaluation, results.dataset, results.source, results.probe, results.clips, settings)
+    same = (results.evaluation, results.dataset, results.source, results.probe, clips, settings)
     return json.dumps(same, sort_keys=True)
 
 
@@ -104,15 +107,16 @@ def _without_places(value):
 
 
 def _shares_right(group, name):
-    """(names of the clips, share of the runs that get each right), or None."""
-    clips, rights = None, []
+    """Clip's name → share of the runs tested on it that get it right, or None."""
+    rights: dict[str, list[bool]] = {}
     for path, _ in group.runs:
         scores = _scores(path)
-        if scores is None or name not in scores.sets or clips not in (None, scores.names.tolist()):
+        if scores is None or name not in scores.sets:
             return None
-        clips = scores.names.tolist()
-        rights.append(scores.sets[name].argmax(1) == scores.labels)
-    return clips, np.mean(rights, axis=0)
+        right = scores.sets[name].argmax(1) == scores.labels
+        for clip, one in zip(scores.names.tolist(), right.tolist(), strict=True):
+            rights.setdefault(clip, []).append(one)
+    return {clip: sum(found) / len(found) for clip, found in rights.items()}
 
 
 def _scores(path: Path) -> Scores | None:

@@ -132,8 +132,8 @@ class Bundle:
     ) -> Prediction:
         """Recognize the actions of raw clips.
 
-        Each clip is centered, resampled and turned as the training clips were (but files that `write arrays`
-        left, which were already); frames without a body are left out, bodies beyond those that the model
+        Each clip is centered, resampled and turned as the training clips were (but files that `write` left,
+        which were already); frames without a body are left out, bodies beyond those that the model
         knows too.
 
         Args:
@@ -239,8 +239,8 @@ class Bundle:
         clip = raw.coordinates if wrapped else raw
         if isinstance(raw, Clip) and clip.shape[1] != self._preprocessing.frames:
             return Skipped(
-                f"expected {self._preprocessing.frames} frames of a clip that was prepared already, as "
-                f"its count in `frames` of labels.csv says, found {clip.shape[1]}; raw clips have none there"
+                f"expected {self._preprocessing.frames} frames of a clip that was prepared already, as the "
+                f"frame count beside it says, found {clip.shape[1]}; raw clips have none there"
             )
         if layout == known:
             return raw

@@ -31,7 +31,7 @@ def named_clips(
 ) -> Iterator[Named]:
     """Yield (name, raw clip (3,F,V,M)), or (name, `Skipped`) where one cannot be read; the rest go on.
 
-    A file that `write arrays` left is a `Clip`, which has been preprocessed already.
+    Those of files that `write` left are `Clip`, which have been preprocessed already.
 
     Args:
         clips: a raw clip (3,F,V,M), a batch of them (N,3,F,V,M), the path of a file, a folder or a .zip, or

@@ -9,7 +9,7 @@ import torch
 
 from ikem_fast.data import Dataset
 from ikem_fast.errors import InputError
-from ikem_fast.files import give_name
+from ikem_fast.files import give_name, require_space
 from ikem_fast.runtime.checkpoint import NAME, save_checkpoint
 from ikem_fast.runtime.rotation import BEST, Rotation
 from ikem_fast.train.budget import Progress
@@ -63,6 +63,17 @@ class Keeper:
             or time.monotonic() - self.when >= 60 * self.config.checkpoint_minutes
         )
 
+    def check_space(self) -> None:
+        """Raise InputError where the disk has too little room for a checkpoint."""
+        optimizer = self.step.optimizer
+        state = [value for one in optimizer.state.values() for value in one.values()]
+        if not state:  # it comes with the first step: two moments of AdamW, one of SGD
+            trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            state = trained * (2 if "betas" in optimizer.defaults else 1)
+        tensors = [*self.task.model.state_dict().values(), *state]
+        size = sum(one.numel() * one.element_size() for one in tensors if isinstance(one, torch.Tensor))
+        require_space(self.folder, size, "a checkpoint, beside the one that it replaces")
+
     def keep(self, began: Progress, progress: Progress, seconds: float, unfinished: dict[str, Any]) -> None:
         """Write a checkpoint, if there is none of this step.
 
@@ -78,6 +89,7 @@ class Keeper:
         if self.kept == progress.steps:
             return
         self._check_numbers(began)
+        self.check_space()
         self.rotation.make_room(progress.steps)
         save_checkpoint(
             self.folder / NAME,

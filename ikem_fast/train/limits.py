@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from ikem_fast.errors import InputError
+from ikem_fast.files import FULL, amount, free_space
 from ikem_fast.train.config import TrainConfig
 
 
@@ -32,9 +33,10 @@ def naming_what_ran_out(config: TrainConfig) -> Iterator[None]:
             f"{_advice(config, asked_for(text), free_memory())}"
         ) from None
     except OSError as error:
+        free = f" ({amount(free_space(config.out))} are free)" if error.errno in FULL else ""
         raise OSError(
             error.errno,
-            f"{error.strerror or error}; what was written before is whole, go on with --resume auto",
+            f"{error.strerror or error}{free}; what was written before is whole, go on with --resume auto",
             str(error.filename or config.out),
         ) from error
 

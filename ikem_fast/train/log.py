@@ -60,7 +60,14 @@ class TrainingLog:
         self.epoch = progress.epoch
         self.clips = 0
         self.started = time.perf_counter()
-        self.progress.update(self.task, description=f"{self.title}, epoch {self.epoch}")
+        self.progress.update(
+            self.task, description=f"{self.title}, epoch {self.epoch}", total=self._expected(progress)
+        )
+
+    def _expected(self, progress):
+        """Steps of the run as far as it shows now: minutes may end it ahead of its steps."""
+        by_share = round(progress.steps / progress.share) if progress.steps and progress.share else None
+        return by_share if self.total is None else min(self.total, by_share or self.total)
 
     def step(self, clips: int) -> None:
         """Count a batch."""
@@ -117,7 +124,8 @@ class TrainingLog:
             self.progress.console.print(f"warning: {warning}", style="red", highlight=False, soft_wrap=True)
 
     def _tell(self, progress, status):
-        self.progress.update(self.task, status=status)
+        total = progress.steps if progress.over else self._expected(progress)
+        self.progress.update(self.task, status=status, total=total)
         now = time.monotonic()
         if is_quiet() or self.progress.console.is_terminal:
             return

@@ -107,8 +107,10 @@ class _Run:
         task.model.train()
 
     def go(self):
+        progress = began = self.budget.progress()
+        if not began.over:
+            self.processes.of_first(self.keeper.check_space)
         with self._log() as log:
-            progress = began = self.budget.progress()
             log.start(began)
             while not progress.over:
                 phase = self.task.phase(progress)

@@ -184,7 +184,54 @@ def test_what_is_found_comes_with_its_usual_options(tmp_path, capsys):
         assert command.name == "prepare sbu" and rest == [*words, *given]
         out = capsys.readouterr().out
         assert out.startswith("format: sbu (")
-        assert ("usual options of it: ikem-fast prepare sbu --source SBU --fold 1 " in out) == told
+        usual = f"usual options of it: ikem-fast prepare sbu --source {tmp_path} --fold 1 --up y-down "
+        assert (usual in out) == told and ("--align clip --out out\n" in out) == told
+
+
+def test_sbu_is_taken_packed_too(tmp_path, capsys):
+    """With its folds, the names of its actions, and as the same clips; `auto` knows it by its pairs."""
+    pairs, labels = ["s01s02", "s02s03", "s01s03", "s03s02", "s06s03"], [0, 3, 4, 7, 1]
+    raws = [raw(15, 2) + number for number in range(5)]  # (3, 7, 15, 2)
+    for number, (pair, label) in enumerate(zip(pairs, labels, strict=True)):
+        foreign.write_sbu(tmp_path / "raw" / pair / f"{label + 1:02d}" / "001", raws[number])
+    x = np.concatenate([one.transpose(1, 2, 0, 3) for one in raws])
+    np.savez(tmp_path / "all.npz", x=x, len=[7] * 5, y=labels, subject=pairs)
+    for fold in range(1, 6):
+        made = [
+            FORMATS["sbu"].prepare(tmp_path / f"{source}{fold}", tmp_path / source, fold=fold)
+            for source in ("all.npz", "raw")
+        ]
+        packed, files = (dataset["test"] for dataset in made)
+        assert packed.subjects.tolist() == files.subjects.tolist() == [pairs[fold - 1]]
+        np.testing.assert_array_equal(packed.clips, files.clips)
+        assert made[0].classes == made[1].classes and packed.labels == files.labels
+    assert find_format(tmp_path / "all.npz")[0].name == "sbu"
+    assert next(FORMATS["sbu"].read(tmp_path / "all.npz")).shape == (3, 7, 15, 2)
+    np.savez(tmp_path / "others.npz", x=x, len=[7] * 5, y=labels, subject=list("abcde"))
+    assert find_format(tmp_path / "others.npz")[0].name == "npz"
+    with pytest.raises(
+        InputError, match="expected pairs such as s01s02 as 'subject' of each clip, found a, b"
+    ):
+        FORMATS["sbu"].prepare(tmp_path / "o", tmp_path / "others.npz")
+    np.savez(tmp_path / "more.npz", x=x, len=[7] * 5, y=[8] * 5, subject=pairs)
+    with pytest.raises(InputError, match=r"expected 15 joints, 2 bodies and actions 0 … 7, .* up to 8"):
+        FORMATS["sbu"].prepare(tmp_path / "o", tmp_path / "more.npz")
+
+
+def test_what_is_found_of_a_packed_file_is_what_is_in_it(tmp_path, capsys):
+    """Layouts of as many joints, attributes with their values, and a split by one of them."""
+    packed = {"x": np.zeros((6, 20, 3), np.float32), "len": [1] * 6, "y": [0, 1] * 3}
+    np.savez(tmp_path / "a b.npz", **packed, view=[3, 2, 1, 1, 2, 3], subject=[10, 9, 8, 8, 9, 10])
+    source = str(tmp_path / "a b.npz")
+    with_format(all_commands()["prepare auto"], ["--source", source, "--out", "data/mine"])
+    out = capsys.readouterr().out
+    assert "20 joints (layouts: kinect-v1, msr-action3d, utd-mhad) of 1 body" in out
+    assert "view of each: 1 2 3" in out and "subject of each: 8 9 10" in out
+    usual = f"prepare npz --source '{source}' --layout LAYOUT --train subject=8,10 --out data/mine\n"
+    assert out.endswith(usual)
+    np.savez(tmp_path / "c.npz", **packed | {"x": np.zeros((6, 24, 3))})
+    with_format(all_commands()["prepare auto"], ["--source", str(tmp_path / "c.npz"), "--out=o"])
+    assert "--layout smpl --train ratio=0.8 --out o\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -92,13 +92,14 @@ MEASURE = """
 import resource, sys
 from itertools import islice
 from pathlib import Path
-from ikem_fast.data.formats.agcn import find_clips
+from ikem_fast.data.formats.agcn import ARRAYS, find_clips
+from ikem_fast.data.formats.parts import find_parts
 
 def peak():
     (line,) = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
     return int(line.split()[1]) * 1024
 
-stream = find_clips(Path(sys.argv[1]))
+stream = find_clips(find_parts(Path(sys.argv[1]), ARRAYS))
 next(stream.read(0))
 before = peak()
 count = sum(1 for clip in islice(stream.read(0), 300))

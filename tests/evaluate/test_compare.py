@@ -13,13 +13,13 @@ from ikem_fast.evaluate.results import score
 LABELS = np.arange(60) % 2
 
 
-def write(folder, right, seed, names=None, probe="ridge", **settings):
+def write(folder, right, seed, names=None, probe="ridge", train=9, **settings):
     """Results of a run that got these clips right."""
     scores = np.eye(2, dtype=np.float32)[np.where(right, LABELS, 1 - LABELS)]
     found = {"joint": score(torch.from_numpy(scores), torch.from_numpy(LABELS), ("p", "q"))}
     settings = {"seed": seed, "out": str(folder), "checkpoint": str(folder.parent), **settings}
     training = {"config": {"seed": seed, "lr": settings.get("lr")}}
-    results = Results("Linear evaluation", "d", settings, {"train": 9, "test": 60}, ["p", "q"], found,
+    results = Results("Linear evaluation", "d", settings, {"train": train, "test": 60}, ["p", "q"], found,
                       probe=probe, training=training)  # fmt: skip
     results.write(folder / "linear.json")
     names = np.array([str(i) for i in range(60)]) if names is None else names
@@ -45,6 +45,22 @@ def test_seeds_are_put_together_and_other_settings_are_not(tmp_path):
         find_groups([tmp_path / "empty"])
     with pytest.raises(InputError, match="nowhere: expected the results"):
         find_groups([tmp_path / "nowhere"])
+
+
+def test_folds_are_put_together_where_they_are_said_to_be(tmp_path, capsys):
+    """Each has clips of its own, and the test is over all of them, in whatever order they come."""
+    for run, counts in (("a", (30, 36, 42)), ("b", (48, 48, 48))):
+        for fold, right in enumerate(shares(*counts)):
+            names = np.array([f"{fold}-{i}" for i in range(60)])
+            write(tmp_path / f"{run}{fold}" / "linear", right, 0, names, train=9 + fold, lr=ord(run))
+    a, b = ([tmp_path / f"{run}{fold}" for fold in order] for run, order in (("a", "012"), ("b", "201")))
+    assert len(find_groups([*a, *b])) == 6
+    first, second = find_groups([*a, *b], folds=True)
+    assert first.top1("joint") == [50, 60, 70] and second.top1("joint") == [80] * 3
+    difference, p = paired_test(first, second, "joint")
+    assert difference == pytest.approx(20) and p < 0.001
+    assert main(["compare", *map(str, a), "--folds"]) == 0
+    assert "60.0 ± 10.0" in capsys.readouterr().out
 
 
 def test_with_one_run_each_the_test_is_mcnemar_s(tmp_path):

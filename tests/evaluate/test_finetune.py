@@ -56,7 +56,7 @@ def test_few_labels(small, tmp_path):
     name = "60% of labels: joint"
     assert results.sets[name].deviation is not None and results.baselines["frozen"].runs == 2
     assert sum(map(sum, results.sets[name].confusion)) == 2 * results.clips["test"]
-    assert "60% of labels: joint + motion + bone" in text_of(result_table(results))
+    assert "60% of labels: joint+motion+bone" in text_of(result_table(results))
     frozen = evaluate_semi(SemiConfig(**settings, finetune=False))
     assert frozen.source == "frozen" and list(frozen.baselines) == ["chance", "raw", "untrained"]
     assert frozen.sets[name].top1 == pytest.approx(results.baselines["frozen"].top1[name])

@@ -2,8 +2,10 @@
 
 import errno
 import os
+import re
 import shutil
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 
@@ -36,16 +38,55 @@ def from_the_second_checkpoint_on(calls, error):
 @needs_filter
 @pytest.mark.parametrize(
     ("calls", "error", "said"),
-    [(("write",), errno.EDQUOT, "Disk quota exceeded"), (("fsync",), errno.EIO, "Input/output error")],
+    [
+        (("write",), errno.EDQUOT, r"Disk quota exceeded \([\d.]+ .B are free\)"),
+        (("fsync",), errno.EIO, "Input/output error"),
+    ],
 )
 def test_a_disk_that_breaks_is_one_message_and_nothing_is_lost(calls, error, said, tmp_path):
     argv = words("pretrain", tmp_path / "run", *STEPS)
     status, errors = finish(argv, partial(from_the_second_checkpoint_on, calls, error))
-    assert status == 2 and f"{said}; what was written before is whole" in errors and "Traceback" not in errors
+    assert status == 2 and re.search(f"{said}; what was written before is whole", errors), errors
+    assert "Traceback" not in errors
     assert load_checkpoint(tmp_path / "run")["step"] == 2
     assert finish(argv)[0] == 0
     assert finish(words("pretrain", tmp_path / "whole", *STEPS))[0] == 0
     assert differences(tmp_path / "whole", tmp_path / "run") == []
+
+
+def with_free(count):
+    """Have every disk say that so many bytes are free."""
+    shutil.disk_usage = lambda _: SimpleNamespace(free=count)
+
+
+def test_a_disk_without_room_for_a_checkpoint_is_told_of_ahead_of_the_training(tmp_path):
+    argv = words("pretrain", tmp_path / "run", *STEPS)
+    status, errors = finish(argv, partial(with_free, 1000))
+    found = re.search(r"expected ([\d.]+) MB free on its disk for a checkpoint, .* found 0.001 MB", errors)
+    assert status == 2 and found and not (tmp_path / "run" / "metrics.jsonl").exists(), errors
+    assert finish(argv)[0] == 0
+    size = (tmp_path / "run" / "checkpoint.pt").stat().st_size / 1e6
+    assert 0.1 * size < float(found[1]) < size, "of so small a one, names and settings are the most"
+
+
+def test_a_run_that_is_over_needs_no_room(tmp_path):
+    argv = words("pretrain", tmp_path / "run", *STEPS)
+    assert finish(argv)[0] == 0
+    status, errors = finish([*argv, "--resume", "auto"], partial(with_free, 1000))
+    assert status == 0, errors
+
+
+@needs_filter
+def test_a_disk_that_fills_up_under_a_preparation_is_told_of_with_what_is_needed(tmp_path):
+    raw = sources("agcn", tmp_path)
+
+    def full():
+        with_free(1000)
+        at_the_first_clip(("write",), errno.ENOSPC)
+
+    status, errors = finish(prepare_words("agcn", raw, tmp_path / "out"), full)
+    assert status == 2 and re.search(r"warning: up to [\d.]+ MB are needed for the clips, 0.001 MB", errors)
+    assert re.search(r"No space left on device: up to [\d.]+ MB more are needed, 0.001 MB are", errors)
 
 
 def test_a_disk_that_fails_tensorboard_is_told_of_in_a_line(tmp_path):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import pickle
 import shutil
 import tempfile
 import zipfile
@@ -142,26 +143,64 @@ def test_an_archive_is_answered_as_what_is_in_it(loaded, raws, tmp_path, monkeyp
 @pytest.fixture(scope="module")
 def written(run, tmp_path_factory):
     """The folder that `write arrays` left of the clips of the run, and the test clips' own."""
-    folder = tmp_path_factory.mktemp("written") / "plain"
+    folder = tmp_path_factory.mktemp("written")
     dataset = open_dataset(run.parent / "data")
-    FORMATS["arrays"].write(dataset, folder)
-    return folder, dataset["test"]
+    for name in ("arrays", "crossclr", "pyskl"):
+        (folder / name).mkdir()
+        FORMATS[name].write(dataset, folder / name)
+    return folder / "arrays", dataset["test"]
 
 
-def test_written_arrays_are_answered_as_the_clips_that_they_are(loaded, written, tmp_path):
-    """They are prepared already, and the list beside them has their frame counts: in an archive, too."""
-    folder, split = written
-    archive = shutil.make_archive(str(tmp_path / "packed"), "zip", folder.parent)
+@pytest.fixture(scope="module")
+def of_prepared(loaded, written):
+    """Probabilities of the test clips as they are prepared."""
+    split = written[1]
     with torch.no_grad():
         clips, frames = torch.from_numpy(np.array(split.clips)), torch.from_numpy(np.array(split.frames))
         wanted = loaded.recognizer(clips, frames, loaded.chosen())[0].numpy()
     assert len(set(frames.tolist())) > 1 and set(frames.tolist()) != {clips.shape[2]}
+    return wanted
+
+
+def test_written_arrays_are_answered_as_the_clips_that_they_are(loaded, written, of_prepared, tmp_path):
+    """They are prepared already, and the list beside them has their frame counts: in an archive, too."""
+    folder, split = written
+    archive = shutil.make_archive(str(tmp_path / "packed"), "zip", folder.parent, "arrays")
     files = [folder / "test" / f"{name}.npy" for name in split.names]
     for source in (files, folder / "test", folder, archive):
         found = {answer.name.rpartition("/")[2]: answer for answer in loaded.predict_each(source)}
-        for file, row in zip(files, wanted, strict=True):
+        for file, row in zip(files, of_prepared, strict=True):
             np.testing.assert_allclose(found[file.name].probabilities, row, atol=1e-5)
     assert len(found) == len(list(folder.rglob("*.npy"))), "and the list is no clip"
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("name", ["crossclr", "pyskl"])
+def test_what_else_was_written_is_answered_as_the_clips_that_it_is(
+    name, packed, loaded, written, of_prepared, tmp_path
+):
+    """With the frame counts that are in it, and each clip once."""
+    folder = written[0].with_name(name)
+    source = shutil.make_archive(str(tmp_path / "packed"), "zip", folder) if packed else folder
+    found = [answer.probabilities for answer in loaded.predict_each(source)]
+    assert len(found) == len(list(written[0].rglob("*.npy"))), "training clips, too, each once"
+    np.testing.assert_allclose(np.array(found[-len(of_prepared) :]), of_prepared, atol=1e-5)
+    if name == "crossclr" and not packed:
+        found = [answer.probabilities for answer in loaded.predict_each(folder / "val_position.npy")]
+        np.testing.assert_allclose(np.array(found), of_prepared, atol=1e-5)
+
+
+def test_arrays_that_say_no_frame_counts_are_taken_as_raw_clips_which_is_said(
+    loaded, written, tmp_path, capsys
+):
+    clips = np.load(written[0].with_name("crossclr") / "val_position.npy")
+    np.save(tmp_path / "val_position.npy", clips)
+    (tmp_path / "val_label.pkl").write_bytes(
+        pickle.dumps((list(map(str, range(len(clips)))), [0] * len(clips)))
+    )
+    found = np.array([answer.probabilities for answer in loaded.predict_each(tmp_path)])
+    np.testing.assert_allclose(found, loaded.predict(clips).probabilities, atol=1e-5)
+    assert "of how many frames is not said, so they are taken as raw ones" in capsys.readouterr().err
 
 
 def test_a_written_array_of_another_layout_or_length_is_brought_over_or_named(loaded, written):
@@ -226,6 +265,16 @@ def test_a_folder_is_a_table(run, raws, tmp_path, capsys, monkeypatch):
     assert main(["predict", str(tmp_path), "--model", str(run)]) == 0
     out, err = capsys.readouterr()
     assert out.count("clips.npz#") == 3 and "probability" in out and "test clips" in err
+
+
+def test_a_table_names_the_folder_once_and_keeps_names_whole(run, raws, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    names = [f"S001C001P00{i}R001A001_of_one_day.npz" for i in range(3)]
+    for name, raw in zip(names, raws, strict=True):
+        as_npz(tmp_path / name, [raw])
+    assert main(["predict", str(tmp_path), "--model", str(run)]) == 0
+    out, _ = capsys.readouterr()
+    assert out.count(str(tmp_path)) == 1 and all(f"\n{name} " in out for name in names), out
 
 
 def test_wrong_usage_is_one_message(run, tmp_path, capsys):

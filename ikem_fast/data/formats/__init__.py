@@ -49,8 +49,9 @@ def find_format(path: str | Path) -> tuple[Format, str]:
     found = {name: why for name, chosen in FORMATS.items() if (why := chosen.detect(path))}
     if not found and (path.is_file() or any(path.iterdir())):
         find_files(path, "")  # which says where an archive or a folder cannot be opened
-    if len(found) > 1:
-        found.pop(ARRAYS.name, None)  # any file of numbers may be one
+    for general in (ARRAYS.name, NPZ.name):  # any file of numbers, and any packed one
+        if len(found) > 1:
+            found.pop(general, None)
     if len(found) != 1:
         seen = "; ".join(f"{name} ({printable(why)})" for name, why in found.items())
         raise InputError(

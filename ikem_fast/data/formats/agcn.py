@@ -9,7 +9,8 @@ Behind its last frame a clip is zero, or, as AGCN itself has it, begins anew unt
 Shi et al., "Two-Stream Adaptive Graph Convolutional Networks" (CVPR 2019).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,18 +18,19 @@ import numpy as np
 from ikem_fast.data.dataset import Dataset
 from ikem_fast.data.formats.base import Format
 from ikem_fast.data.formats.npy import NpyFile
-from ikem_fast.data.formats.parts import Part, find_parts, seen_in, stream_of
-from ikem_fast.data.formats.stream import ClipStream, as_raw, known_layout, last_frame
+from ikem_fast.data.formats.parts import Part, arrays_at, find_parts, parts_at, seen_in, stream_of
+from ikem_fast.data.formats.stream import ClipStream, as_raw, known_layout, last_frame, layout_of_size
 from ikem_fast.data.preprocess import Skipped
+from ikem_fast.data.sources import SourceFile
 from ikem_fast.errors import InputError
+from ikem_fast.skeleton import Layout
 
 ARRAYS = ("data_joint.npy", "data.npy", "joint.npy")
 COUNTS = "num_frame.npy"
 
 
-def find_clips(source: Path, layout: str = "ntu-rgb+d") -> ClipStream:
-    """Find the clips of a dataset. Raises InputError."""
-    parts = find_parts(source, ARRAYS, [COUNTS])
+def find_clips(parts: Sequence[Part], layout: str | Layout = "ntu-rgb+d") -> ClipStream:
+    """Find the clips of arrays. Raises InputError."""
     skeleton = known_layout(layout, parts[0].array.shape[3], parts[0].array.file)
     counts = {part.split: _read_counts(part) for part in parts}
 
@@ -89,15 +91,19 @@ def prepare_agcn(out: Path, source: Path, layout: str = "ntu-rgb+d") -> Dataset:
         source: folder with the arrays, or one above it.
         layout: the joint layout of the arrays: a name, or a YAML file.
     """
-    return find_clips(source, layout).prepare(out, Path(source).stem, {"from": "agcn"})
+    return find_clips(find_parts(source, ARRAYS, [COUNTS]), layout).prepare(
+        out, Path(source).stem, {"from": "agcn"}
+    )
 
 
 def _detect(path: Path) -> str:
     return seen_in(path, ARRAYS)
 
 
-def _read(path: Path) -> Iterator[np.ndarray]:
-    yield from find_clips(path).raws()
+def _read(path: Path | SourceFile, layout: Layout | None = None) -> Iterator[np.ndarray]:
+    """The clips of an array, or of all in a folder."""
+    parts = parts_at(path, ARRAYS, [COUNTS])
+    yield from find_clips(parts, layout or layout_of_size(parts[0].array.shape[3], path)).raws()
 
 
 AGCN = Format(
@@ -107,4 +113,6 @@ AGCN = Format(
     prepare=prepare_agcn,
     detect=_detect,
     read=_read,
+    needs_layout=True,
+    find=partial(arrays_at, arrays=ARRAYS, beside=[COUNTS]),
 )

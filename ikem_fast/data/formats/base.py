@@ -36,6 +36,7 @@ class Format:
     write: writes a prepared dataset's clips to a folder in this form, and returns the files.
     layout: name of the joint layout of all its clips; None where the files or their owner say.
     former: names that options of `prepare` had → what they are called now.
+    usual: says which options fit what is at a path; those of the example, if not given.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Format:
     write: Callable[[Dataset, Path], list[Path]] | None = None
     layout: str | None = None
     former: Mapping[str, str] = field(default_factory=dict)
+    usual: Callable[[Path], str] | None = None
 
 
 class ClipName(Protocol):

@@ -11,7 +11,9 @@ Li et al., "3D Human Action Representation Learning via Cross-View Consistency P
 """
 
 import pickle
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,21 +21,23 @@ import numpy as np
 from ikem_fast.data.dataset import Dataset
 from ikem_fast.data.formats.base import Format
 from ikem_fast.data.formats.bodies import to_float32
-from ikem_fast.data.formats.parts import Part, find_parts, seen_in, stream_of
-from ikem_fast.data.formats.stream import ClipStream, as_raw, examples, known_layout
+from ikem_fast.data.formats.parts import Part, arrays_at, find_parts, parts_at, seen_in, stream_of
+from ikem_fast.data.formats.stream import ClipStream, as_raw, examples, known_layout, layout_of_size
 from ikem_fast.data.preprocess import MAX_COORDINATE, Clip, Skipped
 from ikem_fast.data.skeletons import MAX_FILE_BYTES, parse_skeleton
-from ikem_fast.data.sources import find_files
+from ikem_fast.data.sources import SourceFile, find_files
 from ikem_fast.errors import InputError, printable
 from ikem_fast.files import replacing
+from ikem_fast.skeleton import Layout
 
 ARRAYS = ("position.npy",)
 LOOKED_AT = 16  # clips by which it is told whether they are preprocessed
 
 
-def find_clips(source: Path, layout: str = "ntu-rgb+d", lengths: str | None = None) -> ClipStream:
-    """Find the clips of a dataset. Raises InputError."""
-    parts = find_parts(source, ARRAYS)
+def find_clips(
+    parts: Sequence[Part], layout: str | Layout = "ntu-rgb+d", lengths: str | None = None
+) -> ClipStream:
+    """Find the clips of arrays. Raises InputError."""
     skeleton = known_layout(layout, parts[0].array.shape[3], parts[0].array.file)
     if not all(part.labels.frames or _is_centered(part, skeleton.root) for part in parts):
         note = f"{parts[0].array.file}: the root joint is not at zero, so clips are preprocessed anew"
@@ -133,7 +137,7 @@ def prepare_crossclr(
             with a name and a count a line, or one count for all clips.
     """
     prepared = {"from": "crossclr", **({} if lengths is None else {"lengths": str(lengths)})}
-    return find_clips(source, layout, lengths).prepare(out, Path(source).stem, prepared)
+    return find_clips(find_parts(source, ARRAYS), layout, lengths).prepare(out, Path(source).stem, prepared)
 
 
 def write_crossclr(dataset: Dataset, out: Path) -> list[Path]:
@@ -160,8 +164,19 @@ def _detect(path: Path) -> str:
     return seen_in(path, ARRAYS)
 
 
-def _read(path: Path) -> Iterator[np.ndarray]:
-    yield from find_clips(path, lengths="1").raws()
+def _read(path: Path | SourceFile, layout: Layout | None = None) -> Iterator[np.ndarray | Clip]:
+    """The clips of an array, or of all in a folder; as raw ones where their frame counts are not known."""
+    parts = parts_at(path, ARRAYS)
+    skeleton = layout or layout_of_size(parts[0].array.shape[3], path)
+    counted = all(part.labels.frames for part in parts)
+    stream = find_clips(parts, skeleton, None if counted else "1")
+    if not counted and not stream.notes:
+        print(
+            f"note: {parts[0].array.file}: clips were prepared already, of how many frames is not said, so "
+            "they are taken as raw ones; prepare crossclr --lengths makes them what they were",
+            file=sys.stderr,
+        )
+    yield from stream.clips() if counted else stream.raws()
 
 
 CROSSCLR = Format(
@@ -171,5 +186,7 @@ CROSSCLR = Format(
     prepare=prepare_crossclr,
     detect=_detect,
     read=_read,
+    needs_layout=True,
+    find=partial(arrays_at, arrays=ARRAYS),
     write=write_crossclr,
 )

@@ -11,9 +11,11 @@ believed before it has been read.
 
 import io
 import math
+import shlex
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,16 +23,17 @@ from ikem_fast.data.dataset import MAX_CLASSES, Dataset
 from ikem_fast.data.formats.base import Format, in_plane
 from ikem_fast.data.formats.bodies import to_float32
 from ikem_fast.data.formats.npy import BROKEN, entries_of
-from ikem_fast.data.formats.stream import as_raw, known_layout, number_classes, one_hot
+from ikem_fast.data.formats.stream import as_raw, known_layout, layouts_of_size, number_classes, one_hot
 from ikem_fast.data.headers import read_exactly, read_header
 from ikem_fast.data.pipeline import PlannedClip, prepare_clips, to_clips
-from ikem_fast.data.splits import Choosable
+from ikem_fast.data.splits import Choosable, in_order
 from ikem_fast.errors import InputError, printable
 
 MAX_CLIP_BYTES = 1 << 26
 BLOCK_BYTES = 1 << 18  # of clips that are read at once
 MAX_WHOLE = 1 << 53
 MAX_COLUMN_BYTES = 1 << 28  # of all columns together
+SHOWN, MOST_VALUES = 8, 64  # values of an attribute that are shown, and that clips are usually split by
 
 
 class PackedClips:
@@ -218,12 +221,35 @@ def prepare_npz(
         name: name of the dataset; the file's, if not given.
     """
     packed = PackedClips(source)
-    skeleton = known_layout(layout, packed.num_joints, packed.path)
-    subjects = _subjects(packed)
     name = printable(name or packed.path.stem)
-    digits = len(str(len(packed.labels)))
-    names = [f"{name}-{index:0{digits}d}" for index in range(len(packed.labels))]
+    names = names_of(packed, name)
     splits = _choosable(packed, names, {"train": train, "test": test}).splits(train, test)
+    rules = {"train": train, **({} if test is None else {"test": test})}
+    return prepare_packed(packed, splits, out, name, layout, packed.classes, {"from": "npz"}, rules)
+
+
+def names_of(packed: PackedClips, name: str) -> list[str]:
+    """Name each clip by the dataset and its number."""
+    digits = len(str(len(packed.labels)))
+    return [f"{name}-{index:0{digits}d}" for index in range(len(packed.labels))]
+
+
+def prepare_packed(
+    packed: PackedClips,
+    splits: Sequence[str],
+    out: Path,
+    name: str,
+    layout: str,
+    classes: Sequence[str],
+    prepared: Mapping[str, Any],
+    rules: Mapping[str, Any],
+) -> Dataset:
+    """Prepare packed clips of which it is known where each goes: "train", "test", or "" to be left out.
+
+    prepared, rules: what says of the dataset where it is from, and how it was split.
+    """
+    skeleton = known_layout(layout, packed.num_joints, packed.path)
+    names, subjects = names_of(packed, name), subjects_of(packed)
     kept = [index for index, split in enumerate(splits) if split]
     plan = [
         PlannedClip(names[index], splits[index], int(packed.labels[index]), subject=subjects[index])
@@ -242,20 +268,14 @@ def prepare_npz(
             out=out,
             name=name,
             layout=skeleton,
-            classes=packed.classes,
+            classes=classes,
             num_bodies=packed.num_bodies,
-            prepared={
-                "from": "npz",
-                "file": packed.path.name,
-                "bytes": packed.path.stat().st_size,
-                "train": train,
-                **({} if test is None else {"test": test}),
-            },
+            prepared={**prepared, "file": packed.path.name, "bytes": packed.path.stat().st_size, **rules},
         )
 
 
-def _subjects(packed):
-    """Who was recorded in each clip: texts, or None for each where that is not known."""
+def subjects_of(packed: PackedClips) -> list[str] | list[None]:
+    """Say who was recorded in each clip: texts, or None for each where that is not known."""
     column = packed.attributes.get("subject")
     try:
         return [None] * len(packed.labels) if column is None else column.astype(str).tolist()
@@ -280,7 +300,33 @@ def _choosable(packed, names, rules):
 
 
 def _detect(path: Path) -> str:
-    return "x, len and y in it" if entries_of(path) >= {"x", "len", "y"} else ""
+    try:
+        packed = PackedClips(path)
+    except InputError:
+        return "x, len and y in it" if entries_of(path) >= {"x", "len", "y"} else ""
+    fitting = ", ".join(layouts_of_size(packed.num_joints)) or "none that is known"
+    bodies = f"{packed.num_bodies} bodies" if packed.num_bodies > 1 else "1 body"
+    by = "".join(f"; {printable(name)} of each: {_values(packed, name)}" for name in packed.attributes)
+    joints = f"{packed.num_joints} joints (layouts: {fitting}) of {bodies}"
+    return f"x, len and y of {len(packed.labels)} clips in it; {joints}{by}"
+
+
+def _values(packed, name):
+    """The values of an attribute, for people."""
+    values = in_order(packed.attributes[name].astype(str))
+    shown = values if len(values) <= SHOWN else [*values[:2], "…", values[-1]]
+    return " ".join(map(printable, shown))
+
+
+def _usual(path: Path) -> str:
+    """The layout, where one alone fits, and a split by an attribute that there is: by who was recorded."""
+    packed = PackedClips(path)
+    fitting = layouts_of_size(packed.num_joints)
+    layout = fitting[0] if len(fitting) == 1 else "LAYOUT"
+    names = sorted(packed.attributes, key=lambda name: (name != "subject", name))
+    values = in_order(packed.attributes[names[0]].astype(str)) if names else []
+    rule = f"{names[0]}={','.join(values[::2])}" if 1 < len(values) <= MOST_VALUES else "ratio=0.8"
+    return shlex.join(["--layout", layout, "--train", rule])
 
 
 def _read(path: Path) -> Iterator[np.ndarray]:
@@ -295,4 +341,5 @@ NPZ = Format(
     detect=_detect,
     read=_read,
     former={"file": "source"},
+    usual=_usual,
 )

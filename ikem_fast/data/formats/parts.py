@@ -94,6 +94,25 @@ def seen_in(path: Path, arrays: Sequence[str]) -> str:
     return ", ".join(map(str, files))
 
 
+def arrays_at(path: Path, arrays: Sequence[str], beside: Sequence[str] = ()) -> list[SourceFile]:
+    """List the arrays of clips at a path, each to be read by itself; see `parts_at`."""
+    return [part.array.file for part in parts_at(path, arrays, beside)]
+
+
+def parts_at(path: Path | SourceFile, arrays: Sequence[str], beside: Sequence[str] = ()) -> list[Part]:
+    """Find the parts at a path, of which one that is an array itself is that part alone.
+
+    Raises InputError as `find_parts` does, and for a file that goes with an array.
+    """
+    file = path if isinstance(path, SourceFile) else SourceFile(Path(path))
+    parts = find_parts(file.path, arrays, beside)
+    if file.member or (file.path.is_file() and file.path.suffix != ".zip"):
+        parts = [part for part in parts if part.array.file == file]
+    if not parts:
+        raise InputError(f"{file}: expected an array of clips, found what is beside one")
+    return parts
+
+
 def stream_of(
     parts: Sequence[Part],
     layout: Layout,

@@ -35,7 +35,7 @@ from ikem_fast.data.formats.stream import (
 )
 from ikem_fast.data.pipeline import PlannedClip
 from ikem_fast.data.preparation import NUM_FRAMES
-from ikem_fast.data.preprocess import Clip, Skipped
+from ikem_fast.data.preprocess import MAX_COORDINATE, Clip, Skipped
 from ikem_fast.data.sources import SourceFile, find_files
 from ikem_fast.errors import InputError, printable
 from ikem_fast.files import replacing
@@ -79,7 +79,7 @@ def find_clips(
     if lying:
         told = f"total_frames of {len(lying)} clips is not their length, such as {examples(lying)}"
         notes.append(f"{where}: {told}")
-    prepared = all(_shape(one) and "true_frames" in one for _, one in chosen)
+    prepared = _are_prepared([one for _, one in chosen])
     return ClipStream(
         plan=plan,
         read=lambda start: (_clip(one, joints, bodies, prepared) for _, one in chosen[start:]),
@@ -205,6 +205,8 @@ def _clip(one: Mapping[str, Any], joints: int, persons: int, prepared: bool) -> 
     except InputError as error:
         return Skipped.of(error)
     if prepared:
+        if not (np.abs(clip) < MAX_COORDINATE).all():
+            return Skipped(f"expected coordinates below {MAX_COORDINATE:g}, found NaN, infinity or more")
         frames = one["true_frames"]
         return Clip(clip, frames) if type(frames) is int and frames > 0 else Skipped("no true frame count")
     if clip.shape[3] == persons:
@@ -286,14 +288,21 @@ def _start(file: SourceFile) -> bytes:
         return b""
 
 
-def _read(path: Path) -> Iterator[np.ndarray]:
-    """Every clip, whatever splits there are, with all of its persons."""
-    for one in _content(SourceFile(Path(path)))["annotations"]:
+def _read(path: Path) -> Iterator[np.ndarray | Clip]:
+    """Every clip, whatever splits there are, with all of its persons; preprocessed where we wrote it so."""
+    annotations = _content(SourceFile(Path(path)))["annotations"]
+    prepared = _are_prepared(annotations)
+    for one in annotations:
         shape = _shape(one) or (0, 0, 0, 0)
-        clip = _clip(one, shape[2], shape[0], False)
+        clip = _clip(one, shape[2], shape[0], prepared)
         if isinstance(clip, Skipped):
             raise InputError(f"{path}: {printable(one.get('frame_dir'))}: {clip.reason}")
-        yield clip.coordinates if isinstance(clip, Clip) else clip
+        yield clip
+
+
+def _are_prepared(annotations):
+    """Whether clips are what `write_pyskl` left, with the frame counts that they were made of."""
+    return all(_shape(one) and "true_frames" in one for one in annotations)
 
 
 PYSKL = Format(

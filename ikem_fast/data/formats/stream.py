@@ -72,11 +72,16 @@ class ClipStream:
                 },
             )
 
-    def raws(self) -> Iterator[np.ndarray]:
-        """Yield the coordinates of every clip. Raises InputError for the first that cannot be had."""
+    def clips(self) -> Iterator[np.ndarray | Clip]:
+        """Yield every clip, raw or preprocessed. Raises InputError for the first that cannot be had."""
         for planned, clip in zip(self.plan, self.read(0), strict=True):
             if isinstance(clip, Skipped):
                 raise InputError(f"{planned.name}: {clip.reason}")
+            yield clip
+
+    def raws(self) -> Iterator[np.ndarray]:
+        """Yield the coordinates of every clip. Raises InputError for the first that cannot be had."""
+        for clip in self.clips():
             yield clip.coordinates if isinstance(clip, Clip) else clip
 
 
@@ -84,12 +89,25 @@ def known_layout(layout: str | Layout, joints: int | None = None, where: object 
     """Find a layout by name or file, of so many joints. Raises InputError naming those that have as many."""
     found = find_layout(layout)
     if joints is not None and found.num_joints != joints:
-        fitting = [name for name in layout_names() if get_layout(name).num_joints == joints]
+        fitting = layouts_of_size(joints)
         raise InputError(
             f"{where}: expected {found.num_joints} joints for layout {layout}, found {joints}"
             + (f"; --layout takes another: {', '.join(fitting)}" if fitting else "")
         )
     return found
+
+
+def layouts_of_size(joints: int) -> list[str]:
+    """Name the layouts of so many joints that are known."""
+    return [name for name in layout_names() if get_layout(name).num_joints == joints]
+
+
+def layout_of_size(joints: int, where: object) -> Layout:
+    """Find a layout of so many joints, the first that is known. Raises InputError where there is none."""
+    fitting = layouts_of_size(joints)
+    if not fitting:
+        raise InputError(f"{where}: expected joints of a known layout, found {joints}; --layout says theirs")
+    return get_layout(fitting[0])
 
 
 def number_classes(labels: Iterable[object], where: object) -> tuple[list[int], list[str]]:

@@ -2,15 +2,11 @@
 
 import statistics
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from ikem_fast.errors import printable
 from ikem_fast.evaluate.render import set_label
-from ikem_fast.evaluate.render.table import figure
+from ikem_fast.evaluate.render.table import Columns, figure
 from ikem_fast.evaluate.results import Results
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 # Two columns and a set → the difference of the second from the first, and p.
 Test = Callable[[int, int, str], tuple[float, float] | None]
@@ -63,21 +59,16 @@ def comparison_rows(columns: dict[str, list[Results]], test: Test) -> list[list[
     return rows
 
 
-def comparison_table(rows: list[list[str]]) -> "Table":
-    """Make the `rich` table of `comparison_rows`.
+def comparison_table(rows: list[list[str]]) -> Columns:
+    """Make the table of `comparison_rows`.
 
     Example:
         rich.print(comparison_table(comparison_rows({"six": six}, lambda *_: None)))
     """
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(caption=NOTE)
-    for i, head in enumerate(rows[0]):
-        table.add_column(Text(head), justify="right" if i else "left", overflow="fold")
-    for row in rows[1:]:
-        table.add_row(*map(Text, row))
-    return table
+    (first, *heads), *others = rows
+    labels = [row[0].replace(" + ", "+") for row in others]
+    columns = [(head, [row[i] for row in others]) for i, head in enumerate(heads, start=1)]
+    return Columns("", [(first, labels), *columns], NOTE)
 
 
 def comparison_markdown(rows: list[list[str]]) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from ikem_fast.errors import printable
-from ikem_fast.evaluate.render import set_label
+from ikem_fast.evaluate.render import occurring, set_label
 from ikem_fast.evaluate.results import Results
 from ikem_fast.files import replacing
 
@@ -64,12 +64,12 @@ def _draw_bars(axis, results):
 
 def _draw_confusion(axis, results):
     best = max(results.sets, key=lambda name: results.sets[name].top1)
-    confusion = np.array(results.sets[best].confusion, dtype=float)
+    found, confusion = occurring(results.classes, np.array(results.sets[best].confusion, dtype=float))
     share = 100 * confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
     image = axis.imshow(share, cmap="Blues", vmin=0, vmax=100)
     axis.set_title(f"Confusion, {set_label(best)}", fontsize="medium")
     axis.set(xlabel="predicted", ylabel="true")
-    classes = [printable(name, 40) for name in results.classes]
+    classes = [printable(name, 40) for name in found]
     ticks = range(len(classes)) if len(classes) <= 60 else range(0, len(classes), 5)
     style = {"fontsize": "small" if len(classes) <= 30 else "xx-small", "parse_math": False}
     axis.set_xticks(ticks, [classes[i] for i in ticks], rotation=90, **style)

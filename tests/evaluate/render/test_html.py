@@ -3,20 +3,27 @@
 import base64
 import io
 import re
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from ikem_fast.evaluate import Baseline, Results, SetResult, comparison_page
+from ikem_fast.evaluate.render import html
+from ikem_fast.evaluate.render.html import charts
 from ikem_fast.evaluate.render.html.charts import Bar, Line, LineChart, bars, differences, heat, ticks
 from ikem_fast.evaluate.render.html.comparison import shortened
 from ikem_fast.evaluate.render.html.elements import Markup, tag
 from ikem_fast.evaluate.render.html.results import (
     accuracy_section,
+    confusion_data,
     confusion_section,
     gains_section,
 )
+from ikem_fast.evaluate.render.picture import _draw_confusion
 from tests.pages import read_page
 
 HOSTILE = "<script>alert(1)</script>\x1b[2J\"'&"
@@ -86,6 +93,37 @@ def test_a_confusion_matrix_is_inked_by_its_shares():
     alpha = np.asarray(image)[..., 3]
     assert alpha[0, 0] == 255 and alpha[0, 1] == 0 and 0 < alpha[1, 0] < alpha[1, 1] < 255
     assert (np.asarray(image)[1, 0, :3] != np.asarray(image)[1, 1, :3]).any()  # mistakes look like mistakes
+
+
+def test_a_confusion_matrix_has_the_classes_that_occur():
+    """Those of test clips, and those that they are taken for; many of them get the width of the page."""
+    classes = [f"class {number}" for number in range(60)]
+    confusion = np.zeros((60, 60), int)
+    confusion[3, 3], confusion[3, 50], confusion[9, 9] = 4, 2, 1
+    one = SetResult(0.0, 0.0, dict.fromkeys(classes, 0.0), confusion.tolist())
+    found = Results("e", "d", {}, {"train": 1, "test": 7}, classes, {"joint": one})
+    data = confusion_data([found])
+    assert data["classes"] == ["class 3", "class 9", "class 50"]
+    assert data["counts"] == [[4, 0, 2], [0, 1, 0], [0, 0, 0]]
+    shown = str(confusion_section([found]))
+    assert ">class 50<" in shown and ">class 10<" not in shown and 'class="halves"' in shown
+    figure = Figure()
+    _draw_confusion(figure.add_subplot(), found)
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == data["classes"]
+    everyone = replace(one, confusion=np.eye(60, dtype=int).tolist())
+    assert 'class="whole"' in str(confusion_section([replace(found, sets={"joint": everyone})]))
+
+
+def test_type_is_large_enough_at_every_width_and_paper_is_white():
+    """Charts have at least 10.5 pixels a letter where they are narrowest, beside each other or on a phone."""
+    style = (Path(html.__file__).parent / "page.css").read_text(encoding="utf-8")
+    size = float(re.search(r"\.chart text { font-size: ([\d.]+)px; }", style)[1])
+    least = int(re.search(r"\.grid {.*minmax\(min\((\d+)px", style)[1]) - 2 * 14
+    assert size * least / charts.WIDTH >= 10.5
+    sizes = re.findall(r"font-size: ([\d.]+)px", style.partition("@media print")[0])
+    assert min(map(float, sizes)) >= 12
+    dark = re.findall(r"@media ([^{]*prefers-color-scheme: dark[^{]*){", style)
+    assert dark and all(one.startswith("screen") for one in dark)
 
 
 def test_names_beside_a_confusion_matrix_are_as_small_as_its_rows():

@@ -11,8 +11,8 @@ import numpy as np
 
 from ikem_fast.evaluate.render.html.elements import Markup, join, tag
 
-WIDTH, HEIGHT = 420, 250  # of a line chart, in units of its own
-LEFT, RIGHT, TOP, BOTTOM = 44, 10, 12, 28
+WIDTH, HEIGHT = 360, 232  # of a line chart, in units of its own: about as many as it has pixels on a phone
+LEFT, RIGHT, TOP, BOTTOM = 44, 10, 20, 40
 MOST_POINTS = 300  # of a line
 
 
@@ -125,14 +125,14 @@ class LineChart:
                 tag("rect", x=f"{a:.1f}", y=TOP, width=f"{b - a:.1f}", height=HEIGHT - TOP - BOTTOM,
                     class_="shade")
             )  # fmt: skip
-            parts.append(tag("text", what, x=f"{a + 5:.1f}", y=TOP + 12, class_="small"))
+            parts.append(tag("text", what, x=f"{a + 5:.1f}", y=TOP - 5))
         for y in ticks(y0, y1):
             parts.append(tag("line", x1=LEFT, x2=WIDTH - RIGHT, y1=_at(up(y)), y2=_at(up(y)), class_="grid"))
             parts.append(tag("text", f"{y:g}", x=LEFT - 6, y=_at(up(y) + 4), text_anchor="end"))
         parts += [
-            tag("text", f"{x:g}", x=_at(along(x)), y=HEIGHT - 12, text_anchor="middle") for x in ticks(x0, x1)
+            tag("text", f"{x:g}", x=_at(along(x)), y=HEIGHT - 23, text_anchor="middle") for x in ticks(x0, x1)
         ]
-        parts.append(tag("text", self.x, x=WIDTH - RIGHT, y=HEIGHT - 1, text_anchor="end", class_="small"))
+        parts.append(tag("text", self.x, x=WIDTH - RIGHT, y=HEIGHT - 6, text_anchor="end"))
         for line in map(_thinned, self.lines):
             if line.low is not None and line.high is not None:
                 outline = [
@@ -169,7 +169,7 @@ def heat(matrix: np.ndarray) -> str:
     from PIL import Image
 
     shares = np.clip(matrix, 0, 1)
-    alpha = np.round(255 * np.where(shares > 0, 0.08 + 0.92 * shares**0.7, 0)).astype(np.uint8)
+    alpha = np.round(255 * np.where(shares > 0, 0.22 + 0.78 * shares**0.7, 0)).astype(np.uint8)
     pixels = np.zeros((*alpha.shape, 4), np.uint8)
     pixels[..., :3] = (37, 99, 235)
     pixels[..., 3] = alpha

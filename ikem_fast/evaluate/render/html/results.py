@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ikem_fast.errors import printable
-from ikem_fast.evaluate.render import set_label
+from ikem_fast.evaluate.render import occurring, set_label
 from ikem_fast.evaluate.render.html.charts import Bar, bars, differences, heat, key
 from ikem_fast.evaluate.render.html.elements import Markup, section, table, tag
 from ikem_fast.evaluate.render.table import figure
@@ -16,6 +16,8 @@ TRIO = "joint+motion+bone"
 MOST_CLASSES = 40  # of which the gain is shown: halves of the largest gains and losses
 MOST_PAIRS = 8
 LABELS = 60  # classes whose names stand beside a confusion matrix
+SIZE = 440  # units of a side of it
+MANY = 24  # classes above which it takes the whole width, and a phone has no room for names
 
 
 def over_seeds(runs: Sequence[Results], name: str) -> tuple[float, float | None]:
@@ -66,20 +68,20 @@ def accuracy_section(runs: Sequence[Results]) -> Markup:
 
 def confusion_section(runs: Sequence[Results]) -> Markup | None:
     """Show who is taken for whom by the set of most modalities, counted over all runs."""
-    name, classes = fused(runs[0]), runs[0].classes
-    counts = sum(np.array(run.sets[name].confusion) for run in runs if name in run.sets)
+    name = fused(runs[0])
+    classes, counts = _occurring(runs, name)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     C = len(classes)
     pairs = [(shares[a, b], a, b) for a in range(C) for b in range(C) if a != b and counts[a, b]]
     worst = sorted(pairs, key=lambda pair: (-pair[0], pair[1], pair[2]))[:MOST_PAIRS]
     rows = [["true class", "taken for", "share"]]
     rows += [[classes[a], classes[b], f"{100 * share:.0f} %"] for share, a, b in worst]
-    size, room = 440, _room(classes)
+    size, room = SIZE, _room(classes)
     step = size / C
     labels = []
     for i, label in enumerate(classes if C <= LABELS else []):
         text, place = printable(label, 14), room + (i + 0.5) * step
-        small = f"font-size:{min(12, 0.82 * step):.1f}px"  # an attribute of its own yields to the sheet
+        small = f"font-size:{_letters(classes):.1f}px"  # an attribute of its own yields to the sheet
         labels.append(tag("text", text, x=room - 5, y=f"{place:.1f}", class_="row", style=small))
         turned = f"rotate(-90 {place:.1f} {room - 5})"
         labels.append(
@@ -102,23 +104,34 @@ def confusion_section(runs: Sequence[Results]) -> Markup | None:
     right = [tag("h3", "Most often mistaken"), table(rows)] if worst else [tag("p", "Nothing is mistaken.")]
     return section(
         "Confusion", lead,
-        tag("div", tag("figure", picture, tag("output", class_="told")), tag("div", right), class_="halves"),
+        tag("div", tag("figure", picture, tag("output", class_="told")), tag("div", right),
+            class_="halves" if C <= MANY else "whole"),
         name="confusion",
     )  # fmt: skip
 
 
 def confusion_data(runs: Sequence[Results]) -> dict[str, object]:
     """List what the script tells of a cell that is touched."""
-    name = fused(runs[0])
-    counts = sum(np.array(run.sets[name].confusion) for run in runs if name in run.sets)
-    classes = [printable(label, 60) for label in runs[0].classes]
+    labels, counts = _occurring(runs, fused(runs[0]))
+    classes = [printable(label, 60) for label in labels]
     return {"classes": classes, "counts": counts.tolist(), "room": _room(classes)}
+
+
+def _occurring(runs, name):
+    """The classes that test clips are of or are taken for, and who of these is taken for whom (C,C)."""
+    counts = sum(np.array(run.sets[name].confusion) for run in runs if name in run.sets)
+    return occurring(runs[0].classes, np.asarray(counts))
 
 
 def _room(classes):
     """Units beside a confusion matrix for the names of classes."""
     longest = max(len(printable(label, 14)) for label in classes)
-    return min(96, 14 + 7 * longest) if len(classes) <= LABELS else 12
+    return min(160, 14 + 0.58 * _letters(classes) * longest) if len(classes) <= LABELS else 12
+
+
+def _letters(classes):
+    """Units that names beside a confusion matrix are high: as its rows, but not above what reads well."""
+    return min(18, 0.82 * SIZE / len(classes))
 
 
 def gains_section(runs: Sequence[Results]) -> Markup | None:
