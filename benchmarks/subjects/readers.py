@@ -33,7 +33,7 @@ def read_all(read, paths):
 def reader_of(name):
     """How we read one file of a case."""
     chosen = FORMATS[name.split()[0]]
-    return partial(chosen.read, layout=get_layout("kinect-v1")) if chosen.needs_layout else chosen.read
+    return partial(chosen.read, layout=get_layout("kinect-v1")) if chosen.name == "arrays" else chosen.read
 
 
 def agree(ours, theirs, path):

@@ -91,7 +91,7 @@ def known_layout(layout: str | Layout, joints: int | None = None, where: object 
     if joints is not None and found.num_joints != joints:
         fitting = layouts_of_size(joints)
         raise InputError(
-            f"{where}: expected {found.num_joints} joints for layout {layout}, found {joints}"
+            f"{where}: expected {found.num_joints} joints for layout {found.name}, found {joints}"
             + (f"; --layout takes another: {', '.join(fitting)}" if fitting else "")
         )
     return found
