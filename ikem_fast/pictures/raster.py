@@ -165,12 +165,12 @@ def _frames(panels, title, colors):
         yield image
 
 
-def fitting_scale(panels: Sequence[Panel]) -> float:
-    """Choose how many heights a picture's half width stands for, the same for all panels."""
+def fitting_scale(panels: Sequence[Panel], least: float = 0.72) -> float:
+    """Choose how many heights a picture's half width stands for, the same for all panels: `least` or more."""
     points = np.concatenate([panel.points.reshape(-1, 3) for panel in panels])
     points = points[np.isfinite(points).all(1)]
     reach = float(np.percentile(np.hypot(points[:, 0], points[:, 2]), 99)) if len(points) else APART
-    return min(max(0.72, 0.12 + reach), 1.6)
+    return min(max(least, 0.12 + reach), 1.6)
 
 
 def _drawn(panel, frame, size, colors, scale, head=True):

@@ -12,6 +12,7 @@ from ikem_fast.evaluate.config import EncoderEvaluateConfig
 from ikem_fast.evaluate.features import frozen_features
 from ikem_fast.evaluate.render.html.elements import Markup, section, tag
 from ikem_fast.pictures.page import packed_array
+from ikem_fast.pictures.raster import fitting_scale
 from ikem_fast.pictures.scene import body_panel
 from ikem_fast.skeleton import Layout
 
@@ -39,13 +40,14 @@ class Shelf:
             panel = body_panel(clip[:, frames], self.layout, trails=False)
             self.bones[panel.points.shape[1]] = panel.bones
             self.places[split, index] = len(self.points)
-            self.points.append(packed_array(panel.points, bits=8))
+            alone = panel.points.shape[1] == self.layout.num_joints
+            scale = round(fitting_scale([panel], 0.56 if alone else 1.0), 2)
+            self.points.append({**packed_array(panel.points, bits=8), "scale": scale})
         return self.places[split, index]
 
     def data(self) -> dict[str, Any]:
         """List what the page's script plays."""
-        joints = self.layout.num_joints
-        return {"points": self.points, "bones": self.bones, "joints": joints, "fps": FRAMES / 2.2}
+        return {"points": self.points, "bones": self.bones, "fps": FRAMES / 2.2}
 
 
 @dataclass(frozen=True)

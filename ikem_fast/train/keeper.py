@@ -89,7 +89,10 @@ class Keeper:
         if self.kept == progress.steps:
             return
         self._check_numbers(began)
-        self.check_space()
+        try:
+            self.check_space()
+        except InputError as error:
+            raise InputError(f"{error}; {self.standing()}, --resume auto goes on") from None
         self.rotation.make_room(progress.steps)
         save_checkpoint(
             self.folder / NAME,

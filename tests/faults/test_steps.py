@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -153,9 +154,28 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(folder)], check=True)
 
 
+def test_a_disk_that_has_no_room_left_for_the_next_checkpoint_is_told_of(tmp_path, monkeypatch):
+    """Ahead of its first byte, with what is needed and there, and which checkpoint is kept."""
+    usage = shutil.disk_usage
+
+    def less_and_less(path):
+        written = (tmp_path / "run" / "checkpoint.pt").exists()
+        return SimpleNamespace(free=1000) if written else usage(path)
+
+    monkeypatch.setattr("shutil.disk_usage", less_and_less)
+    told = r"expected [\d.]+ MB free .* found 0.001 MB; .*; the checkpoint of step 3 is kept, --resume auto"
+    with pytest.raises(InputError, match=told):
+        pretrain(settings(tmp_path / "run", max_steps=6, checkpoint_steps=3))
+    monkeypatch.undo()
+    assert load_checkpoint(tmp_path / "run")["step"] == 3
+    pretrain(settings(tmp_path / "run", max_steps=6, checkpoint_steps=3, resume="auto"))
+
+
 def test_a_full_disk_ends_a_run_and_leaves_what_can_be_gone_on_with(small_disk, tmp_path):
     config = settings(small_disk / "run", max_steps=40, keep_last=40)
-    with pytest.raises(OSError, match=r"No space left on device; .*--resume auto"):
+    told = r"No space left on device \([\d.]+ MB are free\); .*--resume auto"
+    ahead = r"expected [\d.]+ MB free on its disk for a checkpoint, .*--resume auto"
+    with pytest.raises((OSError, InputError), match=f"{told}|{ahead}"):
         pretrain(config)
     state = load_checkpoint(small_disk / "run")
     assert 0 < state["step"] < 40

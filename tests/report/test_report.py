@@ -14,10 +14,12 @@ from ikem_fast.cli import all_commands, main, parse
 from ikem_fast.data.formats.synthetic import prepare_synthetic
 from ikem_fast.demo import student_config, teacher_config
 from ikem_fast.evaluate import LinearConfig, evaluate_linear
+from ikem_fast.pictures.scene import body_panel
 from ikem_fast.report import write_report
-from ikem_fast.report.clips import flattened
+from ikem_fast.report.clips import Shelf, flattened
 from ikem_fast.report.repeat import repeating_command
 from ikem_fast.report.runs import Run, curve, find_subjects, read_run
+from ikem_fast.skeleton import get_layout
 from ikem_fast.train import DistillConfig, ModelConfig, PretrainConfig, distill, pretrain
 from tests.helpers import ONE_BLOCK
 from tests.pages import read_page
@@ -106,6 +108,23 @@ def test_every_test_clip_is_on_the_map_and_plays(page, runs):
     assert max(point["clip"] for point in data["map"]) < len(data["clips"]["points"])
     for count in {str(points["shape"][1]) for points in data["clips"]["points"]}:
         assert data["clips"]["bones"][count]
+
+
+def test_two_people_who_stand_apart_are_seen_whole():
+    """A clip is drawn as far as its bodies reach; one of a single body large."""
+    clip = np.random.default_rng(0).normal(0, 0.1, (3, 9, 15, 2)).astype(np.float32)
+    clip[1] += np.linspace(0, 1, 15, dtype=np.float32)[:, None]
+    apart = clip.copy()
+    apart[0, ..., 1] += 1.2
+    alone = clip.copy()
+    alone[..., 1] = 0
+    shelf = Shelf(get_layout("sbu"))
+    for index, one in enumerate((alone, clip, apart)):
+        shelf.place("train", index, one)
+    scales = [points["scale"] for points in shelf.data()["points"]]
+    reach = body_panel(apart, shelf.layout, trails=False).points
+    assert scales[0] < 0.8 and scales[2] > 1.0
+    assert scales[2] >= min(np.percentile(np.hypot(reach[..., 0], reach[..., 2]), 99), 1.6)
 
 
 def test_neighbors_are_training_clips_and_told_apart(page, runs):

@@ -57,7 +57,7 @@ for (const svg of all(".confusion")) {
 function playable(index, thin = 1) {
   const points = data.clips.points[index], count = points.shape[1];
   const panel = { title: "", mark: "trail", ends: [], points, bones: data.clips.bones[count], starts: null, vectors: null };
-  return { panel, themes: data.themes, camera: data.camera, scale: count > data.clips.joints ? 1.0 : 0.56, thin };
+  return { panel, themes: data.themes, camera: data.camera, scale: points.scale, thin };
 }
 
 function play(canvas, index, thin) {
