@@ -112,7 +112,8 @@ def launches(card, call):
 class Compiled:
     """registers a thread; bytes of shared memory; instructions that touch the stack, where spilled registers
     go, all and those in a loop; multiply-adds of the matrix instructions in the loop of products, None where
-    there are none, and of all, each once; whether each of Hopper's is waited for; instructions of the longest loop, and all."""
+    there are none, and of all, each once; whether each of Hopper's is waited for; instructions of the longest
+    loop, and all."""
 
     registers: int
     shared: int

@@ -16,7 +16,7 @@ from benchmarks.predict import CARDS
 from benchmarks.run import read_results
 from benchmarks.subjects import parts
 from ikem_fast.nn.encoders.stgcn import Block
-from ikem_fast.ops.encoder.triton import fused_blocks
+from ikem_fast.ops.encoder.triton import MAX_JOINTS, fused_blocks
 from tests.compiled.test_kernels import ROOM, slow
 
 PRODUCTS = {"graph", "temporal", "temporal_backward", "graph_weights", "temporal_weights"}
@@ -26,14 +26,14 @@ PASSES = {"statistics", "output", "output_sums", "coefficients", "output_backwar
 
 
 @functools.cache
-def launched(given, channels, stride, frames, dtype=torch.bfloat16):
+def launched(given, channels, stride, frames, joints=25, dtype=torch.bfloat16):
     """The launches of a block forward and backward, those alike once."""
     block, mode = Block(given, channels, 3, stride, 0.5, residual=True), FakeTensorMode()
     found, blocks = [], [[block], [copy.deepcopy(block)]]
     parts.without_memory(nn.ModuleList(block for of_one in blocks for block in of_one), mode)
     with mode, parts.kernels_as_on_a_gpu(found.append):
-        x = torch.empty(2, 256, frames, 25, given, dtype=dtype, requires_grad=True)
-        A = torch.empty(2, 3, 25, 25, requires_grad=True)
+        x = torch.empty(2, 256, frames, joints, given, dtype=dtype, requires_grad=True)
+        A = torch.empty(2, 3, joints, joints, requires_grad=True)
         fused_blocks(blocks, x, [A]).sum().backward()
     return list({(launch.name, str(launch.variant)): launch for launch in found}.values())
 
@@ -68,6 +68,15 @@ def test_every_kernel_of_a_block(block, names):
     assert {launch.name for launch in launches} == names
     for launch in launches:
         holds(launch, "H200")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_as_many_joints_as_there_may_be_fit(dtype):
+    """In what a program of an RTX 4090 has of memory; what is spilled there is another question."""
+    for launch in launched(64, 64, 1, 25, MAX_JOINTS[dtype.itemsize], dtype):
+        made = compiled(launch, CARDS["RTX 4090"].arch)
+        assert made.shared <= ROOM[89], (launch.name, made)
 
 
 def test_a_step_of_phase_2_is_predicted_to_be_faster_than_in_plain_torch():

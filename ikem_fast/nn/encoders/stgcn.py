@@ -200,14 +200,19 @@ def encode_together(encoders: Sequence[nn.Module], clips: Sequence[torch.Tensor]
 
     Where Triton kernels compute them, `STGCN`s that are alike but for their numbers share the launches.
     """
-    if not by_triton(clips[0]) or not _alike(encoders):
+    known = [encoder for encoder in encoders if isinstance(encoder, STGCN)]
+    if not by_triton(clips[0]) or len(known) < len(encoders) or not _alike(known):
         return [encoder(x) for encoder, x in zip(encoders, clips, strict=True)]
+    return _encoded_together(known, clips)
+
+
+def _encoded_together(encoders, clips):
+    """`encode_together` for encoders that are alike outside of their blocks."""
     given = [encoder._normalized(x) for encoder, x in zip(encoders, clips, strict=True)]
     graphs, blocks = _graphs(encoders), [encoder.st_gcn_networks for encoder in encoders]
     each = list(zip(encoders, clips, given, zip(*graphs, strict=True), strict=True))
-    together = len({(x.shape, x.dtype, x.device, x.requires_grad) for x in given}) == 1
     if not (
-        together
+        len({(x.shape, x.dtype, x.device, x.requires_grad) for x in given}) == 1
         and all(encoder._fuses(x, own) for encoder, _, x, own in each)
         and support_together(given[0], blocks)
     ):
@@ -224,17 +229,16 @@ def encode_together(encoders: Sequence[nn.Module], clips: Sequence[torch.Tensor]
 
 
 def _alike(encoders):
-    """Say whether encoders are `STGCN`s and differ in numbers alone; their blocks are another question."""
-    if not all(calls_nothing_else(encoder, STGCN) for encoder in encoders):
+    """Say whether encoders differ in numbers alone; their blocks are another question."""
+    if torch.compiler.is_compiling() or not all(calls_nothing_else(encoder, STGCN) for encoder in encoders):
         return False
     forms = set()
     for encoder in encoders:
-        kinds = {
-            (getattr(w, "shape", None), getattr(w, "requires_grad", False)) for w in encoder.edge_importance
-        }
-        forms.add((encoder.pooling, encoder.impl, encoder.A.shape, *kinds))
-        if len(kinds) > 1 or not {shape for shape, _ in kinds} <= {None, encoder.A.shape}:
+        A, weights = encoder.A, [w for w in encoder.edge_importance if isinstance(w, torch.Tensor)]
+        if any((w.shape, w.device, w.dtype) != (A.shape, A.device, A.dtype) for w in weights):
             return False
+        learned = tuple(w.requires_grad for w in weights)
+        forms.add((encoder.pooling, encoder.impl, A.shape, A.device, A.dtype, learned))
     return len(forms) == 1
 
 

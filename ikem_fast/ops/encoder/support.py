@@ -70,7 +70,7 @@ def support_for(x, blocks, graphs, kinds):
     if not by_triton(x):
         return _library.support_on("cpu")
     able = support_on_gpu(x.device) if TRITON and x.is_cuda else TRITON
-    return triton.support_for(x, blocks) if able else able
+    return triton.support_for(x, blocks, dtype) if able else able
 
 
 def support_together(x, encoders):

@@ -146,12 +146,8 @@ class _Block(torch.autograd.Function):
             table_r = launch.statistics(*norm_r, *affine[4:], moments, y_r)
             past = normalized_r = Normalized(y_r, table_r)
         output = launch.output(Normalized(y2, table2), past, plan.dropout)
-        ctx.op, ctx.plan, ctx.parameters, ctx.apart = (
-            "a block of STGCN",
-            plan,
-            len(parameters),
-            type(y2) is list,
-        )
+        ctx.op = "a block of STGCN"
+        ctx.plan, ctx.parameters, ctx.apart = plan, len(parameters), isinstance(y2, list)
         # All inputs that have a gradient: what refuses second derivatives must know them.
         ctx.save_for_backward(
             x, A, *parameters, weight1, weight2, weight_r, y1, table1, hidden, table2, *normalized_r, output,

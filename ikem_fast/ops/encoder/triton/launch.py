@@ -21,6 +21,7 @@ WARPS = 8  # of a pass
 SUMMING = 8  # warps that sum weights' gradients, for each multiprocessor
 CHUNK = 1024  # tiles whose sums are added at a time
 SUMMED_ROWS, MAX_TAPS = 32, 9  # rows of a tile of those, and taps of a program
+# In float32 half as many channels are made, and half as many taps: numbers are twice as wide in registers.
 
 
 @functools.cache
@@ -98,6 +99,7 @@ def over_graph_weights(x, grad, A, weight, bias):
     frames, graph = x.shape[1] * x.shape[2], _graph_of(A)
     rows = max(SUMMED_ROWS, graph.BLOCK)
     factors, pairs, warps = _summed(given, made, rows, x)
+    warps = min(16, warps * max(1, graph.BLOCK // 32) ** 2)  # that hold the gradient in A
     records = _records(x, triton.cdiv(frames, rows // graph.BLOCK), pairs * warps)
     sizes = K * made * given, K * made, pairs * A[0].numel()
     kept = A.new_empty((P, records, sum(sizes)))
@@ -146,7 +148,8 @@ def over_time_weights(grad, x, weight, stride):
     """The gradient in the weight of `over_time`, as (P,C',C,L)."""
     P, taps, made, given = weight.shape
     factors, pairs, warps = _summed(given, made, SUMMED_ROWS, x)
-    group = max(number for number in range(1, MAX_TAPS + 1) if taps % number == 0)
+    most = MAX_TAPS * 2 // x.element_size()
+    group = max(number for number in range(1, most + 1) if taps % number == 0)
     pairs *= taps // group
     records = _records(x, triton.cdiv(_rows(grad), SUMMED_ROWS), pairs * warps)
     kept = torch.empty((P, records, made, given, taps), dtype=torch.float32, device=x.device)
@@ -206,7 +209,7 @@ def output_backward(rectified, y, by, past=None, past_by=None, dropout=None):
 
 
 def _pieces(y, tile):
-    """(grid, function that takes what is of it) of each launch of a pass over y: one, or as many as a list."""
+    """(grid, function that takes what is of it) of each launch of a pass over y: one for all or for each."""
     size = triton.cdiv(_rows(y), tile.ROWS), triton.cdiv(tile.CHANNELS, tile.BLOCK)
     if not isinstance(y, list):
         return [((*size, len(y)), lambda of: of)]
@@ -245,10 +248,11 @@ def _product(given, made, x):
     """`Factors` and warps of a product that makes rows, `made` channels from `given`.
 
     What a program does once, sums over its rows among it, is instructions that bind: narrow tiles have many
-    rows for few warps, yet so few that registers suffice for 12 warps of a multiprocessor.
+    rows for few warps.
     """
-    block_given, block_made = _block(given, MAX_GIVEN), _block(made, MAX_MADE)
-    rows = 256 if max(block_given, block_made) <= 32 else 128
+    size = x.element_size()
+    block_given, block_made = _block(given, MAX_GIVEN), _block(made, MAX_MADE * 2 // size)
+    rows = 256 if size * max(block_given, block_made) <= 64 else 128
     factors = Factors(given, made, *_multiplied(x), rows, block_given, block_made)
     return factors, 4 if min(block_given, block_made) == 16 else 8
 
