@@ -107,26 +107,29 @@ def graph_kernel(
     Grid: (tiles of frames, tiles of made channels, encoders). arriving: of the bias, (encoders, JOINTS,
     MADE), or None. past: the `Rectified` gradient that is added, or nothing.
     """
+    PARTITIONS: tl.constexpr = GRAPH.PARTITIONS
+    BLOCK: tl.constexpr = GRAPH.BLOCK
     ROWS: tl.constexpr = FACTORS.ROWS
+    GIVEN: tl.constexpr = FACTORS.GIVEN
     BLOCK_GIVEN: tl.constexpr = FACTORS.BLOCK_GIVEN
     BLOCK_MADE: tl.constexpr = FACTORS.BLOCK_MADE
-    HELD: tl.constexpr = ROWS // GRAPH.BLOCK
+    HELD: tl.constexpr = ROWS // BLOCK
     made = Channels(tl.program_id(1) * BLOCK_MADE + tl.arange(0, BLOCK_MADE), FACTORS.MADE)
     tile = tile_of_frames(tl.program_id(0), frames, made, GRAPH, FACTORS)
     y = tl.zeros((ROWS, BLOCK_MADE), tl.float32)
     if arriving_ptr is not None:
-        joint = tl.arange(0, GRAPH.BLOCK)
+        joint = tl.arange(0, BLOCK)
         own = Tile(encoder() * GRAPH.JOINTS + joint, joint < GRAPH.JOINTS, made)
         arriving = load_rows(arriving_ptr, own)[:, None, :]
-        y += tl.reshape(tl.broadcast_to(arriving, (GRAPH.BLOCK, HELD, BLOCK_MADE)), (ROWS, BLOCK_MADE))
-    for first in tl.static_range(0, FACTORS.GIVEN, BLOCK_GIVEN):
-        given = Channels(first + tl.arange(0, BLOCK_GIVEN), FACTORS.GIVEN)
+        y += tl.reshape(tl.broadcast_to(arriving, (BLOCK, HELD, BLOCK_MADE)), (ROWS, BLOCK_MADE))
+    for first in tl.static_range(0, GIVEN, BLOCK_GIVEN):
+        given = Channels(first + tl.arange(0, BLOCK_GIVEN), GIVEN)
         x = by_joint(load_rows(x_ptr, Tile(tile.row, tile.live, given)), GRAPH)
-        for k in tl.static_range(GRAPH.PARTITIONS):
+        for k in tl.static_range(PARTITIONS):
             a = load_graph(A_ptr, k, GRAPH, TRANSPOSED).to(x.dtype)
-            met = tl.zeros((HELD * BLOCK_GIVEN, GRAPH.BLOCK), tl.float32)
+            met = tl.zeros((HELD * BLOCK_GIVEN, BLOCK), tl.float32)
             met = tl.trans(matmul(tl.trans(x), a, met, FACTORS))  # of as many rows as all warps take
-            number = encoder() * GRAPH.PARTITIONS + k
+            number = encoder() * PARTITIONS + k
             w = load_weight(weight_ptr, number, given, made, TRANSPOSED)
             y = add_product(y, by_row(met.to(x.dtype), FACTORS), w, FACTORS)
     if past.grad_ptr is not None:

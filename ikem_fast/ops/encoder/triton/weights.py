@@ -48,25 +48,26 @@ def graph_weights_kernel(
     after the other, A for each pair of tiles.
     """
     K: tl.constexpr = GRAPH.PARTITIONS
+    BLOCK: tl.constexpr = GRAPH.BLOCK
     ROWS: tl.constexpr = FACTORS.ROWS
     BLOCK_GIVEN: tl.constexpr = FACTORS.BLOCK_GIVEN
     BLOCK_MADE: tl.constexpr = FACTORS.BLOCK_MADE
-    HELD: tl.constexpr = ROWS // GRAPH.BLOCK
+    HELD: tl.constexpr = ROWS // BLOCK
     first, given, made = channels_of_pair(tl.program_id(1), FACTORS)
     in_weight, in_A = (), ()
     for _k in tl.static_range(K):
         in_weight = in_weight + (tl.zeros((BLOCK_GIVEN, BLOCK_MADE), tl.float32),)  # noqa: RUF005
-        in_A = in_A + (tl.zeros((GRAPH.BLOCK, GRAPH.BLOCK), tl.float32),)  # noqa: RUF005
-    arrived = tl.zeros((GRAPH.BLOCK, BLOCK_MADE), tl.float32)  # of the gradient at each joint
+        in_A = in_A + (tl.zeros((BLOCK, BLOCK), tl.float32),)  # noqa: RUF005
+    arrived = tl.zeros((BLOCK, BLOCK_MADE), tl.float32)  # of the gradient at each joint
     for number in tl.range(tl.program_id(0), tl.cdiv(frames, HELD), tl.num_programs(0)):
         tile = tile_of_frames(number, frames, made, GRAPH, FACTORS)
         grad = load_rows(grad_ptr, tile)
         x = by_joint(load_rows(x_ptr, Tile(tile.row, tile.live, given)), GRAPH)
-        arrived += tl.sum(tl.reshape(grad, (GRAPH.BLOCK, HELD, BLOCK_MADE)).to(tl.float32), 1)
+        arrived += tl.sum(tl.reshape(grad, (BLOCK, HELD, BLOCK_MADE)).to(tl.float32), 1)
         more_weight, more_A = (), ()
         for k in tl.static_range(K):
             a = load_graph(A_ptr, k, GRAPH, True).to(x.dtype)
-            met = tl.zeros((GRAPH.BLOCK, HELD * BLOCK_GIVEN), tl.float32)
+            met = tl.zeros((BLOCK, HELD * BLOCK_GIVEN), tl.float32)
             met = by_row(matmul(a, x, met, FACTORS).to(x.dtype), FACTORS)
             more_weight = more_weight + (matmul(tl.trans(met), grad, in_weight[k], FACTORS),)  # noqa: RUF005
             w = load_weight(convolution.weight_ptr, encoder() * K + k, made, given, True)
@@ -76,7 +77,7 @@ def graph_weights_kernel(
         in_weight, in_A = more_weight, more_A
 
     records_ptr += (encoder() * tl.num_programs(0) + tl.program_id(0)).to(tl.int64) * width
-    row, column = tl.arange(0, GRAPH.BLOCK)[:, None], tl.arange(0, GRAPH.BLOCK)[None, :]
+    row, column = tl.arange(0, BLOCK)[:, None], tl.arange(0, BLOCK)[None, :]
     for k in tl.static_range(K):
         offsets = (k * FACTORS.MADE + made.channel[None, :]) * FACTORS.GIVEN + given.channel[:, None]
         tl.store(records_ptr + offsets, in_weight[k], mask=within(given, made))
