@@ -6,6 +6,7 @@ is not here; `compiled` compiles one ahead of time and reads its instructions.
 
 import contextlib
 import functools
+import math
 import re
 import subprocess
 import tempfile
@@ -110,12 +111,14 @@ def launches(card, call):
 @dataclass(frozen=True)
 class Compiled:
     """registers a thread; bytes of shared memory; instructions that touch the stack, where spilled registers
-    go; multiply-adds of the matrix instructions in the loop of products, None where there are none, and of
-    all, each once; whether each of Hopper's is waited for; instructions of the longest loop, and all."""
+    go, all and those in a loop; multiply-adds of the matrix instructions in the loop of products, None where
+    there are none, and of all, each once; whether each of Hopper's is waited for; instructions of the longest
+    loop, and all."""
 
     registers: int
     shared: int
     spills: int
+    looped_spills: int
     multiply_adds: int | None
     all_multiply_adds: int
     serialized: bool
@@ -186,7 +189,8 @@ def _read(cubin, ttgir, shared, warps):
     return Compiled(
         registers=max(registers, default=0) + 1,
         shared=shared,
-        spills=sum(i.startswith(("STL", "LDL")) for i in instructions),
+        spills=_spills(instructions),
+        looped_spills=max(map(_spills, loops), default=0),
         multiply_adds=sum(_multiply_adds(i, ttgir, warps) for i in inner) if inner else None,
         all_multiply_adds=sum(_multiply_adds(i, ttgir, warps) for i in instructions),
         serialized=0
@@ -197,6 +201,10 @@ def _read(cubin, ttgir, shared, warps):
     )
 
 
+def _spills(instructions):
+    return sum(instruction.startswith(("STL", "LDL")) for instruction in instructions)
+
+
 def _multiply_adds(instruction, ttgir, warps):
     """Those of one matrix instruction, by all warps of a program that carry it out."""
     if hopper := re.match(r"HGMMA\.(\d+)x(\d+)x(\d+)", instruction):
@@ -205,7 +213,9 @@ def _multiply_adds(instruction, ttgir, warps):
     if ampere := re.match(r"HMMA\.(16816|1688)", instruction):
         return 16 * 8 * (16 if ampere.group(1) == "16816" else 8) * warps
     if instruction.startswith(("UTCHMMA", "UTCQMMA")):
-        # One thread issues it for the program; its shape is in a descriptor, its accumulator's in the IR.
-        m, n = re.search(r"memdesc<(?:1x)?(\d+)x(\d+)xf32, #\w+, #ttng.tensor_memory", ttgir).groups()
-        return int(m) * int(n) * (8 if re.search(r"tc_gen5_mma.*x\d+xf32, #shared", ttgir) else 16)
+        # One thread issues it for the program, and its shape is in a descriptor: a share of what all do.
+        found = re.findall(r"tc_gen5_mma.*?memdesc<(?:1x)?(\d+)x(\d+)x(\w+), .*?memdesc<\d+x(\d+)x", ttgir)
+        products = [(int(m), int(k), 8 if kind == "f32" else 16, int(n)) for m, k, kind, n in found]
+        issued = sum(math.ceil(m / 128) * (k // depth) for m, k, depth, n in products)
+        return sum(m * k * n for m, k, depth, n in products) // issued
     return 0

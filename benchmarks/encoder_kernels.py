@@ -30,16 +30,10 @@ def on_card(card, note):
 
 
 def work(launch):
-    """(bytes, multiply-adds) of a launch: each tensor once, and the products that are needed.
-
-    Of the records of weights' gradients a launch for one partition of the graph writes that part.
-    """
+    """(bytes, multiply-adds) of a launch: each tensor once, and the products that are needed."""
     tensors = [value for value in tree_leaves(launch.given) if isinstance(value, torch.Tensor)]
     moved = sum(size(tensor) for tensor in {id(tensor): tensor for tensor in tensors}.values())
-    if launch.name == "graph_weights":
-        parts = len(launch.arguments["COUNTS"])
-        moved -= size(launch.arguments["records_ptr"]) * (parts - 1) // parts
-    return moved, _rows(launch) * _products(launch) * _matrix(launch.arguments)
+    return moved, _rows(launch) * _of_row(launch)
 
 
 def size(tensor):
@@ -51,23 +45,30 @@ def tile(launch):
     a = launch.arguments
     if "GIVEN" not in a:
         return 0
-    if launch.name.endswith("_weights"):
-        products = a.get("GROUP", 2)
-    else:
-        products = math.ceil(_products(launch) / (a["STRIDE"] if launch.name == "temporal_backward" else 1))
-        products *= math.ceil(a["GIVEN"] / a["BLOCK_GIVEN"])
-    return a["ROWS"] * products * a["BLOCK_GIVEN"] * a["BLOCK_MADE"]
+    given, made = a["BLOCK_GIVEN"], a["BLOCK_MADE"]
+    match launch.name:
+        case "graph":
+            of_row = a["PARTITIONS"] * given * (a["BLOCK"] + made) * math.ceil(a["GIVEN"] / given)
+        case "graph_weights":
+            of_row = 2 * a["PARTITIONS"] * given * (a["BLOCK"] + made)
+        case "temporal_weights":
+            of_row = a["GROUP"] * given * made
+        case _:
+            taps = math.ceil(a["TAPS"] / (a["STRIDE"] if launch.name == "temporal_backward" else 1))
+            of_row = taps * given * made * math.ceil(a["GIVEN"] / given)
+    return a["ROWS"] * of_row
 
 
 def seconds(launch, card):
     """Of a launch, without its start, at the rates of a card."""
     a, made = launch.arguments, compiled(launch, card.arch)
-    moved, multiply_adds = work(launch)
+    moved, _ = work(launch)
     clocks = card.multiprocessors * card.clock
     loaded, cached = loads(launch) if "GIVEN" in a else (0, 0)
     trips = 1
     if launch.name.endswith("_weights"):
-        trips = math.ceil(_rows(launch) / a["ROWS"] / launch.grid[0])
+        trips = math.ceil(_tiles(launch) / launch.grid[0])
+    multiply_adds = launch.programs * trips * made.all_multiply_adds
     started = launch.programs * launch.warps * (made.instructions + (trips - 1) * made.loop)
     return max(
         moved / card.memory,
@@ -81,20 +82,21 @@ def seconds(launch, card):
 def loads(launch):
     """Bytes that the programs of a product load, and those that their multiprocessor has not at hand.
 
-    At hand is what a program loaded for another tap, times of a tile being neighbors, or for another edge,
-    whose ends are in one frame.
+    At hand is what a program loaded for another tap, times of a tile being neighbors.
     """
     a = launch.arguments
     stride, taps, rows = a.get("STRIDE", 1), a.get("TAPS", 1), a["ROWS"]
     given, made = (math.ceil(a[name] / a[f"BLOCK_{name}"]) for name in ("GIVEN", "MADE"))
-    weights = size(a["weight_ptr"]) / made * launch.programs if "weight_ptr" in a else 0
+    encoders = launch.grid[2]
+    of_all = sum(size(a[name]) for name in ("weight_ptr", "A_ptr") if name in a)  # every program's
+    weights = of_all / encoders * launch.programs / made
 
     def beside(taps, rows):
-        return 1 + (taps - 1) * a["joints"] / rows
+        return 1 + (taps - 1) * a["JOINTS"] / rows
 
     match launch.name:
         case "graph":
-            loaded, fresh = size(a["x_ptr"]) * sum(a["COUNTS"]) * made, size(a["x_ptr"]) * made
+            loaded = fresh = size(a["x_ptr"]) * made
         case "temporal":
             loaded = size(a["x_ptr"]) / stride * taps * made
             fresh = size(a["x_ptr"]) * made * beside(taps, rows * stride)
@@ -103,27 +105,34 @@ def loads(launch):
             fresh = size(a["grad_ptr"]) * stride * made * beside((taps - 1) // stride + 1, rows)
         case "graph_weights":
             weights /= given
-            grads, edges = size(a["grad_ptr"]) * given, a["COUNTS"][a["NUMBER"]]
-            loaded, fresh = size(a["x_ptr"]) * edges * made + grads, size(a["x_ptr"]) * made + grads
+            loaded = fresh = size(a["x_ptr"]) * made + size(a["grad_ptr"]) * given
         case "temporal_weights":
-            groups = taps // a["GROUP"]
+            weights, groups = 0, taps // a["GROUP"]
             grads = size(a["grad_ptr"]) * given * groups
             loaded = size(a["x_ptr"]) / stride * taps * made + grads
-            fresh = size(a["x_ptr"]) * made * groups * beside(a["GROUP"], rows * stride) + grads
+            neighbors = rows * stride * _tiles(launch) / launch.grid[0]  # rows of a record
+            fresh = size(a["x_ptr"]) * made * groups * beside(a["GROUP"], neighbors) + grads
     return loaded + weights, fresh + weights
 
 
-def _rows(launch):
+def _tiles(launch):
+    """Of rows, of an encoder."""
     a = launch.arguments
-    return a["frames"] * a["joints"] if launch.name == "graph_weights" else a.get("rows", 0)
+    if "PARTITIONS" in a:
+        return math.ceil(a["frames"] / (a["ROWS"] // a["BLOCK"]))
+    return math.ceil(a["rows"] / a["ROWS"])
 
 
-def _products(launch):
-    """Matrices that each row meets: partitions of the graph, or taps."""
-    if launch.name == "graph_weights":
-        return 2
-    return len(launch.arguments.get("COUNTS", ())) or launch.arguments.get("TAPS", 0)
+def _rows(launch):
+    """Of all encoders."""
+    a = launch.arguments
+    return launch.grid[2] * (a["frames"] * a["JOINTS"] if "PARTITIONS" in a else a.get("rows", 0))
 
 
-def _matrix(arguments):
-    return arguments.get("GIVEN", 0) * arguments.get("MADE", 0)
+def _of_row(launch):
+    """Multiply-adds that each row needs: with partitions of the graph and their matrices, or with taps."""
+    a = launch.arguments
+    if "PARTITIONS" in a:
+        products = 2 if launch.name == "graph_weights" else 1
+        return products * a["PARTITIONS"] * a["GIVEN"] * (a["JOINTS"] + a["MADE"])
+    return a.get("TAPS", 0) * a.get("GIVEN", 0) * a.get("MADE", 0)

@@ -5,7 +5,6 @@ is noted. Of the losses what counts is what the bank kernels are launched with.
 """
 
 import contextlib
-import dataclasses
 import itertools
 from collections import Counter, defaultdict
 from unittest import mock
@@ -102,7 +101,6 @@ def noted(phase, N, K, steps_taken=1, encoders=PLAIN, **width):
         if isinstance(module, STGCN):
             module.impl = "fused" if encoders == FUSED else "reference"
     mode = FakeTensorMode()
-    graph = graph_without_memory(mode)
     without_memory(model, mode)
     with mode, contextlib.ExitStack() as patches:
         call = steps.ours(model, N)
@@ -112,7 +110,7 @@ def noted(phase, N, K, steps_taken=1, encoders=PLAIN, **width):
         for target in SPANS:
             patches.enter_context(mock.patch(target, lambda name: current[0].span(name)))
         if encoders == FUSED:
-            patches.enter_context(kernels_as_on_a_gpu(lambda launch: current[0].add_kernel(launch), graph))
+            patches.enter_context(kernels_as_on_a_gpu(lambda launch: current[0].add_kernel(launch)))
         # Values are looked at on a CPU alone.
         patches.enter_context(mock.patch("ikem_fast.ops.modalities.api.check_per_clip"))
         for _ in range(steps_taken):
@@ -123,27 +121,15 @@ def noted(phase, N, K, steps_taken=1, encoders=PLAIN, **width):
     return found
 
 
-def graph_without_memory(mode):
-    """The encoders' graph as their kernels take it, which the host reads, so that only its tables pretend."""
-    from ikem_fast.ops.encoder.triton import Graph
-
-    def pretending(edges):
-        tables = {name: mode.from_tensor(getattr(edges, name)) for name in ("table", "places")}
-        return dataclasses.replace(edges, **tables)
-
-    graph = Graph.of(STGCN().A)
-    return Graph(pretending(graph.arriving), pretending(graph.leaving))
-
-
 @contextlib.contextmanager
-def kernels_as_on_a_gpu(note, graph):
+def kernels_as_on_a_gpu(note):
     """Have the encoders take the Triton kernels, and each launch call note(`Launch`), on an H200."""
     from benchmarks import encoder_kernels, predict
 
     with (
         mock.patch("ikem_fast.nn.encoders.stgcn.support_for", lambda *_: YES),
         mock.patch("ikem_fast.ops.encoder.by_triton", lambda x: True),
-        mock.patch("ikem_fast.ops.encoder.triton.block.Graph.of", lambda A: graph),
+        mock.patch("ikem_fast.nn.encoders.stgcn.by_triton", lambda x: True),
         encoder_kernels.on_card(predict.CARDS["H200"], note),
     ):
         yield

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ikem_fast.nn import STGCN
+from ikem_fast.nn.encoders.stgcn import encode_together
 
 pytest.importorskip("triton")
 pytestmark = [
@@ -47,6 +48,16 @@ def test_same_bits_every_run():
         assert all(
             torch.equal(*pair) for pair in zip(first, outcome(net, "fused", x, torch.bfloat16), strict=True)
         )
+
+
+def test_encoders_together_give_what_each_gives_alone():
+    nets = [STGCN(dropout=0.0, impl="fused").cuda() for _ in range(3)]
+    clips = torch.randn(3, 8, 3, 50, 25, 2, device="cuda")
+    with torch.autocast("cuda", torch.bfloat16):
+        alone = [net(x)[1] for net, x in zip(copy.deepcopy(nets), clips, strict=True)]
+        together = encode_together(nets, clips)
+    for (_, mine), theirs in zip(together, alone, strict=True):
+        assert torch.equal(mine, theirs)
 
 
 def test_each_replay_of_a_captured_encoder_drops_others():

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from ikem_fast.nn.encoders.stgcn import STGCN
+from ikem_fast.nn.encoders.stgcn import STGCN, encode_together
 from ikem_fast.nn.encoders.tcn import TCN
 from ikem_fast.nn.encoders.transformer import Transformer
 from ikem_fast.skeleton import Layout
@@ -162,11 +162,9 @@ def encode_views(encoders: nn.ModuleDict, views: torch.Tensor) -> tuple[torch.Te
 
     A view is cast to the dtype of its encoder's parameters, so that models in any dtype take clips in any.
     """
-    results = [
-        encoder(view.to(_dtype_of(encoder, view)))
-        for encoder, view in zip(encoders.values(), views, strict=True)
-    ]
-    outputs, features = zip(*results, strict=True)
+    of_each = list(zip(encoders.values(), views, strict=True))
+    given = [view.to(_dtype_of(encoder, view)) for encoder, view in of_each]
+    outputs, features = zip(*encode_together([encoder for encoder, _ in of_each], given), strict=True)
     return torch.stack(outputs), torch.stack(features)
 
 

@@ -3,7 +3,7 @@
 The modules here are the definition, in plain torch; `ops.encoder` computes the same blocks faster.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias, overload
 
 import torch
@@ -14,8 +14,16 @@ from ikem_fast.nn.encoders.checks import check_clips, check_dropout, check_sizes
 from ikem_fast.nn.encoders.pooling import joined_size, pool_bodies, pool_time, present_bodies
 from ikem_fast.ops._checks import check_choice
 from ikem_fast.ops._support import IMPLEMENTATIONS, Implementation, takes_fused
-from ikem_fast.ops.encoder import fused_blocks
-from ikem_fast.ops.encoder.support import Kinds, activation_dtype, pays, support_for
+from ikem_fast.ops.encoder import fused_blocks, fused_together
+from ikem_fast.ops.encoder.support import (
+    Kinds,
+    activation_dtype,
+    by_triton,
+    calls_nothing_else,
+    pays,
+    support_for,
+    support_together,
+)
 from ikem_fast.skeleton import Layout, get_layout
 
 TEMPORAL_KERNEL = 9
@@ -138,23 +146,29 @@ class STGCN(nn.Module):
         With `drop`, a function of the last block's activations (N·M,C',T',V) that gives others of that shape,
         such as AimCLR's dropout by attention: to such a pair of the clip, and another of what it dropped.
         """
+        given = self._normalized(x)
+        return self._encoded(x, given, [self.A * importance for importance in self.edge_importance], drop)
+
+    def _normalized(self, x):
+        """Clips x as the blocks take them, (N·M,C,T,V), in memory (N·M,V,C,T)."""
         joints = self.A.shape[-1]
         check_clips(x, self.data_bn.num_features // joints, joints)
         N, C, T, V, M = x.shape
-        present = None if self.pooling == "mean" else present_bodies(x)
         x = x.permute(0, 4, 3, 1, 2).reshape(N * M, V * C, T)
-        x = self.data_bn(x).view(N * M, V, C, T)
-        graphs = [self.A * importance for importance in self.edge_importance]
-        fuses = self._fuses(x.permute(0, 2, 3, 1), graphs)
+        return self.data_bn(x).view(N * M, V, C, T).permute(0, 2, 3, 1)
+
+    def _encoded(self, clips, x, graphs, drop=None):
+        """What `forward` gives for clips that have been normalized to x."""
+        present = None if self.pooling == "mean" else present_bodies(clips)
+        fuses = self._fuses(x, graphs)
         if fuses:
-            x = x.permute(0, 3, 1, 2).to(activation_dtype(x)).contiguous()
+            x = x.permute(0, 2, 3, 1).to(activation_dtype(x)).contiguous()
             x = fused_blocks(self.st_gcn_networks, x, graphs, self.A).permute(0, 3, 1, 2)
         else:
-            x = x.permute(0, 2, 3, 1)
             for block, A in zip(self.st_gcn_networks, graphs, strict=True):
                 x = block(x, A)
-        whole = self._pooled(x, N, present, fuses)
-        return whole if drop is None else (whole, self._pooled(drop(x), N, present, fuses))
+        whole = self._pooled(x, len(clips), present, fuses)
+        return whole if drop is None else (whole, self._pooled(drop(x), len(clips), present, fuses))
 
     def _pooled(self, x, clips, present, channels_last):
         """Output and feature of activations (N·M,C,T,V); how they lie in memory decides what is fast."""
@@ -179,6 +193,63 @@ class STGCN(nn.Module):
         if self.impl == "reference" or (self.impl == "auto" and not pays(x)):
             return False
         return takes_fused(self.impl, support_for(x, self.st_gcn_networks, graphs, KINDS))
+
+
+def encode_together(encoders: Sequence[nn.Module], clips: Sequence[torch.Tensor]) -> list[Pair]:
+    """Map clips (N,C,T,V,M) to (output, feature), each through its own encoder.
+
+    Where Triton kernels compute them, `STGCN`s that are alike but for their numbers share the launches.
+    """
+    known = [encoder for encoder in encoders if isinstance(encoder, STGCN)]
+    if not by_triton(clips[0]) or len(known) < len(encoders) or not _alike(known):
+        return [encoder(x) for encoder, x in zip(encoders, clips, strict=True)]
+    return _encoded_together(known, clips)
+
+
+def _encoded_together(encoders, clips):
+    """`encode_together` for encoders that are alike outside of their blocks."""
+    given = [encoder._normalized(x) for encoder, x in zip(encoders, clips, strict=True)]
+    graphs, blocks = _graphs(encoders), [encoder.st_gcn_networks for encoder in encoders]
+    each = list(zip(encoders, clips, given, zip(*graphs, strict=True), strict=True))
+    if not (
+        len({(x.shape, x.dtype, x.device, x.requires_grad) for x in given}) == 1
+        and all(encoder._fuses(x, own) for encoder, _, x, own in each)
+        and support_together(given[0], blocks)
+    ):
+        return [encoder._encoded(*parts) for encoder, *parts in each]
+    x = torch.stack([x.permute(0, 2, 3, 1) for x in given]).to(activation_dtype(given[0]))
+    x = fused_together(blocks, x.contiguous(), graphs)
+    if encoders[0].pooling == "mean":
+        features = x.view(len(x), len(clips[0]), -1, x.shape[-1]).mean(2)
+        return [(encoder.fc(feature), feature) for encoder, feature in zip(encoders, features, strict=True)]
+    return [
+        encoder._pooled(one.permute(0, 3, 1, 2), len(of), present_bodies(of), True)
+        for encoder, one, of in zip(encoders, x, clips, strict=True)
+    ]
+
+
+def _alike(encoders):
+    """Say whether encoders differ in numbers alone; their blocks are another question."""
+    if torch.compiler.is_compiling() or not all(calls_nothing_else(encoder, STGCN) for encoder in encoders):
+        return False
+    forms = set()
+    for encoder in encoders:
+        A, weights = encoder.A, [w for w in encoder.edge_importance if isinstance(w, torch.Tensor)]
+        if any((w.shape, w.device, w.dtype) != (A.shape, A.device, A.dtype) for w in weights):
+            return False
+        learned = tuple(w.requires_grad for w in weights)
+        forms.add((encoder.pooling, encoder.impl, A.shape, A.device, A.dtype, learned))
+    return len(forms) == 1
+
+
+def _graphs(encoders):
+    """A (P,K,V,V) of encoders that are alike, for each place of a block."""
+    A = torch.stack([encoder.A for encoder in encoders])
+    places = zip(*(encoder.edge_importance for encoder in encoders), strict=True)
+    importance = [one for place in places for one in place]
+    if not isinstance(importance[0], torch.Tensor):
+        return [A] * len(encoders[0].edge_importance)
+    return list(A * torch.stack(importance).view(-1, *A.shape))
 
 
 class Block(nn.Module):

@@ -14,8 +14,19 @@ def fused_blocks(blocks, x, graphs, adjacency):
         adjacency: (K,V,V).
     """
     if by_triton(x):
-        return triton.fused_blocks(blocks, x, graphs, adjacency)
+        return fused_together([blocks], x[None], [A[None] for A in graphs]).squeeze(0)
     edges = Edges.of(adjacency)
     for block, A in zip(blocks, graphs, strict=True):
         x = fused_block(block, x, A, edges)
     return x
+
+
+def fused_together(encoders, x, graphs):
+    """Compute the blocks of P encoders, in the same launches of Triton kernels, for x (P,B,T,V,C).
+
+    Args:
+        encoders: the blocks of each, that `support_for` and, of several, `support_together` have said yes to.
+        x: as in `fused_blocks`, for each encoder.
+        graphs: A (P,K,V,V) float32 of each place of a block.
+    """
+    return triton.fused_blocks(encoders, x, graphs)

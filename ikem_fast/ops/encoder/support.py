@@ -70,7 +70,41 @@ def support_for(x, blocks, graphs, kinds):
     if not by_triton(x):
         return _library.support_on("cpu")
     able = support_on_gpu(x.device) if TRITON and x.is_cuda else TRITON
-    return triton.support_for(x, blocks) if able else able
+    return triton.support_for(x, blocks, dtype) if able else able
+
+
+def support_together(x, encoders):
+    """Return the `Support` of one set of launches for the blocks of encoders, of each of which it is YES.
+
+    Args:
+        x: (B,C,T,V) input of the first block of any of them.
+        encoders: their blocks.
+    """
+    modules = [[module for block in blocks for module in block.modules()] for blocks in encoders]
+    if len({id(module) for of_one in modules for module in of_one}) < sum(map(len, modules)):
+        return Support("encoders are computed together where they share no module")
+    forms = [[_form(module) for module in of_one] for of_one in modules]
+    if any(form != forms[0] for form in forms):
+        return Support("encoders are computed together where they are alike but for their numbers")
+    if len(encoders) * triton.numbers(x, encoders[0]) >= triton.MAX_NUMBERS:
+        return Support("encoders are computed together where their activations are fewer numbers")
+    return YES
+
+
+def _form(module):
+    """What of a module that `support_for` knows is not a number of its parameters."""
+    parameters = [(p.shape, p.device, p.requires_grad) for p in module.parameters(recurse=False)]
+    settings = [getattr(module, name, None) for name in ("stride", "p", "eps", "momentum")]
+    return type(module), module.training, settings, parameters
+
+
+def calls_nothing_else(module, kind):
+    """Say whether to call a module is to call its class's `forward`: nothing was hooked or replaced."""
+    try:
+        _check_module(module, kind, "")
+    except _Different:
+        return False
+    return module._compiled_call_impl is None and not torch_module._has_any_global_hook()
 
 
 def by_triton(x):

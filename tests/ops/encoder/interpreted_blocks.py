@@ -9,8 +9,10 @@ import torch
 from torch import nn
 
 from ikem_fast.nn import STGCN
+from ikem_fast.nn.encoders import stgcn
 from ikem_fast.nn.encoders.stgcn import Block
-from ikem_fast.ops.encoder.triton import Graph, fused_block
+from ikem_fast.ops.encoder.support import support_together
+from ikem_fast.ops.encoder.triton import fused_blocks
 from tests import interpreter  # noqa: F401, quickens it
 
 assert os.environ.get("TRITON_INTERPRET") == "1", "run through test_triton_blocks.py"
@@ -41,6 +43,11 @@ def made(given, channels, partitions=3, **settings):
     return block
 
 
+def fused_block(block, x, A):
+    """Of one encoder."""
+    return fused_blocks([[block]], x[None], [A[None]]).squeeze(0)
+
+
 def outcome(way, block, graph, x, dtype):
     """The output, all gradients and all buffers of a block, in float64; "plain" and "fused" in dtype."""
     block, exact = copy.deepcopy(block), way == "exact"
@@ -50,7 +57,7 @@ def outcome(way, block, graph, x, dtype):
     importance = torch.linspace(0.5, 1.5, graph.numel(), dtype=wide).view(graph.shape).requires_grad_()
     A, x = graph.to(wide) * importance, x.to(dtype, copy=True).requires_grad_()
     if way == "fused":
-        y = fused_block(block, x, A, Graph.of(graph))
+        y = fused_block(block, x, A)
     else:
         low = dtype in (torch.bfloat16, torch.float16)
         with torch.autocast("cpu", dtype if low else None, enabled=low):
@@ -119,14 +126,15 @@ def test_partitions_by_distance():
     assert max(errors(fused, exact).values()) < 1e-5
 
 
-def test_dropout_keeps_the_mean_and_masks_the_gradient():
+def test_dropout_keeps_the_mean_and_masks_the_gradient(monkeypatch):
     p = 0.25
     block, graph = Block(16, 16, 3, stride=1, dropout=p, residual=False), adjacency()
     nn.init.constant_(block.tcn[3].weight, 0.0)  # leaves 1 in each place ahead of the dropout
     nn.init.constant_(block.tcn[3].bias, 1.0)
     x, masks = torch.randn(1, 20, 25, 16), []
     for seed in (6, 5 << 32, 5, 5):
-        y = fused_block(block, x, graph, Graph.of(graph), torch.tensor(seed))
+        monkeypatch.setattr(torch, "randint", lambda *_, seed=seed, **__: torch.tensor([[seed]]))
+        y = fused_block(block, x, graph)
         masks.append(y > 0)
         torch.testing.assert_close(y[masks[-1]], torch.full_like(y[masks[-1]], 1 / (1 - p)))
     y.sum().backward()
@@ -147,6 +155,107 @@ def test_a_whole_encoder_takes_them():
         net(x)[1].float().square().sum().backward()
     assert all(p.grad.isfinite().all() for p in net.st_gcn_networks.parameters())
     assert net.edge_importance[0].grad.abs().max() > 0
+
+
+def two(**settings):
+    """Two encoders of one form and other numbers, ready to train."""
+    torch.manual_seed(0)
+    sizes = {"hidden_channels": 4, "hidden_dim": 8, "num_classes": 5, "dropout": 0.0, "impl": "fused"}
+    nets = [STGCN(**sizes | settings) for _ in range(2)]
+    for net in nets:
+        for name, importance in net.named_parameters():
+            if name.startswith("edge_importance"):
+                nn.init.uniform_(importance, 0.5, 1.5)
+    return nets
+
+
+@pytest.mark.parametrize("name", ["wider", "for torch"])
+def test_blocks_of_several_encoders_give_what_each_gives_alone(name):
+    """In the same launches, of other numbers, graphs among them; but for the order of sums."""
+    channels, settings, (clips, frames) = BLOCKS[name]
+    blocks = [made(*channels, **settings), made(*channels, **settings)]
+    nn.init.normal_(blocks[1].tcn[2].weight, std=0.1)
+    x, A = torch.randn(2, clips, frames, 25, channels[0]), adjacency() * torch.rand(2, 3, 25, 25)
+    results = []
+    for some in ([0, 1], [0], [1]):
+        own, given, graphs = copy.deepcopy(blocks), x[some].requires_grad_(), A[some].requires_grad_()
+        y = fused_blocks([[own[number]] for number in some], given, [graphs])
+        y.square().sum().backward()
+        of_each = [(*own[number].parameters(), *own[number].buffers()) for number in some]
+        of_each = [[t.float() if t.grad is None else t.grad for t in tensors] for tensors in of_each]
+        results += [
+            [one, *grads, *others]
+            for one, *grads, others in zip(y.detach(), given.grad, graphs.grad, of_each, strict=True)
+        ]
+    first, second, *alone = results
+    for together, by_itself in zip((first, second), alone, strict=True):
+        for mine, theirs in zip(together, by_itself, strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "meanmax"])
+@pytest.mark.parametrize("weighted", [True, False])
+def test_encoders_of_one_form_are_computed_together(pooling, weighted, monkeypatch):
+    """What is on both sides of the blocks, which are plain torch here."""
+    nets = two(pooling=pooling, edge_importance_weighting=weighted)
+    clips, together = torch.randn(2, 2, 3, 4, 25, 2), []
+
+    def plain(encoders, x, graphs):
+        assert x.is_contiguous()
+        together.append(len(encoders))
+        x = list(x.permute(0, 1, 4, 2, 3))
+        for place, A in enumerate(graphs):
+            x = [blocks[place](one, own) for blocks, one, own in zip(encoders, x, A, strict=True)]
+        return torch.stack([one.permute(0, 2, 3, 1) for one in x])
+
+    monkeypatch.setattr(stgcn, "fused_together", plain)
+    alone = copy.deepcopy(nets)
+    for net in alone:
+        net.impl = "reference"
+    pairs = stgcn.encode_together(nets, clips), [net(x) for net, x in zip(alone, clips, strict=True)]
+    for one, of in zip(pairs, (nets, alone), strict=True):
+        sum(output.sum() + feature.square().sum() for output, feature in one).backward()
+        one += [(p.grad for p in net.parameters()) for net in of]
+    assert together == [2]
+    for mine, theirs in zip(*pairs, strict=True):
+        torch.testing.assert_close(list(mine), list(theirs), rtol=1e-4, atol=1e-3)
+
+
+DIFFERENT = {
+    "hook": lambda net: net.register_forward_hook(lambda *_: None),
+    "hook within": lambda net: net.st_gcn_networks[3].register_forward_hook(lambda *_: None),
+    "dropout": lambda net: setattr(net.st_gcn_networks[2].tcn[4], "p", 0.25),
+    "momentum": lambda net: setattr(net.st_gcn_networks[2].tcn[0], "momentum", 0.3),
+    "training": lambda net: net.st_gcn_networks[4].residual[1].eval(),
+    "frozen": lambda net: net.st_gcn_networks[:5].requires_grad_(False),
+    "frozen importance": lambda net: net.edge_importance[3].requires_grad_(False),
+    "pooling": lambda net: (setattr(net, "pooling", "meanmax"), setattr(net, "fc", nn.Identity())),
+    "implementation": lambda net: setattr(net, "impl", "reference"),
+    "forward": lambda net: setattr(net, "forward", net.forward),
+}
+
+
+@pytest.mark.parametrize("change", DIFFERENT)
+def test_encoders_that_differ_are_computed_one_by_one(change, monkeypatch):
+    nets, clips, computed = two(impl="auto"), torch.randn(2, 1, 3, 2, 25, 1), []
+    monkeypatch.setattr(
+        stgcn, "fused_together", lambda _, x, __: computed.append(2) or x.new_ones(2, 1, 1, 25, 8)
+    )
+    monkeypatch.setattr(
+        stgcn, "fused_blocks", lambda _, x, *__: computed.append(1) or x.new_ones(1, 1, 25, 8)
+    )
+    with torch.autocast("cpu", torch.bfloat16):
+        stgcn.encode_together(nets, clips)
+        DIFFERENT[change](nets[1])
+        stgcn.encode_together(nets, clips)
+    assert computed in ([2, 1], [2, 1, 1])  # the second may be left to its modules
+
+
+def test_encoders_that_share_a_module_are_computed_one_by_one():
+    first, second = two()
+    second.st_gcn_networks[2].tcn[0] = first.st_gcn_networks[2].tcn[0]
+    problem = support_together(torch.randn(1, 3, 2, 25), [net.st_gcn_networks for net in (first, second)])
+    assert "share no module" in problem.problem
 
 
 def test_a_loaded_graph_is_the_one_that_counts():
@@ -172,7 +281,7 @@ def test_what_the_kernels_cannot_do_is_said():
 def test_second_derivatives_are_refused():
     block, graph = made(4, 4), adjacency()
     x = torch.randn(1, 2, 25, 4, requires_grad=True)
-    y = fused_block(block, x, graph, Graph.of(graph))
+    y = fused_block(block, x, graph)
     (gradient,) = torch.autograd.grad(y.sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="impl='reference'"):
         torch.autograd.grad(gradient.sum(), block.tcn[2].weight)

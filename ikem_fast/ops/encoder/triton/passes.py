@@ -11,6 +11,7 @@ import triton.language as tl
 
 from ikem_fast.ops.encoder.triton.rows import (
     ahead_of_relu,
+    encoder,
     load_channels,
     load_rows,
     normalized,
@@ -21,15 +22,15 @@ from ikem_fast.ops.encoder.triton.rows import (
     tile_of_program,
 )
 
-# A normalization: its parameters, and the running mean, variance and number of batches with how they move on.
-Norm = namedtuple("Norm", "gamma_ptr beta_ptr mean_ptr variance_ptr batches_ptr momentum epsilon")
-# What the tiles of a pass or a product left, (2, channels, tiles): means and Σ (y − mean)².
+# A normalization: its parameters, and the running mean and variance with how they move on.
+Norm = namedtuple("Norm", "gamma_ptr beta_ptr mean_ptr variance_ptr momentum epsilon")
+# What the tiles of a pass or a product left, (encoders, 2, channels, tiles): means and Σ (y − mean)².
 Moments = namedtuple("Moments", "moments_ptr rows_of_tile")
 # What a pass over rows is compiled for: all channels, and the tile.
 Pass = namedtuple("Pass", "CHANNELS ROWS BLOCK")
-# The seed, () int64, and the limit of 31 random bits below which elements are kept.
+# The seeds, (encoders,) int64, and the limit of 31 random bits below which elements are kept.
 Dropout = namedtuple("Dropout", "seed_ptr limit")
-# What was normalized, the coefficients (3, channels) that take its gradient back, and where that goes.
+# What was normalized, the coefficients (encoders, 3, channels) that take its gradient back, where that goes.
 TakenBack = namedtuple("TakenBack", "y_ptr coefficients_ptr grad_y_ptr")
 
 
@@ -51,16 +52,17 @@ def move_on(running_ptr, value, momentum):
 
 @triton.jit
 def statistics_kernel(norm, moments, table_ptr, rows, BLOCK: tl.constexpr):
-    """The table of a normalization, as `Normalized` has it. Grid: (channels,).
+    """The table of a normalization, as `Normalized` has it. Grid: (channels, 1, encoders).
 
     By the moments, if there are any, and the running ones move on; else by the running ones.
     """
     channel, channels = tl.program_id(0), tl.num_programs(0)
+    own = encoder() * channels + channel  # among the channels of all encoders
     if moments is not None:
         rows_of_tile = moments.rows_of_tile
         tiles = tl.cdiv(rows, rows_of_tile)
-        means_ptr = moments.moments_ptr + channel * tiles
-        spreads_ptr = moments.moments_ptr + (channels + channel) * tiles
+        means_ptr = moments.moments_ptr + (2 * encoder() * channels + channel) * tiles
+        spreads_ptr = means_ptr + channels * tiles
         total = tl.zeros((BLOCK,), tl.float32)
         for first in tl.range(0, tiles, BLOCK):
             tile = first + tl.arange(0, BLOCK)
@@ -76,16 +78,15 @@ def statistics_kernel(norm, moments, table_ptr, rows, BLOCK: tl.constexpr):
             total += tl.where(tile < tiles, spread, 0.0)
         variance = tl.sum(total, 0) / rows
         unbiased = variance * (rows / tl.maximum(rows - 1, 1))
-        move_on(norm.mean_ptr + channel, mean, norm.momentum)
-        move_on(norm.variance_ptr + channel, unbiased, norm.momentum)
-        if channel == 0:
-            tl.store(norm.batches_ptr, tl.load(norm.batches_ptr) + 1)
+        move_on(norm.mean_ptr + own, mean, norm.momentum)
+        move_on(norm.variance_ptr + own, unbiased, norm.momentum)
     else:
-        mean, variance = tl.load(norm.mean_ptr + channel), tl.load(norm.variance_ptr + channel)
+        mean, variance = tl.load(norm.mean_ptr + own), tl.load(norm.variance_ptr + own)
     inverse = 1.0 / tl.sqrt(variance + norm.epsilon)
-    scale = tl.load(norm.gamma_ptr + channel) * inverse
+    scale = tl.load(norm.gamma_ptr + own) * inverse
+    table_ptr += 4 * encoder() * channels
     tl.store(table_ptr + channel, scale)
-    tl.store(table_ptr + channels + channel, tl.load(norm.beta_ptr + channel) - mean * scale)
+    tl.store(table_ptr + channels + channel, tl.load(norm.beta_ptr + own) - mean * scale)
     tl.store(table_ptr + 2 * channels + channel, mean)
     tl.store(table_ptr + 3 * channels + channel, inverse)
 
@@ -95,15 +96,18 @@ def coefficients_kernel(
     sums_ptr, table_ptr, coefficients_ptr, gradients_ptr, rows, tiles,
     BATCH: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """How a normalization takes a gradient d back, and the gradients of its parameters. Grid: (channels,).
+    """How a normalization takes a gradient d back, and the gradients of its parameters.
 
-    sums (2, channels, tiles): of d, and of d times the standardized y. coefficients (3, channels): the
-    gradient in y is the first · d + the second · y + the third. gradients (3, channels): in gamma, in beta,
-    and in a bias that was added to y.
+    Grid: (channels, 1, encoders). sums (encoders, 2, channels, tiles): of d, and of d times the standardized
+    y. coefficients (encoders, 3, channels): the gradient in y is the first · d + the second · y + the third.
+    gradients (3, encoders, channels): in gamma, in beta, and in a bias that was added to y.
     """
     channel, channels = tl.program_id(0), tl.num_programs(0)
-    d = summed(sums_ptr + channel * tiles, tiles, BLOCK)
-    times = summed(sums_ptr + (channels + channel) * tiles, tiles, BLOCK)
+    sums_ptr += (2 * encoder() * channels + channel) * tiles
+    d = summed(sums_ptr, tiles, BLOCK)
+    times = summed(sums_ptr + channels * tiles, tiles, BLOCK)
+    table_ptr += 4 * encoder() * channels
+    coefficients_ptr += 3 * encoder() * channels
     scale, mean = tl.load(table_ptr + channel), tl.load(table_ptr + 2 * channels + channel)
     slope = 0.0
     constant = 0.0
@@ -115,15 +119,17 @@ def coefficients_kernel(
     tl.store(coefficients_ptr + channel, scale)
     tl.store(coefficients_ptr + channels + channel, slope)
     tl.store(coefficients_ptr + 2 * channels + channel, constant)
-    tl.store(gradients_ptr + channel, times)
-    tl.store(gradients_ptr + channels + channel, d)
-    tl.store(gradients_ptr + 2 * channels + channel, bias)
+    all_channels = tl.num_programs(2) * channels
+    gradients_ptr += encoder() * channels + channel
+    tl.store(gradients_ptr, times)
+    tl.store(gradients_ptr + all_channels, d)
+    tl.store(gradients_ptr + 2 * all_channels, bias)
 
 
 @triton.jit
 def dropped(values, dropout, tile):
     """Values of a tile that dropout keeps, scaled up."""
-    seed = tl.load(dropout.seed_ptr)
+    seed = tl.load(dropout.seed_ptr + encoder())
     channel, CHANNELS = tile.channels
     bits = (tile.row[:, None] * CHANNELS + channel[None, :]).to(tl.uint32) * 0x9E3779B9 + seed.to(tl.uint32)
     bits = (bits ^ (bits >> 16)) * 0x21F0AAAD
@@ -136,7 +142,7 @@ def dropped(values, dropout, tile):
 
 @triton.jit
 def moments_kernel(y_ptr, moments_ptr, rows, PASS: tl.constexpr):
-    """Leave the moments of y (rows, CHANNELS). Grid of this and the next: (row tiles, tiles of channels)."""
+    """Leave the moments of y. Grid of this and the next: (row tiles, tiles of channels, encoders)."""
     tile = tile_of_program(rows, PASS.CHANNELS, PASS.ROWS, PASS.BLOCK)
     store_moments(moments_ptr, tile, load_rows(y_ptr, tile).to(tl.float32))
 
@@ -191,7 +197,8 @@ def output_backward_kernel(rectified, y, past, dropout, rows, PASS: tl.constexpr
 def take_back(grad, back, tile):
     """Store the gradient in what was normalized."""
     y = load_rows(back.y_ptr, tile).to(tl.float32)
-    grad = load_channels(back.coefficients_ptr, 0, tile.channels) * grad
-    grad += load_channels(back.coefficients_ptr, 1, tile.channels) * y
-    grad += load_channels(back.coefficients_ptr, 2, tile.channels)
+    first = 3 * encoder()
+    grad = load_channels(back.coefficients_ptr, first, tile.channels) * grad
+    grad += load_channels(back.coefficients_ptr, first + 1, tile.channels) * y
+    grad += load_channels(back.coefficients_ptr, first + 2, tile.channels)
     store_rows(back.grad_y_ptr, tile, grad.to(back.grad_y_ptr.dtype.element_ty))

@@ -14,6 +14,7 @@ from ikem_fast.ops.encoder.triton.rows import (
     Channels,
     Tile,
     ahead_of_relu,
+    encoder,
     load_channels,
     load_rows,
     load_weight,
@@ -31,28 +32,60 @@ Factors = namedtuple("Factors", "GIVEN MADE PRECISION WIDEN ROWS BLOCK_GIVEN BLO
 Convolution = namedtuple("Convolution", "weight_ptr bias_ptr")
 # What a convolution makes, and the moments of its tiles or None.
 Result = namedtuple("Result", "y_ptr moments_ptr")
-# The graph, A (K,V,V) float32, and its edges (2, K, MOST, joints) int32: of each partition and joint those at
-# the other ends, −1 where there are fewer than MOST, and where the edges stand in A.
-Adjacency = namedtuple("Adjacency", "A_ptr edges_ptr joints")
-# The most edges that a joint has: of any partition, and of each.
-Degrees = namedtuple("Degrees", "MOST COUNTS")
-# A convolution over time: every how manieth frame it makes, and of how many.
-Window = namedtuple("Window", "STRIDE TAPS")
-# Activations (clips, frames, joints, ·).
-Clips = namedtuple("Clips", "frames joints")
-# Where rows are in clips, and which of them there are; a time may be before the first frame or past the last.
-Place = namedtuple("Place", "clip time joint live")
+# The graph, A (encoders, PARTITIONS, JOINTS, JOINTS) float32 of edges from one joint to another; JOINTS fill
+# up a BLOCK, a power of two.
+Graph = namedtuple("Graph", "PARTITIONS JOINTS BLOCK")
+# A convolution over time: every how manieth frame it makes, and of how many; rows from one frame to the next.
+Window = namedtuple("Window", "STRIDE TAPS JOINTS")
+# Rows of activations, their time, and which of them there are; a time may be before the first frame or past
+# the last.
+Place = namedtuple("Place", "row time live")
 
 
 @triton.jit
-def edge(adjacency, k, number, joint, live, DEGREES: tl.constexpr):
-    """Of each joint's edge of that number in partition k: the other end, whether there is one, its A or 0."""
-    ends: tl.constexpr = len(DEGREES.COUNTS) * DEGREES.MOST
-    place = (k * DEGREES.MOST + number) * adjacency.joints + joint
-    end = tl.load(adjacency.edges_ptr + place, mask=live, other=-1)
-    there = end >= 0
-    at = tl.load(adjacency.edges_ptr + ends * adjacency.joints + place, mask=there, other=0)
-    return end, there, tl.where(there, tl.load(adjacency.A_ptr + at), 0.0)
+def tile_of_frames(number, frames, channels, GRAPH: tl.constexpr, FACTORS: tl.constexpr):
+    """The `Tile` of that number of an encoder's frames: the first joint of each, the second of each, …"""
+    HELD: tl.constexpr = FACTORS.ROWS // GRAPH.BLOCK
+    lane = tl.arange(0, FACTORS.ROWS)
+    joint, frame = lane // HELD, number * HELD + lane % HELD
+    live = (joint < GRAPH.JOINTS) & (frame < frames)
+    return Tile((encoder() * frames + frame) * GRAPH.JOINTS + joint, live, channels)
+
+
+@triton.jit
+def by_joint(rows, GRAPH: tl.constexpr):
+    """Rows of such a tile (BLOCK·frames, channels) as (BLOCK, frames·channels): a row for each joint."""
+    WIDTH: tl.constexpr = rows.shape[0] * rows.shape[1] // GRAPH.BLOCK
+    return tl.reshape(rows, (GRAPH.BLOCK, WIDTH))
+
+
+@triton.jit
+def by_row(joints, FACTORS: tl.constexpr):
+    """Back again, of joints (BLOCK, frames·channels)."""
+    WIDTH: tl.constexpr = joints.shape[0] * joints.shape[1] // FACTORS.ROWS
+    return tl.reshape(joints, (FACTORS.ROWS, WIDTH))
+
+
+@triton.jit
+def load_graph(A_ptr, k, GRAPH: tl.constexpr, TRANSPOSED: tl.constexpr):
+    """Partition k of A (BLOCK, BLOCK), [from, to]; or the other way around if TRANSPOSED."""
+    row, column = tl.arange(0, GRAPH.BLOCK)[:, None], tl.arange(0, GRAPH.BLOCK)[None, :]
+    if TRANSPOSED:
+        start, end = column, row
+    else:
+        start, end = row, column
+    offset = ((encoder() * GRAPH.PARTITIONS + k) * GRAPH.JOINTS + start) * GRAPH.JOINTS + end
+    return tl.load(A_ptr + offset, mask=(row < GRAPH.JOINTS) & (column < GRAPH.JOINTS), other=0.0)
+
+
+@triton.jit
+def add_product(y, x, w, FACTORS: tl.constexpr):
+    """y + x w. A wide y is computed on its side: a thread then has many rows of few channels to sum over."""
+    if FACTORS.BLOCK_MADE > 64:
+        y = tl.trans(matmul(tl.trans(w), tl.trans(x), tl.trans(y), FACTORS))
+    else:
+        y = matmul(x, w, y, FACTORS)
+    return y
 
 
 @triton.jit
@@ -66,61 +99,67 @@ def store_result(result, tile, y):
 
 @triton.jit
 def graph_kernel(
-    x_ptr, adjacency, convolution, past, result, rows,
-    DEGREES: tl.constexpr, TRANSPOSED: tl.constexpr, FACTORS: tl.constexpr,
+    x_ptr, A_ptr, weight_ptr, arriving_ptr, past, result, frames,
+    GRAPH: tl.constexpr, TRANSPOSED: tl.constexpr, FACTORS: tl.constexpr,
 ):  # fmt: skip
-    """y = Σ_k (Σ_edges A x) W_k + what arrives of the bias; or, TRANSPOSED, the gradient in x from one in y.
+    """y = Σ_k A_kᵀ x W_k + what arrives at each joint; or, TRANSPOSED, the gradient in x from one in y.
 
-    Grid: (row tiles, tiles of made channels). past: the `Rectified` gradient that is added, or nothing.
+    Grid: (tiles of frames, tiles of made channels, encoders). arriving: of the bias, (encoders, JOINTS,
+    MADE), or None. past: the `Rectified` gradient that is added, or nothing.
     """
+    PARTITIONS: tl.constexpr = GRAPH.PARTITIONS
+    BLOCK: tl.constexpr = GRAPH.BLOCK
     ROWS: tl.constexpr = FACTORS.ROWS
     GIVEN: tl.constexpr = FACTORS.GIVEN
     BLOCK_GIVEN: tl.constexpr = FACTORS.BLOCK_GIVEN
     BLOCK_MADE: tl.constexpr = FACTORS.BLOCK_MADE
-    PARTITIONS: tl.constexpr = len(DEGREES.COUNTS)
-    tile = tile_of_program(rows, FACTORS.MADE, ROWS, BLOCK_MADE)
-    joint = tile.row % adjacency.joints
+    HELD: tl.constexpr = ROWS // BLOCK
+    made = Channels(tl.program_id(1) * BLOCK_MADE + tl.arange(0, BLOCK_MADE), FACTORS.MADE)
+    tile = tile_of_frames(tl.program_id(0), frames, made, GRAPH, FACTORS)
     y = tl.zeros((ROWS, BLOCK_MADE), tl.float32)
-    for k in tl.static_range(PARTITIONS):
-        for first in tl.static_range(0, GIVEN, BLOCK_GIVEN):
-            given = Channels(first + tl.arange(0, BLOCK_GIVEN), GIVEN)
-            gathered = tl.zeros((ROWS, BLOCK_GIVEN), tl.float32)
-            total = tl.zeros((ROWS,), tl.float32)
-            for number in tl.static_range(tl.constexpr(DEGREES.COUNTS[k])):
-                end, there, a = edge(adjacency, k, number, joint, tile.live, DEGREES)
-                gathered += a[:, None] * load_rows(x_ptr, Tile(tile.row - joint + end, there, given))
-                total += a
-            w = load_weight(convolution.weight_ptr, k, given, tile.channels, TRANSPOSED)
-            y = matmul(gathered.to(w.dtype), w, y, FACTORS)
-            if convolution.bias_ptr is not None:  # noqa: SIM102 (Triton decides each by itself)
-                if first == 0:
-                    y += total[:, None] * load_channels(convolution.bias_ptr, k, tile.channels)
+    if arriving_ptr is not None:
+        joint = tl.arange(0, BLOCK)
+        own = Tile(encoder() * GRAPH.JOINTS + joint, joint < GRAPH.JOINTS, made)
+        arriving = load_rows(arriving_ptr, own)[:, None, :]
+        y += tl.reshape(tl.broadcast_to(arriving, (BLOCK, HELD, BLOCK_MADE)), (ROWS, BLOCK_MADE))
+    for first in tl.static_range(0, GIVEN, BLOCK_GIVEN):
+        given = Channels(first + tl.arange(0, BLOCK_GIVEN), GIVEN)
+        x = by_joint(load_rows(x_ptr, Tile(tile.row, tile.live, given)), GRAPH)
+        for k in tl.static_range(PARTITIONS):
+            a = load_graph(A_ptr, k, GRAPH, TRANSPOSED).to(x.dtype)
+            met = tl.zeros((HELD * BLOCK_GIVEN, BLOCK), tl.float32)
+            met = tl.trans(matmul(tl.trans(x), a, met, FACTORS))  # of as many rows as all warps take
+            number = encoder() * PARTITIONS + k
+            w = load_weight(weight_ptr, number, given, made, TRANSPOSED)
+            y = add_product(y, by_row(met.to(x.dtype), FACTORS), w, FACTORS)
     if past.grad_ptr is not None:
         y += ahead_of_relu(past, tile)
     store_result(result, tile, y)
 
 
 @triton.jit
-def first_taps(row, live, clips, WINDOW: tl.constexpr):
-    """The `Place` in `clips` of the first tap of each row of what a convolution over time makes of them."""
-    fewer = (clips.frames - 1) // WINDOW.STRIDE + 1
-    time = (row // clips.joints) % fewer * WINDOW.STRIDE - (WINDOW.TAPS - 1) // 2
-    return Place(row // clips.joints // fewer, time, row % clips.joints, live)
+def first_taps(row, live, frames, WINDOW: tl.constexpr):
+    """The `Place` of the first tap of each row of what a convolution over time makes of so many frames."""
+    joint, frame = row % WINDOW.JOINTS, row // WINDOW.JOINTS
+    fewer = (frames - 1) // WINDOW.STRIDE + 1
+    time = frame % fewer * WINDOW.STRIDE - (WINDOW.TAPS - 1) // 2
+    return Place((frame // fewer * frames + time) * WINDOW.JOINTS + joint, time, live)
 
 
 @triton.jit
-def tile_at(time, place, clips, channels):
-    """The `Tile` of rows that are in a place of `clips`, but at that time."""
-    live = place.live & (time >= 0) & (time < clips.frames)
-    return Tile((place.clip * clips.frames + time) * clips.joints + place.joint, live, channels)
+def load_at(x_ptr, step: tl.constexpr, place, frames, given, WINDOW: tl.constexpr):
+    """Rows of x a few frames from a place. The step moves the pointer: compiled, it is part of the loads."""
+    time = place.time + step
+    live = place.live & (time >= 0) & (time < frames)
+    return load_rows(x_ptr + step * WINDOW.JOINTS * given.CHANNELS, Tile(place.row, live, given))
 
 
 @triton.jit
 def over_taps(
-    x_ptr, weight_ptr, clips, place, tap, made,
+    x_ptr, weight_ptr, frames, place, tap, made,
     WINDOW: tl.constexpr, TRANSPOSED: tl.constexpr, FACTORS: tl.constexpr,
 ):  # fmt: skip
-    """Σ over taps, from `tap` on, of x, `clips` as wide as was given, from a place on, · W_tap.
+    """Σ over taps, from `tap` on, of x, clips of `frames`, from a place on, · W_tap.
 
     Forward, taps and times rise by 1; back (TRANSPOSED), taps rise by STRIDE while times fall by 1.
     """
@@ -132,58 +171,57 @@ def over_taps(
     for step in tl.static_range(STEPS):
         if TRANSPOSED:
             at = tap + step * WINDOW.STRIDE
-            time = tl.where(at < TAPS, place.time - step, -1)
+            there = Place(place.row, tl.where(at < TAPS, place.time, -1), place.live)
         else:
             at = tap + step
-            time = place.time + step
+            there = place
+        number = encoder() * TAPS + tl.minimum(at, TAPS - 1)
         for first in tl.static_range(0, GIVEN, BLOCK_GIVEN):
             given = Channels(first + tl.arange(0, BLOCK_GIVEN), GIVEN)
-            x = load_rows(x_ptr, tile_at(time, place, clips, given))
-            w = load_weight(weight_ptr, tl.minimum(at, TAPS - 1), given, made, TRANSPOSED)
-            y = matmul(x, w, y, FACTORS)
+            x = load_at(x_ptr, -step if TRANSPOSED else step, there, frames, given, WINDOW)
+            w = load_weight(weight_ptr, number, given, made, TRANSPOSED)
+            y = add_product(y, x, w, FACTORS)
     return y
 
 
 @triton.jit
-def temporal_kernel(
-    x_ptr, convolution, result, rows, clips, WINDOW: tl.constexpr, FACTORS: tl.constexpr
-):  # fmt: skip
-    """y (clips, ⌈frames/STRIDE⌉, joints, MADE): x (clips, frames, joints, GIVEN), convolved over time.
+def temporal_kernel(x_ptr, convolution, result, rows, frames, WINDOW: tl.constexpr, FACTORS: tl.constexpr):
+    """y (clips, ⌈frames/STRIDE⌉, JOINTS, MADE): x (clips, frames, JOINTS, GIVEN), convolved over time.
 
-    Grid: (row tiles, tiles of made channels).
+    Grid: (row tiles, tiles of made channels, encoders).
     """
     tile = tile_of_program(rows, FACTORS.MADE, FACTORS.ROWS, FACTORS.BLOCK_MADE)
-    place = first_taps(tile.row, tile.live, clips, WINDOW)
-    y = over_taps(x_ptr, convolution.weight_ptr, clips, place, 0, tile.channels, WINDOW, False, FACTORS)
-    store_result(result, tile, y + load_channels(convolution.bias_ptr, 0, tile.channels))
+    place = first_taps(tile.row, tile.live, frames, WINDOW)
+    y = over_taps(x_ptr, convolution.weight_ptr, frames, place, 0, tile.channels, WINDOW, False, FACTORS)
+    store_result(result, tile, y + load_channels(convolution.bias_ptr, encoder(), tile.channels))
 
 
 @triton.jit
 def temporal_backward_kernel(
-    grad_ptr, y, weight_ptr, grad_x_ptr, sums_ptr, rows, clips, WINDOW: tl.constexpr, FACTORS: tl.constexpr
+    grad_ptr, y, weight_ptr, grad_x_ptr, sums_ptr, rows, frames, WINDOW: tl.constexpr, FACTORS: tl.constexpr
 ):
     """The gradient in what `temporal_kernel` took, MADE channels wide, from that in what it made.
 
-    Grid: (row tiles, tiles of made channels, STRIDE phases): frames of the same phase, frame % STRIDE, meet
-    the same taps; `rows` are those of one phase. y: None, or what was `Normalized` and had a ReLU ahead of
-    the convolution: the gradient is 0 where that is not above 0, and the tile's sums are left: of it, and of
-    it times the standardized y.
+    Grid: (row tiles, STRIDE phases · tiles of made channels, encoders): frames of the same phase,
+    frame % STRIDE, meet the same taps; `rows` are those of one phase. y: None, or what was `Normalized` and
+    had a ReLU ahead of the convolution: the gradient is 0 where that is not above 0, and the tile's sums are
+    left: of it, and of it times the standardized y.
     """
     STRIDE: tl.constexpr = WINDOW.STRIDE
-    phase = tl.program_id(2)
-    index = tl.program_id(0) * FACTORS.ROWS + tl.arange(0, FACTORS.ROWS)
-    most = (clips.frames - 1) // STRIDE + 1  # of a phase's frames
-    joint, clip = index % clips.joints, index // clips.joints // most
-    time = (index // clips.joints) % most * STRIDE + phase
-    live = (index < rows) & (time < clips.frames)
-    channel = tl.program_id(1) * FACTORS.BLOCK_MADE + tl.arange(0, FACTORS.BLOCK_MADE)
-    made = Channels(channel, FACTORS.MADE)
+    JOINTS: tl.constexpr = WINDOW.JOINTS
+    phase, block = tl.program_id(1) % STRIDE, tl.program_id(1) // STRIDE
+    number = tl.program_id(0) * FACTORS.ROWS + tl.arange(0, FACTORS.ROWS)
+    joint, frame = (encoder() * rows + number) % JOINTS, (encoder() * rows + number) // JOINTS
+    fewer = (frames - 1) // STRIDE + 1  # of a phase, and of the gradient
+    clip, time = frame // fewer, frame % fewer * STRIDE + phase
+    live = (number < rows) & (time < frames)
+    made = Channels(block * FACTORS.BLOCK_MADE + tl.arange(0, FACTORS.BLOCK_MADE), FACTORS.MADE)
     pad: tl.constexpr = (WINDOW.TAPS - 1) // 2
     tap = (phase + pad) % STRIDE
-    place = Place(clip, (time + pad - tap) // STRIDE, joint, live)
-    fewer = Clips(most, clips.joints)
+    met = (time + pad - tap) // STRIDE
+    place = Place((clip * fewer + met) * JOINTS + joint, met, live)
     grad = over_taps(grad_ptr, weight_ptr, fewer, place, tap, made, WINDOW, True, FACTORS)
-    tile = Tile((clip * clips.frames + time) * clips.joints + joint, live, made)
+    tile = Tile((clip * frames + time) * JOINTS + joint, live, made)
     if y is not None:
         taken = load_rows(y.y_ptr, tile)
         grad = tl.where(normalized(taken, y.table_ptr, made) > 0, grad, 0.0)

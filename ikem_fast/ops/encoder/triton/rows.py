@@ -1,8 +1,9 @@
-"""How the kernels read and write activations: rows (clip·body, frame, joint) of channels, a tile at a time.
+"""How the kernels read and write activations: rows (encoder, clip·body, frame, joint) of channels, in tiles.
 
-A program has ROWS rows and up to BLOCK channels. What is past the last row or channel is read as 0 and not
-written. Sums over all rows are made in two steps, so that no program adds to what another writes: each leaves
-its tile's, (2, channels, tiles), and `passes` puts them together in order.
+Encoders of one form share each launch: a program is of one of them, the last index of every grid, and has
+ROWS of its rows and up to BLOCK channels. What is past the last row or channel is read as 0 and not written.
+Sums over an encoder's rows are made in two steps, so that no program adds to what another writes: each leaves
+its tile's, (encoders, 2, channels, tiles), and `passes` puts them together in order.
 """
 
 from collections import namedtuple
@@ -16,19 +17,27 @@ import triton.language as tl
 # must be one; and a group that may hold None is never None itself, but its pointers are.
 # Channels of a tile, of CHANNELS that there are.
 Channels = namedtuple("Channels", "channel CHANNELS")
-# Rows and `Channels` of a tile; live: which of the rows there are.
+# Rows, counted over all encoders, and `Channels` of a tile; live: which of the rows there are.
 Tile = namedtuple("Tile", "row live channels")
-# What a normalization takes, y, and its table (4, channels): scale, shift, mean, 1 / deviation; or no table.
+# What a normalization takes, y, and its table (encoders, 4, channels): scale, shift, mean, 1 / deviation; or
+# no table.
 Normalized = namedtuple("Normalized", "y_ptr table_ptr")
 # A gradient in the `output` of a ReLU; or without an output one that counts everywhere.
 Rectified = namedtuple("Rectified", "grad_ptr output_ptr")
 
 
 @triton.jit
+def encoder():
+    """The number of a program's encoder."""
+    return tl.program_id(2)
+
+
+@triton.jit
 def tile_of_program(rows, CHANNELS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr):
-    """The `Tile` of a program of the grid (row tiles, tiles of channels)."""
+    """The `Tile` of a program of the grid (row tiles, tiles of channels, encoders), each of `rows` rows."""
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    return Tile(row, row < rows, Channels(tl.program_id(1) * BLOCK + tl.arange(0, BLOCK), CHANNELS))
+    channels = Channels(tl.program_id(1) * BLOCK + tl.arange(0, BLOCK), CHANNELS)
+    return Tile(encoder() * rows + row, row < rows, channels)
 
 
 @triton.jit
@@ -86,23 +95,24 @@ def ahead_of_relu(rectified, tile):
 @triton.jit
 def standardized(y, table_ptr, channels):
     """(y − mean) / deviation, by the table of a normalization."""
-    mean = load_channels(table_ptr, 2, channels)
-    return (y.to(tl.float32) - mean) * load_channels(table_ptr, 3, channels)
+    mean = load_channels(table_ptr, 4 * encoder() + 2, channels)
+    return (y.to(tl.float32) - mean) * load_channels(table_ptr, 4 * encoder() + 3, channels)
 
 
 @triton.jit
 def normalized(y, table_ptr, channels):
     """scale · y + shift, by that table."""
-    scale = load_channels(table_ptr, 0, channels)
-    return y.to(tl.float32) * scale + load_channels(table_ptr, 1, channels)
+    scale = load_channels(table_ptr, 4 * encoder(), channels)
+    return y.to(tl.float32) * scale + load_channels(table_ptr, 4 * encoder() + 1, channels)
 
 
 @triton.jit
 def store_sums(ptr, number, tiles, channels, first, second):
-    """Leave two sums (BLOCK,) of tile `number` in (2, CHANNELS, tiles)."""
+    """Leave two sums (BLOCK,) of tile `number` in (encoders, 2, CHANNELS, tiles)."""
     channel, CHANNELS = channels
-    tl.store(ptr + channel * tiles + number, first, mask=channel < CHANNELS)
-    tl.store(ptr + (CHANNELS + channel) * tiles + number, second, mask=channel < CHANNELS)
+    ptr += (2 * encoder() * CHANNELS + channel) * tiles + number
+    tl.store(ptr, first, mask=channel < CHANNELS)
+    tl.store(ptr + CHANNELS * tiles, second, mask=channel < CHANNELS)
 
 
 @triton.jit

@@ -4,17 +4,28 @@ A program takes every so manieth tile of rows. Records are in the layout of the 
 and whoever launched adds them up in order.
 """
 
-from collections import namedtuple
-
 import triton
 import triton.language as tl
 
 from ikem_fast.ops._triton import matmul
-from ikem_fast.ops.encoder.triton.products import edge, first_taps, tile_at
-from ikem_fast.ops.encoder.triton.rows import Channels, Tile, load_channels, load_rows, load_weight, within
-
-# Whose gradients a launch sums: the number of a partition; powers of two no less than its degree and joints.
-Partition = namedtuple("Partition", "NUMBER BLOCK_EDGES BLOCK_JOINTS")
+from ikem_fast.ops.encoder.triton.products import (
+    Place,
+    by_joint,
+    by_row,
+    first_taps,
+    load_at,
+    load_graph,
+    tile_of_frames,
+)
+from ikem_fast.ops.encoder.triton.rows import (
+    Channels,
+    Tile,
+    encoder,
+    load_channels,
+    load_rows,
+    load_weight,
+    within,
+)
 
 
 @triton.jit
@@ -28,86 +39,70 @@ def channels_of_pair(pair, FACTORS: tl.constexpr):
 
 @triton.jit
 def graph_weights_kernel(
-    x_ptr, grad_ptr, adjacency, convolution, records_ptr, frames, width,
-    PARTITION: tl.constexpr, DEGREES: tl.constexpr, FACTORS: tl.constexpr,
+    x_ptr, grad_ptr, A_ptr, convolution, records_ptr, frames, width,
+    GRAPH: tl.constexpr, FACTORS: tl.constexpr,
 ):  # fmt: skip
-    """One partition's gradients of the graph convolution in weights (K,MADE,GIVEN), bias (K,MADE) and edges.
+    """The gradients of the graph convolution in weights (K,MADE,GIVEN), bias (K,MADE) and A (K,V,V).
 
-    Grid: (records, tiles of given · tiles of made channels). A record, `width` long, has these one after
-    the other, edges (K,MOST,joints) for each pair of tiles. A tile is whole frames, so that a lane has the
-    same joint in each.
+    Grid: (records, tiles of given · tiles of made channels, encoders). A record, `width` long, has these one
+    after the other, A for each pair of tiles.
     """
-    K: tl.constexpr = PARTITION.NUMBER
-    COUNT: tl.constexpr = DEGREES.COUNTS[PARTITION.NUMBER]
+    K: tl.constexpr = GRAPH.PARTITIONS
+    BLOCK: tl.constexpr = GRAPH.BLOCK
     ROWS: tl.constexpr = FACTORS.ROWS
     BLOCK_GIVEN: tl.constexpr = FACTORS.BLOCK_GIVEN
     BLOCK_MADE: tl.constexpr = FACTORS.BLOCK_MADE
-    BLOCK_EDGES: tl.constexpr = PARTITION.BLOCK_EDGES
-    pair, joints = tl.program_id(1), adjacency.joints
-    first, given, made = channels_of_pair(pair, FACTORS)
-    lane = tl.arange(0, ROWS)
-    joint, held = lane % joints, ROWS // joints
-    numbers = tl.arange(0, BLOCK_EDGES)[:, None]
-    w = load_weight(convolution.weight_ptr, K, made, given, True)
-    b = tl.where(first, load_channels(convolution.bias_ptr, K, made), 0.0)
+    HELD: tl.constexpr = ROWS // BLOCK
+    first, given, made = channels_of_pair(tl.program_id(1), FACTORS)
+    in_weight, in_A = (), ()
+    for _k in tl.static_range(K):
+        in_weight = in_weight + (tl.zeros((BLOCK_GIVEN, BLOCK_MADE), tl.float32),)  # noqa: RUF005
+        in_A = in_A + (tl.zeros((BLOCK, BLOCK), tl.float32),)  # noqa: RUF005
+    arrived = tl.zeros((BLOCK, BLOCK_MADE), tl.float32)  # of the gradient at each joint
+    for number in tl.range(tl.program_id(0), tl.cdiv(frames, HELD), tl.num_programs(0)):
+        tile = tile_of_frames(number, frames, made, GRAPH, FACTORS)
+        grad = load_rows(grad_ptr, tile)
+        x = by_joint(load_rows(x_ptr, Tile(tile.row, tile.live, given)), GRAPH)
+        arrived += tl.sum(tl.reshape(grad, (BLOCK, HELD, BLOCK_MADE)).to(tl.float32), 1)
+        more_weight, more_A = (), ()
+        for k in tl.static_range(K):
+            a = load_graph(A_ptr, k, GRAPH, True).to(x.dtype)
+            met = tl.zeros((BLOCK, HELD * BLOCK_GIVEN), tl.float32)
+            met = by_row(matmul(a, x, met, FACTORS).to(x.dtype), FACTORS)
+            more_weight = more_weight + (matmul(tl.trans(met), grad, in_weight[k], FACTORS),)  # noqa: RUF005
+            w = load_weight(convolution.weight_ptr, encoder() * K + k, made, given, True)
+            back = tl.zeros((ROWS, BLOCK_GIVEN), tl.float32)
+            back = by_joint(matmul(grad, w, back, FACTORS).to(x.dtype), GRAPH)
+            more_A = more_A + (matmul(x, tl.trans(back), in_A[k], FACTORS),)  # noqa: RUF005
+        in_weight, in_A = more_weight, more_A
 
-    in_weight = tl.zeros((BLOCK_GIVEN, BLOCK_MADE), tl.float32)
-    in_bias = tl.zeros((BLOCK_MADE,), tl.float32)
-    in_A = tl.zeros((BLOCK_EDGES, ROWS), tl.float32)
-    for tile in tl.range(tl.program_id(0), tl.cdiv(frames, held), tl.num_programs(0)):
-        frame = tile * held + lane // joints
-        live = (lane < held * joints) & (frame < frames)
-        grad = load_rows(grad_ptr, Tile(frame * joints + joint, live, made))
-        wide = grad.to(tl.float32)
-        arrived = tl.zeros((ROWS, BLOCK_GIVEN), tl.float32)
-        arrived = matmul(grad, w, arrived, FACTORS)
-        of_bias = tl.sum(wide * b, 1)
-        gathered = tl.zeros((ROWS, BLOCK_GIVEN), tl.float32)
-        total = tl.zeros((ROWS,), tl.float32)
-        for number in tl.static_range(COUNT):
-            end, there, a = edge(adjacency, K, number, joint, live, DEGREES)
-            x = load_rows(x_ptr, Tile(frame * joints + end, there, given)).to(tl.float32)
-            met = tl.where(there, tl.sum(x * arrived, 1) + of_bias, 0.0)
-            in_A += tl.where(numbers == number, met[None, :], 0.0)
-            gathered += a[:, None] * x
-            total += a
-        factor = tl.trans(gathered.to(grad.dtype))
-        in_weight = matmul(factor, grad, in_weight, FACTORS)
-        in_bias += tl.sum(total[:, None] * wide, 0)
-
-    PARTITIONS: tl.constexpr = len(DEGREES.COUNTS)
-    records_ptr += tl.program_id(0).to(tl.int64) * width
-    offsets = (K * FACTORS.MADE + made.channel[None, :]) * FACTORS.GIVEN + given.channel[:, None]
-    tl.store(records_ptr + offsets, in_weight, mask=within(given, made))
-    records_ptr += PARTITIONS * FACTORS.MADE * FACTORS.GIVEN
-    mask = tl.where(first, made.channel, FACTORS.MADE) < FACTORS.MADE
-    tl.store(records_ptr + K * FACTORS.MADE + made.channel, in_bias, mask=mask)
-    records_ptr += PARTITIONS * FACTORS.MADE + (pair * PARTITIONS + K) * DEGREES.MOST * joints
-    lanes = tl.where(lane < held * joints, joint, -1)
-    store_edges(records_ptr, in_A, lanes, joints, DEGREES.MOST, PARTITION)
-
-
-@triton.jit
-def store_edges(ptr, in_A, joint, joints, MOST: tl.constexpr, PARTITION: tl.constexpr):
-    """Store (MOST, joints): the sums of in_A (BLOCK_EDGES, ROWS) over each joint's rows."""
-    at = tl.arange(0, PARTITION.BLOCK_JOINTS)
-    own = joint[:, None] == at[None, :]
-    numbers = tl.arange(0, PARTITION.BLOCK_EDGES)[:, None]
-    for number in tl.static_range(MOST):
-        met = tl.sum(tl.where(numbers == number, in_A, 0.0), 0)
-        summed = tl.sum(tl.where(own, met[:, None], 0.0), 0)
-        tl.store(ptr + number * joints + at, summed, mask=at < joints)
+    records_ptr += (encoder() * tl.num_programs(0) + tl.program_id(0)).to(tl.int64) * width
+    row, column = tl.arange(0, BLOCK)[:, None], tl.arange(0, BLOCK)[None, :]
+    for k in tl.static_range(K):
+        offsets = (k * FACTORS.MADE + made.channel[None, :]) * FACTORS.GIVEN + given.channel[:, None]
+        tl.store(records_ptr + offsets, in_weight[k], mask=within(given, made))
+        bias_ptr = records_ptr + K * FACTORS.MADE * FACTORS.GIVEN
+        total = tl.sum(load_graph(A_ptr, k, GRAPH, True), 1)
+        in_bias = tl.sum(total[:, None] * arrived, 0)
+        mask = tl.where(first, made.channel, FACTORS.MADE) < FACTORS.MADE
+        tl.store(bias_ptr + k * FACTORS.MADE + made.channel, in_bias, mask=mask)
+        b = tl.where(first, load_channels(convolution.bias_ptr, encoder() * K + k, made), 0.0)
+        own_A = in_A[k] + tl.sum(arrived * b, 1)[None, :]
+        offsets = ((tl.program_id(1) * K + k) * GRAPH.JOINTS + row) * GRAPH.JOINTS + column
+        mask = (row < GRAPH.JOINTS) & (column < GRAPH.JOINTS)
+        tl.store(bias_ptr + K * FACTORS.MADE + offsets, own_A, mask=mask)
 
 
 @triton.jit
 def temporal_weights_kernel(
-    x_ptr, grad_ptr, records_ptr, rows, clips,
+    x_ptr, grad_ptr, records_ptr, rows, frames,
     GROUP: tl.constexpr, WINDOW: tl.constexpr, FACTORS: tl.constexpr,
 ):  # fmt: skip
     """The gradient of weights (MADE,GIVEN,TAPS) of the convolution over time, in records of that shape.
 
-    Grid: (records, groups of taps · tiles of given · tiles of made channels). x as `temporal_kernel` took it;
-    grad has `rows` rows.
+    Grid: (records, groups of taps · tiles of given · tiles of made channels, encoders). x as
+    `temporal_kernel` took it; grad has `rows` rows. Tiles of a record are neighbors, so that what one tile
+    loads for its last taps is at hand for the next one's first.
     """
     GROUPS: tl.constexpr = WINDOW.TAPS // GROUP
     first, pair = tl.program_id(1) % GROUPS * GROUP, tl.program_id(1) // GROUPS
@@ -117,19 +112,23 @@ def temporal_weights_kernel(
     sums = ()
     for _tap in tl.static_range(GROUP):
         sums = sums + (tl.zeros((BLOCK_GIVEN, BLOCK_MADE), tl.float32),)  # noqa: RUF005
-    for tile in tl.range(tl.program_id(0), tl.cdiv(rows, FACTORS.ROWS), tl.num_programs(0)):
-        row = tile * FACTORS.ROWS + tl.arange(0, FACTORS.ROWS)
-        live = row < rows
+    tiles = tl.cdiv(rows, FACTORS.ROWS)
+    of_record = tl.cdiv(tiles, tl.num_programs(0))
+    start = tl.program_id(0) * of_record
+    for tile in tl.range(start, tl.minimum(start + of_record, tiles)):
+        number = tile * FACTORS.ROWS + tl.arange(0, FACTORS.ROWS)
+        row, live = encoder() * rows + number, number < rows
         grad = load_rows(grad_ptr, Tile(row, live, made))
-        place = first_taps(row, live, clips, WINDOW)
-        time = place.time + first
+        begin = first_taps(row, live, frames, WINDOW)
+        place = Place(begin.row + first * WINDOW.JOINTS, begin.time + first, live)
         more = ()
         for tap in tl.static_range(GROUP):
-            x = load_rows(x_ptr, tile_at(time + tap, place, clips, given))
+            x = load_at(x_ptr, tap, place, frames, given, WINDOW)
             product = matmul(tl.trans(x), grad, sums[tap], FACTORS)
             more = more + (product,)  # noqa: RUF005
         sums = more
-    records_ptr += tl.program_id(0).to(tl.int64) * (FACTORS.MADE * FACTORS.GIVEN * WINDOW.TAPS)
+    record = encoder() * tl.num_programs(0) + tl.program_id(0)
+    records_ptr += record.to(tl.int64) * (FACTORS.MADE * FACTORS.GIVEN * WINDOW.TAPS)
     offsets = (made.channel[None, :] * FACTORS.GIVEN + given.channel[:, None]) * WINDOW.TAPS + first
     for tap in tl.static_range(GROUP):
         tl.store(records_ptr + offsets + tap, sums[tap], mask=within(given, made))
