@@ -167,8 +167,8 @@ class STGCN(nn.Module):
         else:
             for block, A in zip(self.st_gcn_networks, graphs, strict=True):
                 x = block(x, A)
-        whole = self._pooled(x, len(clips), present, fuses)
-        return whole if drop is None else (whole, self._pooled(drop(x), len(clips), present, fuses))
+        whole = self._pooled(x, clips.shape[0], present, fuses)
+        return whole if drop is None else (whole, self._pooled(drop(x), clips.shape[0], present, fuses))
 
     def _pooled(self, x, clips, present, channels_last):
         """Output and feature of activations (N·M,C,T,V); how they lie in memory decides what is fast."""
@@ -220,10 +220,10 @@ def _encoded_together(encoders, clips):
     x = torch.stack([x.permute(0, 2, 3, 1) for x in given]).to(activation_dtype(given[0]))
     x = fused_together(blocks, x.contiguous(), graphs)
     if encoders[0].pooling == "mean":
-        features = x.view(len(x), len(clips[0]), -1, x.shape[-1]).mean(2)
+        features = x.view(len(x), clips[0].shape[0], -1, x.shape[-1]).mean(2)
         return [(encoder.fc(feature), feature) for encoder, feature in zip(encoders, features, strict=True)]
     return [
-        encoder._pooled(one.permute(0, 3, 1, 2), len(of), present_bodies(of), True)
+        encoder._pooled(one.permute(0, 3, 1, 2), of.shape[0], present_bodies(of), True)
         for encoder, one, of in zip(encoders, x, clips, strict=True)
     ]
 
