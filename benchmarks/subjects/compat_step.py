@@ -10,8 +10,9 @@ from benchmarks.published.loop_step import PHASES, WAYS, LoopStep
 from benchmarks.subject import Subject
 from ikem_fast.runtime.allocator import freed_memory_kept
 
-N, K, SHAPE = 32, 32768, (3, 50, 25, 2)
+N, K, SHAPE = 128, 32768, (3, 50, 25, 2)
 SIZES = {"hidden_channels": 16, "hidden_dim": 256}  # as CrosSCLR publishes them
+SMALL = {"hidden_channels": 4, "hidden_dim": 32}
 
 
 def views(clips, seed=0):
@@ -23,7 +24,7 @@ def views(clips, seed=0):
 
 def disagreement(phase, steps=3):
     """The largest difference from `before` of some steps' losses, over their mean; without dropout."""
-    made = {way: LoopStep(way, 64, 0.01, hidden_channels=4, hidden_dim=32, dropout=0.0) for way in WAYS}
+    made = {way: LoopStep(way, 64, 0.01, dropout=0.0, **SMALL) for way in WAYS}
     losses = {
         way: torch.stack([step(*views(4, seed), phase) for seed in range(steps)])
         for way, step in made.items()
@@ -32,13 +33,16 @@ def disagreement(phase, steps=3):
     return max(((losses[way] - before).abs().max() / before.mean()).item() for way in WAYS)
 
 
-def measure(run, clips=N, size=K, rounds=5):
+def measure(run, clips=N, size=K, rounds=3):
+    sizes = SIZES
+    if run.settings.tiny:
+        clips, size, sizes = 4, 512, SMALL
     with freed_memory_kept(torch.device("cpu")):
         for phase in PHASES:
             apart = disagreement(phase)
             assert apart < 1e-4, f"{phase}: {apart}"
             given = views(clips)
-            calls = {way: functools.partial(LoopStep(way, size, **SIZES), *given, phase) for way in WAYS}
+            calls = {way: functools.partial(LoopStep(way, size, **sizes), *given, phase) for way in WAYS}
             run.compare(calls, rounds, clock=time.process_time, phase=phase, clips=clips, K=size, apart=apart)
 
 
@@ -80,7 +84,7 @@ def calls():
 
 
 def _small(way):
-    step = LoopStep(way, 512, hidden_channels=4, hidden_dim=32)
+    step = LoopStep(way, 512, **SMALL)
     return functools.partial(step, *views(4), "contrast")
 
 
