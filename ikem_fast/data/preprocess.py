@@ -15,14 +15,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ikem_fast.data import steps
+from ikem_fast.data.native import _skeleton_io
 from ikem_fast.data.preparation import NUM_FRAMES, Preprocessing
 from ikem_fast.errors import printable
 from ikem_fast.skeleton import MAX_COORDINATE, Layout, get_layout
-
-try:
-    from ikem_fast import _skeleton_io
-except ImportError:  # installed without a compiler
-    _skeleton_io = None
 
 
 class Clip(NamedTuple):

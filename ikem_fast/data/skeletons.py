@@ -12,13 +12,9 @@ from typing import Literal
 
 import numpy as np
 
+from ikem_fast.data.native import _skeleton_io
 from ikem_fast.data.sources import SourceFile
 from ikem_fast.errors import InputError
-
-try:
-    from ikem_fast import _skeleton_io
-except ImportError:  # installed without a compiler
-    _skeleton_io = None
 
 NUM_JOINTS = 25
 NUM_BODIES = 2  # of a clip; the sensor tracks up to six

@@ -6,10 +6,7 @@ from typing import Any
 
 import numpy as np
 
-try:
-    from ikem_fast import _skeleton_io
-except ImportError:  # installed without a compiler
-    _skeleton_io = None
+from ikem_fast.data.native import _skeleton_io
 
 LEAST = 8  # numbers, from which on an array is worth it
 

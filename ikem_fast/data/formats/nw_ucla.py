@@ -15,11 +15,7 @@ import numpy as np
 from ikem_fast.data.dataset import Dataset
 from ikem_fast.data.formats.base import ClipFiles, Format
 from ikem_fast.data.formats.text import in_order
-
-try:
-    from ikem_fast import _skeleton_io
-except ImportError:  # installed without a compiler
-    _skeleton_io = None
+from ikem_fast.data.native import _skeleton_io
 
 MAX_FILE_BYTES = 1 << 22  # the largest of the dataset has 0.5 MB
 JOINTS = 20

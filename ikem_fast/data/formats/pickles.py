@@ -24,13 +24,9 @@ import numpy as np
 from ikem_fast.data.formats.npy import BROKEN
 from ikem_fast.data.formats.stored import LeftBytes, StoredArray, StoredBytes, StoredType
 from ikem_fast.data.headers import MAGIC
+from ikem_fast.data.native import _skeleton_io
 from ikem_fast.data.sources import SourceFile
 from ikem_fast.errors import InputError, printable
-
-try:
-    from ikem_fast import _skeleton_io
-except ImportError:  # installed without a compiler
-    _skeleton_io = None
 
 MAX_PROGRAM_BYTES = 1 << 28  # without what is left in the file; the pickles of NTU RGB+D 120 have 20 MB
 MAX_TUPLES = 1 << 23  # bytes that may make one; the pickles of NTU RGB+D 120 have a million

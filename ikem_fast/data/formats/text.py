@@ -14,12 +14,8 @@ from typing import Any
 import numpy as np
 
 from ikem_fast.data.formats.bodies import to_float32
+from ikem_fast.data.native import _skeleton_io
 from ikem_fast.errors import printable
-
-try:
-    from ikem_fast import _skeleton_io
-except ImportError:  # installed without a compiler
-    _skeleton_io = None
 
 _LOOKED_INTO = 1 << 16  # bytes, by which it is told what commas are
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
