@@ -1,10 +1,12 @@
-// Numbers in JSON: nested arrays [[[x, y, z], …], …], frames of joints, and flat ones wherever they are.
+// Numbers in JSON: nested arrays [[[x, y, z], …], …], frames of joints; and wherever they are flat ones, and
+// arrays of records [{"x": …, "y": …}, …].
 // Knows nothing of Python.
 //
 // Reads what JSON has of numbers that are doubles and nothing else; whatever differs is left to the caller,
 // who has a parser of all of JSON. Memory is linear in the length of the text.
 #pragma once
 
+#include <algorithm>
 #include <charconv>
 #include <cstddef>
 #include <cstdint>
@@ -42,12 +44,27 @@ class JsonParser {
     }
 
     // Pulls out the arrays of at least so many numbers. Nothing if there is a NaN or an infinity already.
-    std::optional<Pulled> pull(size_t least) {
+    std::optional<Pulled> pull_flat(size_t least) {
+        return pull(least, [this](std::vector<double>& numbers) { return flat(numbers); });
+    }
+
+    // Pulls out the arrays of at least so many objects that have a number by each of these keys, at most 64,
+    // and no arrays or objects by others: of each the numbers in the order of the keys.
+    std::optional<Pulled> pull_records(const std::vector<std::string>& keys, size_t least) {
+        return pull(least * keys.size(),
+                    [&](std::vector<double>& numbers) { return records(keys, numbers); });
+    }
+
+  private:
+    static bool is_digit(char c) { return '0' <= c && c <= '9'; }
+
+    template <typename Take>
+    std::optional<Pulled> pull(size_t least, Take take) {
         Pulled out;
         while (at_ != end_) {
             const char* from = at_;
             const size_t before = out.numbers.size();
-            if (*at_ == '[' && flat(out.numbers) && out.numbers.size() - before >= least) {
+            if (*at_ == '[' && take(out.numbers) && out.numbers.size() - before >= least) {
                 out.text += "NaN";
                 out.ends.push_back(static_cast<int64_t>(out.numbers.size()));
                 continue;
@@ -61,9 +78,6 @@ class JsonParser {
         }
         return out;
     }
-
-  private:
-    static bool is_digit(char c) { return '0' <= c && c <= '9'; }
 
     bool array(int depth, const size_t* sizes, std::vector<double>& numbers) {
         if (!sign('[')) return false;
@@ -82,12 +96,63 @@ class JsonParser {
         return sign(']');
     }
 
+    bool records(const std::vector<std::string>& keys, std::vector<double>& numbers) {
+        if (!sign('[')) return false;
+        do {
+            numbers.resize(numbers.size() + keys.size());
+            if (!record(keys, numbers.data() + numbers.size() - keys.size())) return false;
+        } while (sign(','));
+        return sign(']');
+    }
+
+    // The last value counts where a key is there twice.
+    bool record(const std::vector<std::string>& keys, double* values) {
+        if (!sign('{')) return false;
+        uint64_t missing = ~uint64_t{0} >> (64 - keys.size());
+        do {
+            std::string_view key;
+            if (!plain(key) || !sign(':')) return false;
+            const size_t place = static_cast<size_t>(std::find(keys.begin(), keys.end(), key) - keys.begin());
+            if (place == keys.size()) {
+                if (!scalar()) return false;
+            } else {
+                if (!number(values[place])) return false;
+                missing &= ~(uint64_t{1} << place);
+            }
+        } while (sign(','));
+        return sign('}') && !missing;
+    }
+
+    // Goes behind a value that is no array and no object, of whatever kind.
+    bool scalar() {
+        skip_blanks();
+        std::string_view text;
+        if (at_ != end_ && *at_ == '"') return plain(text);
+        for (const std::string_view word : {"true", "false", "null"}) {
+            if (std::string_view(at_, static_cast<size_t>(end_ - at_)).substr(0, word.size()) == word) {
+                at_ += word.size();
+                return true;
+            }
+        }
+        double value = 0;
+        return number(value);
+    }
+
     // Goes from a string's first quotation mark to its last; false where there is none.
     bool string() {
         for (++at_; at_ != end_ && *at_ != '"'; ++at_) {
             if (*at_ == '\\' && ++at_ == end_) return false;
         }
         return at_ != end_;
+    }
+
+    // A string as it is, of ASCII that prints, without escapes: what is not kept has to be JSON, too.
+    bool plain(std::string_view& text) {
+        if (!sign('"')) return false;
+        const char* begin = at_;
+        while (at_ != end_ && ' ' <= *at_ && *at_ <= '~' && *at_ != '"' && *at_ != '\\') ++at_;
+        text = std::string_view(begin, static_cast<size_t>(at_ - begin));
+        return at_ != end_ && *at_++ == '"';
     }
 
     void skip_blanks() {
@@ -102,11 +167,16 @@ class JsonParser {
     }
 
     bool number(std::vector<double>& numbers) {
-        skip_blanks();
         double value = 0;
+        if (!number(value)) return false;
+        numbers.push_back(value);
+        return true;
+    }
+
+    bool number(double& value) {
+        skip_blanks();
         const auto [stop, error] = std::from_chars(at_, end_, value);
         if (error != std::errc() || !is_of_json(at_, stop)) return false;
-        numbers.push_back(value);
         at_ = stop;
         return true;
     }

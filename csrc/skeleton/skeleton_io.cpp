@@ -9,10 +9,12 @@
 #include <algorithm>
 #include <memory>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "preprocessing/preprocessing.h"
+#include "skeleton/bounds.h"
 #include "skeleton/bus_errors.h"
 #include "skeleton/json_numbers.h"
 #include "skeleton/latin.h"
@@ -71,16 +73,22 @@ py::object parse_nested(const py::bytes& text, size_t start, size_t joints, size
     return py::make_tuple(to_array(std::move(out->numbers), {count}), start + out->length);
 }
 
-py::object pull_numbers(const py::bytes& text, size_t least) {
+py::object pull_numbers(const py::bytes& text, size_t least, const std::vector<std::string>& keys) {
+    if (keys.size() > 64) throw py::value_error("keys: expected at most 64");
     const auto view = static_cast<std::string_view>(text);
     std::optional<ikem::Pulled> out;
     {
         py::gil_scoped_release released;
-        out = ikem::JsonParser(view).pull(least);
+        ikem::JsonParser parser(view);
+        out = keys.empty() ? parser.pull_flat(least) : parser.pull_records(keys, least);
     }
     if (!out) return py::none();
     const auto count = static_cast<py::ssize_t>(out->numbers.size());
     return py::make_tuple(py::bytes(out->text), to_array(std::move(out->numbers), {count}), out->ends);
+}
+
+bool all_within(const py::array_t<float, py::array::c_style>& numbers, float bound) {
+    return ikem::all_within(numbers.data(), numbers.size(), bound);
 }
 
 py::ssize_t latin_of_utf8(py::array_t<uint8_t, 0> units) {
@@ -171,15 +179,19 @@ PYBIND11_MODULE(_skeleton_io, module) {
         py::arg("coordinates"),
         "(numbers (K,) float64, where it ends) of an array of JSON that starts there, of arrays of so many "
         "joints, arrays of so many coordinates; None where it is anything else.");
-    module.def("pull_numbers", &pull_numbers, py::arg("text"), py::arg("least"),
-               "(JSON with NaN in the places of flat arrays of at least so many numbers, these numbers (K,) "
-               "float64, "
-               "where each array's end); None where there is a NaN or an infinity already.");
+    module.def(
+        "pull_numbers", &pull_numbers, py::arg("text"), py::arg("least"), py::arg("keys"),
+        "(JSON with NaN in the places of flat arrays of at least so many numbers, these numbers (K,) "
+        "float64, where each array's end); with keys of arrays of so many objects, of whose numbers by "
+        "these; None where there is a NaN or an infinity already.");
     module.def(
         "preprocess", &preprocess, py::arg("clips"), py::arg("frames"), py::arg("root"), py::arg("right"),
         py::arg("left"),
         "(clips (N, 3, frames, V, M) float32, true frame counts (N,) int64) of raw clips (3, F, V, M), "
         "all float32 or all float64: what ikem_fast.ops.preprocess_clips computes, a clip at a time.");
+    module.def(
+        "all_within", &all_within, py::arg("numbers").noconvert(), py::arg("bound"),
+        "Whether all numbers of a contiguous float32 array are below a bound in magnitude; NaN is not.");
     module.def(
         "latin_of_utf8", &latin_of_utf8, py::arg("units").noconvert(),
         "Turns (N,) uint8, a text of the characters 0 to 255 in UTF-8, into a byte for each, in place; "

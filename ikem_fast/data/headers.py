@@ -55,6 +55,15 @@ def read_header(stream: IO[bytes], entry: str) -> Header:
 def read_exactly(stream: IO[bytes], size: int) -> bytes:
     """Read so many bytes. Raises EOFError where there are fewer."""
     content = stream.read(size)
-    if len(content) != size:
-        raise EOFError(f"{size} bytes expected, {len(content)} left")
+    _check_left(len(content), size)
     return content
+
+
+def read_into(stream: IO[bytes], buffer: np.ndarray) -> None:
+    """Read as many bytes as a buffer (N,) uint8 has into it. Raises EOFError where there are fewer."""
+    _check_left(stream.readinto(buffer.data), len(buffer))
+
+
+def _check_left(found, expected):
+    if found != expected:
+        raise EOFError(f"{expected} bytes expected, {found} left")

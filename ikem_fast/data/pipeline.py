@@ -8,12 +8,13 @@ import signal
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
 from time import monotonic
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 
@@ -34,8 +35,7 @@ CHUNK_BYTES = 1 << 24  # or fewer, where their raw coordinates are more than thi
 GRACE = 5.0  # seconds that worker processes have to end when told to, before they are killed
 
 
-@dataclass(frozen=True)
-class PlannedClip:
+class PlannedClip(NamedTuple):
     """A clip to prepare: what it is called, where it goes, its class.
 
     skip: why it is left out without being read, if it is.
@@ -48,7 +48,7 @@ class PlannedClip:
     label: int = 0
     skip: Skipped | None = None
     subject: str | None = None
-    attributes: Mapping[str, str] = field(default_factory=dict)
+    attributes: Mapping[str, str] = MappingProxyType({})
 
 
 def to_clips(
@@ -200,7 +200,7 @@ def _as_chosen(plan, results, rules, out):
                 if by_place.get(place, "skipped"):
                     yield result
 
-    return [replace(plan[place], split=by_place.get(place, "")) for place in kept], results_of_kept
+    return [plan[place]._replace(split=by_place.get(place, "")) for place in kept], results_of_kept
 
 
 def prepare_files(
@@ -237,7 +237,7 @@ def _plan_files(files, plan_file):
     for file in files:
         clip = plan_file(file)
         if clip.skip is None and clip.name in names:
-            clip = replace(clip, name=str(file), skip=Skipped(f"another file is called {clip.name}, too"))
+            clip = clip._replace(name=str(file), skip=Skipped(f"another file is called {clip.name}, too"))
         names.add(clip.name)
         plan.append(clip)
     if all(clip.skip is not None and clip.skip != IN_SKIP_LIST for clip in plan):

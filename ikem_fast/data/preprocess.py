@@ -154,6 +154,13 @@ def _as_array(raw):
     return raw.astype(np.float64 if wide else np.float32, copy=False)
 
 
+def is_bounded(coordinates: np.ndarray) -> bool:
+    """Say whether all coordinates are below MAX_COORDINATE in magnitude; NaN is not."""
+    if _skeleton_io and coordinates.dtype == np.float32 and coordinates.flags.c_contiguous:
+        return _skeleton_io.all_within(coordinates, MAX_COORDINATE)
+    return bool((np.abs(coordinates) < MAX_COORDINATE).all())
+
+
 def _problem_with_shape(raw, layout):
     joints = layout.num_joints
     if raw.ndim == 4 and raw.shape[0] == 3 and raw.shape[2] == joints and raw.shape[3] >= 1:
@@ -202,7 +209,7 @@ def _compute_chosen(raws, choice, layout):
     clips, true_frames = [], []
     for raw in raws:
         valid = steps.frames_of_body(raw)
-        usable = bool((np.abs(raw) < MAX_COORDINATE).all())
+        usable = is_bounded(raw)
         x, count = raw[:, :1], len(valid)
         if usable and count:
             x, count = steps.sample(raw[:, valid], choice)

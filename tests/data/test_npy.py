@@ -100,10 +100,11 @@ def peak():
     return int(line.split()[1]) * 1024
 
 stream = find_clips(find_parts(Path(sys.argv[1]), ARRAYS))
+plan, _ = stream.plan()
 next(stream.read(0))
 before = peak()
 count = sum(1 for clip in islice(stream.read(0), 300))
-count += sum(1 for clip in stream.read(len(stream.plan) - 300))
+count += sum(1 for clip in stream.read(len(plan) - 300))
 print(count, peak() - before)
 """
 

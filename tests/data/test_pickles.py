@@ -57,6 +57,17 @@ def test_what_datasets_are_made_of(tmp_path, protocol):
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_texts_of_any_length(tmp_path, protocol):
+    """Wherever a block of the file ends within them; and cut short anywhere they are refused."""
+    texts = [str(number) + character * (number % 150) for number in range(600) for character in "aé"]
+    assert loaded(tmp_path / "a.pkl", texts, protocol=protocol) == texts
+    content = pickle.dumps(texts[:9], protocol=protocol)
+    for size in range(len(content)):
+        with pytest.raises(InputError, match=r"a\.pkl: expected a pickle of arrays and plain containers"):
+            loaded(tmp_path / "a.pkl", content[:size])
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 @pytest.mark.parametrize("axes", [(0, 1, 2), (2, 1, 0), (1, 0, 2), (1, 2, 0), (0, 2, 1)])
 def test_arrays_whose_axes_were_exchanged(tmp_path, protocol, axes):
     """Which NumPy writes by protocol 5 in the order of memory, as keypoints mostly are."""

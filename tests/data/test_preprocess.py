@@ -189,6 +189,22 @@ def test_without_the_extension_torch_computes_the_same(monkeypatch):
             assert ours[1] == theirs[1]
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_bounded_coordinates(monkeypatch, dtype):
+    """NaN, infinities and large ones are found wherever they are, with the extension and without."""
+    for extension in (preprocess._skeleton_io, None):
+        monkeypatch.setattr(preprocess, "_skeleton_io", extension)
+        for size in (0, 1, 7, 100):
+            values = np.linspace(-9e8, 9e8, size, dtype=dtype)
+            assert preprocess.is_bounded(values)
+            for place in range(size):
+                for odd in (np.nan, -np.nan, np.inf, -np.inf, 1e9, -1e9, 3e38):
+                    changed = values.copy()
+                    changed[place] = odd
+                    assert not preprocess.is_bounded(changed)
+        assert preprocess.is_bounded(np.array([[1, np.nan]] * 3, dtype)[:, 0]), "beside it, not in it"
+
+
 def test_the_extension_leaves_torch_alone():
     """A process that prepares clips is small because it has no torch in it."""
     if preprocess._skeleton_io is None:

@@ -34,13 +34,14 @@ def find_clips(parts: Sequence[Part], layout: str | Layout = "ntu-rgb+d") -> Cli
     skeleton = known_layout(layout, parts[0].array.shape[3], parts[0].array.file)
     counts = {part.split: _read_counts(part) for part in parts}
 
-    def read(part: Part, index: int, row: np.ndarray) -> np.ndarray | Skipped:
+    def read(part: Part, first: int, rows: np.ndarray) -> Iterator[np.ndarray | Skipped]:
         known = counts[part.split]
-        if known is None:
-            return as_raw(row[:, : count_frames(row)])
-        if known[index] < 1:
-            return Skipped(f"expected at least one frame in {COUNTS}, found {known[index]}")
-        return as_raw(row[:, : known[index]])
+        for index, row in enumerate(rows, first):
+            count = count_frames(row) if known is None else known[index]
+            if count < 1 and known is not None:
+                yield Skipped(f"expected at least one frame in {COUNTS}, found {count}")
+            else:
+                yield as_raw(row[:, :count])
 
     notes = []
     for part in parts:

@@ -29,7 +29,7 @@ from ikem_fast.data.formats.stream import known_layout
 from ikem_fast.data.formats.text import as_rows, as_table, is_numbers
 from ikem_fast.data.headers import read_header
 from ikem_fast.data.preparation import NUM_FRAMES
-from ikem_fast.data.preprocess import MAX_COORDINATE, Clip, Skipped
+from ikem_fast.data.preprocess import MAX_COORDINATE, Clip, Skipped, is_bounded
 from ikem_fast.data.sources import SourceFile, find_files
 from ikem_fast.errors import InputError
 from ikem_fast.files import write_text
@@ -70,7 +70,7 @@ def parse_clip(
     if null and count.isdigit():
         points, _ = _points(content[len(count) + 1 :], joints, "xyz")
         clip = _of_bodies(to_float32(points.transpose(2, 0, 1, 3)), bodies)
-        if not (np.abs(clip) < MAX_COORDINATE).all():
+        if not is_bounded(clip):
             raise ValueError(f"expected coordinates below {MAX_COORDINATE:g}, found NaN, infinity or more")
         if clip.shape[1] != (length or clip.shape[1]):
             raise ValueError(

@@ -12,8 +12,9 @@ Li et al., "3D Human Action Representation Learning via Cross-View Consistency P
 
 import pickle
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from ikem_fast.data.formats.base import Format
 from ikem_fast.data.formats.bodies import to_float32
 from ikem_fast.data.formats.parts import Part, arrays_at, find_parts, parts_at, seen_in, stream_of
 from ikem_fast.data.formats.stream import ClipStream, as_raw, examples, known_layout, layout_of_size
-from ikem_fast.data.preprocess import MAX_COORDINATE, Clip, Skipped
+from ikem_fast.data.preprocess import MAX_COORDINATE, Clip, Skipped, is_bounded
 from ikem_fast.data.skeletons import MAX_FILE_BYTES, parse_skeleton
 from ikem_fast.data.sources import SourceFile, find_files
 from ikem_fast.errors import InputError, printable
@@ -41,22 +42,34 @@ def find_clips(
     skeleton = known_layout(layout, parts[0].array.shape[3], parts[0].array.file)
     if not all(part.labels.frames or _is_centered(part, skeleton.root) for part in parts):
         note = f"{parts[0].array.file}: the root joint is not at zero, so clips are preprocessed anew"
-        return stream_of(parts, skeleton, lambda part, index, row: as_raw(row), notes=(note,))
+        return stream_of(parts, skeleton, lambda part, first, rows: map(as_raw, rows), notes=(note,))
     frames = {part.split: _frame_counts(part, lengths) for part in parts}
     num_frames = parts[0].array.shape[2]
 
-    def read(part: Part, index: int, row: np.ndarray) -> Clip | Skipped:
-        clip = to_float32(row)
+    def read(part: Part, first: int, rows: np.ndarray) -> Iterable[Clip | Skipped]:
         if part.array.shape[1:3] != (3, num_frames):
-            return Skipped(f"expected (3, {num_frames}, …), as in the other array, found {row.shape}")
-        if not (clip[:, :1, :, 0].any() or clip[..., 0].any()):  # the first frame of most has one
-            return Skipped("expected a body, found none in any frame")
-        if not (clip.min() > -MAX_COORDINATE and clip.max() < MAX_COORDINATE):
-            return Skipped(f"expected coordinates below {MAX_COORDINATE:g}, found NaN, infinity or more")
-        count = frames[part.split][index]
-        return Clip(clip, count) if count else Skipped("expected its frame count in the lengths, found none")
+            expected = f"expected (3, {num_frames}, …), as in the other array"
+            return repeat(Skipped(f"{expected}, found {rows.shape[1:]}"), len(rows))
+        return _whole_clips(rows, frames[part.split][first : first + len(rows)])
 
     return stream_of(parts, skeleton, read, num_frames)
+
+
+def _whole_clips(rows: np.ndarray, frames: Sequence[int]) -> Iterable[Clip | Skipped]:
+    """Clips as they are, but for those that are none; looked at together, which costs a fraction."""
+    clips = rows if rows.dtype == np.float32 and rows.flags.c_contiguous else to_float32(rows)
+    begun = 0 not in clips[:, 0, 0, -1, 0].tolist()  # with a body, as most are
+    if begun and is_bounded(clips) and all(frames):
+        return map(Clip._make, zip(clips, frames, strict=True))
+    return map(_clip_or_why_not, clips, frames)
+
+
+def _clip_or_why_not(clip, count):
+    if not clip[..., 0].any():
+        return Skipped("expected a body, found none in any frame")
+    if not is_bounded(clip):
+        return Skipped(f"expected coordinates below {MAX_COORDINATE:g}, found NaN, infinity or more")
+    return Clip(clip, count) if count else Skipped("expected its frame count in the lengths, found none")
 
 
 def _is_centered(part, root):

@@ -77,7 +77,7 @@ def find_clips(source: Path, layout: str = "ntu-rgb+d") -> ClipStream:
                 else:
                     yield Skipped("expected a body, found none in any frame")
 
-    return ClipStream(plan, read, [SourceFile(source)], skeleton, classes, bodies)
+    return ClipStream(lambda: (plan, classes), read, [SourceFile(source)], skeleton, bodies)
 
 
 def _array(source, entry, *dimensions):

@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Iterator
 from functools import partial
-from itertools import chain
 from operator import itemgetter
 from pathlib import Path
 from typing import Annotated
@@ -20,7 +19,8 @@ import numpy as np
 from ikem_fast.data.dataset import Dataset
 from ikem_fast.data.formats.arrays import problem_of
 from ikem_fast.data.formats.base import Format
-from ikem_fast.data.formats.bodies import as_poses, by_frame, link_bodies, to_float32
+from ikem_fast.data.formats.bodies import as_poses, by_frame, link_bodies, stacked
+from ikem_fast.data.formats.json_numbers import load_json
 from ikem_fast.data.formats.openpose import MAX_CLIP_BYTES, SUFFIX, find_clips, tell_of_gaps
 from ikem_fast.data.formats.own import Own
 from ikem_fast.data.formats.text import described
@@ -40,7 +40,8 @@ KEYS = (  # the first that a clip has anything in: meters and parts of a picture
 LOOKED_AT, LOOKED_INTO = 16, 1 << 20  # files, and bytes of each, by which a format is told
 MARKS = (b"landmark", b"Landmark", b'"visibility"')  # by which files are known
 _WRONG = (ValueError, TypeError, KeyError, AttributeError, OverflowError)
-_COORDINATES = itemgetter("x", "y", "z")
+_COORDINATES = ("x", "y", "z")
+_coordinates_of = itemgetter(*_COORDINATES)
 _FRAME = re.compile(r"(?:(.*?)_?)?(\d+)")
 
 
@@ -76,7 +77,7 @@ def parse_clip(content: bytes, bodies: int | None) -> np.ndarray:
     Raises ValueError naming the frame that is none.
     """
     try:
-        parsed = [json.loads(part) for part in (content.split(b"\0") if b"\0" in content else [content])]
+        parsed = [load_json(part, _COORDINATES) for part in content.split(b"\0")]
     except (ValueError, RecursionError) as error:
         raise ValueError(f"expected JSON, found: {type(error).__name__}: {error}") from None
     frames = parsed
@@ -85,28 +86,29 @@ def parse_clip(content: bytes, bodies: int | None) -> np.ndarray:
         if isinstance(frames, dict):
             frames = frames.get("frames", [frames])
     described(lambda value: isinstance(value, list), frames, "a list of frames")
-    key = next((key for key in KEYS if any(isinstance(one, dict) and one.get(key) for one in frames)), None)
+    key = next((key for key in KEYS if any(_has(one, key) for one in frames)), None)
     try:
         given = [_persons(frame, key) for frame in frames]
-        people = by_frame(_stacked(given), given)
+        people = by_frame(stacked([list(map(_marks, frame)) for frame in given], (JOINTS, 3)), given)
     except _WRONG:  # which frame is
         people = [_people(number, frame, key) for number, frame in enumerate(frames)]
     return link_bodies(people, bodies)
 
 
-def _stacked(frames):
-    """(K, 33, 3) of the people of all frames; of a flat run of numbers far faster than of nested ones."""
-    people = list(chain.from_iterable(frames))
-    if {*map(len, people)} - {JOINTS}:
-        raise ValueError("other numbers of landmarks")
-    numbers = chain.from_iterable(map(_COORDINATES, chain.from_iterable(people)))
-    return to_float32(np.fromiter(numbers, np.float64, 3 * JOINTS * len(people))).reshape(-1, JOINTS, 3)
+def _has(frame, key):
+    found = frame.get(key) if isinstance(frame, dict) else None
+    return isinstance(found, np.ndarray) or bool(found)
+
+
+def _marks(person):
+    """(33, 3) of a person's landmarks, as numbers."""
+    return person if isinstance(person, np.ndarray) else list(map(_coordinates_of, person))
 
 
 def _people(number, frame, key):
     """(P, 33, 3) of a frame. Raises ValueError naming it."""
     try:
-        marks = [list(map(_COORDINATES, person)) for person in _persons(frame, key)]
+        marks = list(map(_marks, _persons(frame, key)))
         return as_poses(marks, (len(marks), JOINTS, 3))
     except _WRONG as error:
         expected, found = f"{JOINTS} landmarks of x, y, z", f"{type(error).__name__}: {error}"
@@ -117,10 +119,11 @@ def _persons(frame, key):
     """Of each person in a frame the landmarks."""
     if isinstance(frame, dict):
         frame = frame.get(key)
-    frame = frame or []
-    if isinstance(frame, dict):  # as protocol buffers are written
+    if isinstance(frame, dict) and frame:  # as protocol buffers are written
         frame = frame["landmark"]
-    return [frame] if frame and _is_pose(frame) else frame
+    if isinstance(frame, np.ndarray):
+        return [frame]
+    return [frame] if frame and _is_pose(frame) else frame or []
 
 
 def prepare_mediapipe(

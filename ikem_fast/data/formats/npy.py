@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ikem_fast.data.headers import read_exactly, read_header
+from ikem_fast.data.headers import read_header, read_into
 from ikem_fast.data.sources import SourceFile
 from ikem_fast.errors import InputError, printable
 
 MAX_BLOCK_BYTES = 1 << 26  # of the rows that are read at a time, such as those of a clip
-_READ_AT_ONCE = 1 << 18  # bytes of small rows
+_READ_AT_ONCE = 1 << 19  # bytes of small rows
 MAX_LOADED_BYTES = 1 << 28  # of an array that is read whole, such as labels
 BROKEN = (ValueError, KeyError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
@@ -59,11 +59,11 @@ class NpyFile:
         if size > MAX_LOADED_BYTES:
             raise InputError(f"{self.file}: expected at most {MAX_LOADED_BYTES} bytes, found {size}")
         with self._opened() as stream:
-            array = np.frombuffer(read_exactly(stream, size), self.dtype)
+            array = self._read(stream, math.prod(self.shape))
         return array.reshape(self.shape, order="F" if self._fortran_order else "C")
 
     def blocks(self, sizes: Iterable[int], skip: int = 0) -> Iterator[np.ndarray]:
-        """Yield arrays of so many rows each, one after another.
+        """Yield arrays of so many rows each, one after another, which may be written to.
 
         sizes: rows of each; skip: rows ahead of the first of them.
 
@@ -72,20 +72,29 @@ class NpyFile:
         if self._fortran_order:
             yield from self._blocks_in_fortran_order(sizes, skip)
             return
-        row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
+        values = math.prod(self.shape[1:])
+        row_bytes = values * self.dtype.itemsize
         with self._opened() as stream:
             stream.seek(self._start + skip * row_bytes)
             for size in sizes:
                 self._check_block(size, size * row_bytes)
-                content = read_exactly(stream, size * row_bytes)
-                yield np.frombuffer(content, self.dtype).reshape(size, *self.shape[1:])
+                yield self._read(stream, size * values).reshape(size, *self.shape[1:])
 
     def rows(self, start: int = 0) -> Iterator[np.ndarray]:
         """Yield the rows from `start` on, such as a clip each; see `blocks`."""
+        yield from chain.from_iterable(self.some_rows(start))
+
+    def some_rows(self, start: int = 0) -> Iterator[np.ndarray]:
+        """Yield the rows from `start` on, some at a time, as many as are fast to read; see `blocks`."""
         row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
         several = max(min(_READ_AT_ONCE, MAX_BLOCK_BYTES) // max(row_bytes, 1), 1)
         sizes = (min(several, self.shape[0] - first) for first in range(start, self.shape[0], several))
-        yield from chain.from_iterable(self.blocks(sizes, start))
+        yield from self.blocks(sizes, start)
+
+    def _read(self, stream, count):
+        values = np.empty(count, self.dtype)
+        read_into(stream, values.view(np.uint8))
+        return values
 
     def _check_block(self, rows, size):
         if size > MAX_BLOCK_BYTES:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from operator import gt
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -44,8 +45,10 @@ _NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})", re.ASCII)
 def parse_name(name: str) -> ClipName | None:
     """Parse a file's name without `.skeleton`; None if it is not one, or has a part that there is not."""
     match = _NAME.fullmatch(name)
-    clip = ClipName(*map(int, match.groups())) if match else None
-    return clip if clip and all(1 <= part <= most for part, most in zip(clip, NUMBERS, strict=True)) else None
+    if match is None:
+        return None
+    clip = ClipName(*map(int, match.groups()))
+    return clip if 0 not in clip and not any(map(gt, clip, NUMBERS)) else None
 
 
 def read_skip_list(path: str | Path) -> set[str]:

@@ -5,7 +5,7 @@ train_label.pkl      (names, labels) or (names, labels, frame counts); or labels
 val_position.npy, val_label.pkl
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -17,9 +17,9 @@ from ikem_fast.data.formats.stream import (
     ClipStream,
     Labels,
     classes_of,
+    ntu_names,
     number_classes,
     read_labels,
-    subject_of,
 )
 from ikem_fast.data.pipeline import PlannedClip
 from ikem_fast.data.preparation import NUM_FRAMES
@@ -116,15 +116,16 @@ def parts_at(path: Path | SourceFile, arrays: Sequence[str], beside: Sequence[st
 def stream_of(
     parts: Sequence[Part],
     layout: Layout,
-    read: Callable[[Part, int, np.ndarray], np.ndarray | Clip | Skipped],
+    read: Callable[[Part, int, np.ndarray], Iterable[np.ndarray | Clip | Skipped]],
     num_frames: int = NUM_FRAMES,
     notes: tuple[str, ...] = (),
 ) -> ClipStream:
     """Make a stream of the clips of all parts.
 
-    read: given a part, a clip's number in it and its row of the array (C, T, V, M), makes the clip.
+    read: given a part, a clip's number in it and rows of the array from there on (K, C, T, V, M), which it
+        may write to, makes their clips.
 
-    Raises InputError where parts disagree with the layout or with each other, or labels are wrong.
+    Raises InputError where parts disagree with the layout or each other; planning, where labels are wrong.
     """
     shape = parts[0].array.shape
     for part in parts:
@@ -133,31 +134,35 @@ def stream_of(
                 f"{part.array.file}: expected frames, joints and bodies, these as in the other array, "
                 f"{shape[3:]}, found {part.array.shape[2:]}"
             )
-    given = list(chain.from_iterable(part.labels.labels for part in parts))
-    labels, classes = number_classes(given, parts[0].files[1])
-    names, splits = [], []
-    for part in parts:
-        digits = len(str(part.array.shape[0]))
-        numbered = [f"{part.split}-{index:0{digits}d}" for index in range(part.array.shape[0])]
-        names += part.labels.names or numbered
-        splits += [part.split] * part.array.shape[0]
-    plan = [
-        PlannedClip(name, split, label, subject=subject_of(name))
-        for name, split, label in zip(names, splits, labels, strict=True)
-    ]
+
+    def plan() -> tuple[list[PlannedClip], Sequence[str]]:
+        given = list(chain.from_iterable(part.labels.labels for part in parts))
+        labels, classes = number_classes(given, parts[0].files[1])
+        names, splits = [], []
+        for part in parts:
+            digits = len(str(part.array.shape[0]))
+            numbered = [f"{part.split}-{index:0{digits}d}" for index in range(part.array.shape[0])]
+            names += part.labels.names or numbered
+            splits += [part.split] * part.array.shape[0]
+        parsed = ntu_names(names)
+        planned = [
+            PlannedClip(name, split, label, subject=str(of_ntu.subject) if of_ntu else None)
+            for name, split, label, of_ntu in zip(names, splits, labels, parsed, strict=True)
+        ]
+        return planned, classes_of(parsed, labels, classes)
 
     def clips(start: int) -> Iterator[np.ndarray | Clip | Skipped]:
         for part in parts:
             first, start = min(start, part.array.shape[0]), max(start - part.array.shape[0], 0)
-            for index, row in enumerate(part.array.rows(first), first):
-                yield read(part, index, row)
+            for rows in part.array.some_rows(first):
+                yield from read(part, first, rows)
+                first += len(rows)
 
     return ClipStream(
         plan=plan,
         read=clips,
         files=[file for part in parts for file in part.files],
         layout=layout,
-        classes=classes_of(names, labels, classes),
         num_bodies=shape[4],
         num_frames=num_frames,
         notes=notes,

@@ -33,20 +33,29 @@ MAX_TUPLES = 1 << 23  # bytes that may make one; the pickles of NTU RGB+D 120 ha
 _LEFT_BYTES = 1 << 10  # from here on, bytes are left in the file
 _BLOCK_BYTES = 1 << 12  # of instructions, that are read at a time
 _MAX_NAME = 300
-_TUPLES = (b"t", b"\x85", b"\x86", b"\x87")  # the instructions that make one
+_TUPLES = b"t\x85\x86\x87"  # the instructions that make one
 _SHALLOW = 2_000  # so many deep in one another can be hashed on any stack
 _STACK_BYTES = 256  # that hashing takes for each, and some: CPython takes 64
-_CONTAINERS = (dict, list, tuple, set, frozenset)
+_CONTAINERS = {dict, list, tuple, set, frozenset}
 _DEEPEST = 32  # in one another
 _MAX_INTEGER = 16  # bytes
 _SMALL_FILE = 1 << 18  # which has no use for memo numbers of more than two bytes
 
-# Instructions of a fixed length, as many as there are in a row. The memo is a list, as long as the largest
-# number that is put in it: three bytes of that are half a GiB at most.
+# Instructions of a fixed length and short texts, as many as there are in a row. The memo is a list, as long
+# as the largest number that is put in it: three bytes of that are half a GiB at most.
 _FIXED = rb"[(01N\x88\x89\]})\x8faesu\x90\x91t\x85\x86\x87\x94\x93\x81Rb]|[Kqh].|M..|[Jj].{4}|G.{8}"
-_IN_SMALL_FILE = re.compile(rb"(?:" + _FIXED + rb"|r..\0\0)*+", re.DOTALL)
-_IN_LARGE_FILE = re.compile(rb"(?:" + _FIXED + rb"|r...\0)*+", re.DOTALL)
-_LONGEST = 9  # bytes of one of these
+_SHORT = range(64)  # bytes of a text, such as a name, of which each length is an alternative
+
+
+def _short_texts(code, length):
+    sizes = (re.escape(size.to_bytes(length, "little")) + b".{%d}" % size for size in _SHORT)
+    return re.escape(code) + b"(?:" + b"|".join(sizes) + b")"
+
+
+_TEXTS = _short_texts(b"\x8c", 1) + b"|" + _short_texts(b"X", 4)
+_IN_SMALL_FILE = re.compile(rb"(?:" + _FIXED + b"|" + _TEXTS + rb"|r..\0\0)*+", re.DOTALL)
+_IN_LARGE_FILE = re.compile(rb"(?:" + _FIXED + b"|" + _TEXTS + rb"|r...\0)*+", re.DOTALL)
+_LONGEST = 5 + len(_SHORT)  # bytes of one of these
 _STOP, _FRAME, _GLOBAL, _LONG1, _LONG_PUT = b".\x95c\x8ar"
 
 
@@ -113,7 +122,7 @@ def _with_room(run, program):
 
     Hashing has no limit of depth, and a stack that is too small for it ends the process.
     """
-    deepest = sum(map(program.count, _TUPLES))
+    deepest = len(program) - len(program.translate(None, _TUPLES))
     if deepest <= _SHALLOW:
         return run()
     if deepest > MAX_TUPLES:
@@ -135,9 +144,8 @@ def _refuse_depth(value):
             if type(container) is dict:
                 inside |= {id(key): key for key in container if type(key) is tuple}
                 container = container.values()
-            for item in container:
-                if type(item) in _CONTAINERS:
-                    inside[id(item)] = item
+            if not _CONTAINERS.isdisjoint(map(type, container)):
+                inside |= {id(item): item for item in container if type(item) in _CONTAINERS}
         if not inside:
             return
         level = list(inside.values())
@@ -276,7 +284,8 @@ class _Unpickler(pickle.Unpickler):
     """Runs a program in which long bytes are numbers in `left`; finds stand-ins alone."""
 
     def __init__(self, program, left, file, stored):
-        super().__init__(io.BytesIO(program), fix_imports=False, encoding="latin-1")
+        framed = b"\x80\x05\x95" + struct.pack("<Q", len(program) - 2) + program[2:]  # read at once
+        super().__init__(io.BytesIO(framed), fix_imports=False, encoding="latin-1")
         self._left, self._file, self._stored = left, file, stored
         self._array_class = _StandIn("numpy.ndarray", _refuse_call)
         self._found = {

@@ -30,12 +30,12 @@ from ikem_fast.data.formats.stream import (
     clip_names,
     examples,
     known_layout,
+    ntu_names,
     number_classes,
-    subject_of,
 )
 from ikem_fast.data.pipeline import PlannedClip
 from ikem_fast.data.preparation import NUM_FRAMES
-from ikem_fast.data.preprocess import MAX_COORDINATE, Clip, Skipped
+from ikem_fast.data.preprocess import MAX_COORDINATE, Clip, Skipped, is_bounded
 from ikem_fast.data.sources import SourceFile, find_files
 from ikem_fast.errors import InputError, printable
 from ikem_fast.files import replacing
@@ -71,21 +71,24 @@ def find_clips(
     bodies = max(min(persons, max(_shape(one)[0] for _, one in chosen if _shape(one))), 1)
     named = contents[next(iter(contents))].get("label_names")
     subjects = [one.get("subject") for _, one in chosen]
+    parsed = ntu_names(names)
     plan = [
-        PlannedClip(name, split, label, subject=_subject(subject, name))
-        for name, (split, _), label, subject in zip(names, chosen, labels, subjects, strict=True)
+        PlannedClip(name, split, label, subject=_subject(subject, of_ntu))
+        for name, (split, _), label, subject, of_ntu in zip(
+            names, chosen, labels, subjects, parsed, strict=True
+        )
     ]
+    classes = _class_names(named, where) if named else classes_of(parsed, labels, classes)
     lying = [name for name, (_, one) in zip(names, chosen, strict=True) if _lies(one)]
     if lying:
         told = f"total_frames of {len(lying)} clips is not their length, such as {examples(lying)}"
         notes.append(f"{where}: {told}")
     prepared = _are_prepared([one for _, one in chosen])
     return ClipStream(
-        plan=plan,
+        plan=lambda: (plan, classes),
         read=lambda start: (_clip(one, joints, bodies, prepared) for _, one in chosen[start:]),
         files=list(files.values()),
         layout=skeleton,
-        classes=_class_names(named, where) if named else classes_of(names, labels, classes),
         num_bodies=bodies,
         planar=all(_shape(one)[3] == 2 for _, one in chosen if _shape(one)),
         num_frames=_shape(chosen[0][1])[1] if prepared else NUM_FRAMES,
@@ -188,8 +191,10 @@ def _lies(one):
     return bool(_shape(one)) and "total_frames" in one and one["total_frames"] != _shape(one)[1]
 
 
-def _subject(subject, name):
-    return printable(subject) if isinstance(subject, str | int) else subject_of(name)
+def _subject(subject, of_ntu):
+    if isinstance(subject, str | int):
+        return printable(subject)
+    return str(of_ntu.subject) if of_ntu else None
 
 
 def _clip(one: Mapping[str, Any], joints: int, persons: int, prepared: bool) -> np.ndarray | Clip | Skipped:
@@ -205,7 +210,7 @@ def _clip(one: Mapping[str, Any], joints: int, persons: int, prepared: bool) -> 
     except InputError as error:
         return Skipped.of(error)
     if prepared:
-        if not (np.abs(clip) < MAX_COORDINATE).all():
+        if not is_bounded(clip):
             return Skipped(f"expected coordinates below {MAX_COORDINATE:g}, found NaN, infinity or more")
         frames = one["true_frames"]
         return Clip(clip, frames) if type(frames) is int and frames > 0 else Skipped("no true frame count")

@@ -5,8 +5,10 @@ What the forms of other codebases share is here: labels, names and frame counts 
 
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,7 @@ EXAMPLES = 3
 class ClipStream:
     """Clips out of a few files.
 
-    plan: what each clip is, in the order in which they are read.
+    plan: makes the plan, what each clip is, in the order in which they are read, and the classes' names.
     read: yields the clips from a number on: raw (3, F, V, M), or a `Clip` where what is stored has been
         preprocessed already, or why there is none.
     files: what they are read from.
@@ -42,11 +44,10 @@ class ClipStream:
     notes: what a user should know of how the files were understood.
     """
 
-    plan: list[PlannedClip]
+    plan: Callable[[], tuple[list[PlannedClip], Sequence[str]]]
     read: Callable[[int], Iterator[np.ndarray | Clip | Skipped]]
     files: list[SourceFile]
     layout: Layout
-    classes: Sequence[str]
     num_bodies: int
     num_frames: int = NUM_FRAMES
     notes: tuple[str, ...] = ()
@@ -56,14 +57,15 @@ class ClipStream:
         """Prepare a dataset of them, and say on stderr what should be known of it."""
         for note in self.notes:
             print(f"note: {note}", file=sys.stderr)
+        plan, classes = self.plan()
         with in_plane(self.planar):
             return prepare_clips(
-                self.plan,
+                plan,
                 lambda start: to_clips(self.read(start), self.layout, self.num_frames),
                 out=out,
                 name=printable(name),
                 layout=self.layout,
-                classes=self.classes,
+                classes=classes,
                 num_bodies=self.num_bodies,
                 num_frames=self.num_frames,
                 prepared={
@@ -74,9 +76,10 @@ class ClipStream:
 
     def clips(self) -> Iterator[np.ndarray | Clip]:
         """Yield every clip, raw or preprocessed. Raises InputError for the first that cannot be had."""
-        for planned, clip in zip(self.plan, self.read(0), strict=True):
+        for number, clip in enumerate(self.read(0)):
             if isinstance(clip, Skipped):
-                raise InputError(f"{planned.name}: {clip.reason}")
+                plan, _ = self.plan()
+                raise InputError(f"{plan[number].name}: {clip.reason}")
             yield clip
 
     def raws(self) -> Iterator[np.ndarray]:
@@ -153,30 +156,39 @@ def clip_names(names: Iterable[object], where: object) -> list[str]:
 
     Raises InputError for one that is no text or number.
     """
-    made: list[str] = []
-    seen: dict[str, int] = {}
-    for name in names:
-        if isinstance(name, bytes):
-            name = name.decode("utf-8", "replace")
-        if not isinstance(name, str | int):
-            raise InputError(f"{where}: expected names of clips, found {type(name).__name__}")
-        text = re.sub(r"\.(skeleton|json|txt|mp4|avi|npy)$", "", printable(name, 200))
-        seen[text] = seen.get(text, 0) + 1
-        made.append(text if seen[text] == 1 else f"{text}#{seen[text]}")
-    return made
+    texts = [_clip_name(name, where) for name in names]
+    if len(set(texts)) == len(texts):
+        return texts
+    seen: Counter[str] = Counter()
+    for number, text in enumerate(texts):
+        seen[text] += 1
+        if seen[text] > 1:
+            texts[number] = f"{text}#{seen[text]}"
+    return texts
 
 
-def subject_of(name: str) -> str | None:
-    """Who was recorded, where the name is one of NTU RGB+D's."""
-    parts = ntu.parse_name(name)
-    return None if parts is None else str(parts.subject)
+_ENDINGS = {"skeleton", "json", "txt", "mp4", "avi", "npy"}
 
 
-def classes_of(names: Sequence[str], labels: Sequence[int], classes: list[str]) -> list[str]:
+def _clip_name(name, where):
+    if isinstance(name, bytes):
+        name = name.decode("utf-8", "replace")
+    if not isinstance(name, str | int):
+        raise InputError(f"{where}: expected names of clips, found {type(name).__name__}")
+    text = printable(name, 200)
+    begin, _, end = text.rpartition(".")
+    return begin if end in _ENDINGS else text
+
+
+def ntu_names(names: Iterable[str]) -> list[ntu.ClipName | None]:
+    """What the names of NTU RGB+D's clips say, None for others; what is behind a # is not part of a name."""
+    return [ntu.parse_name(name.partition("#")[0]) for name in names]
+
+
+def classes_of(parsed: Sequence[ntu.ClipName | None], labels: Sequence[int], classes: list[str]) -> list[str]:
     """Name classes as NTU RGB+D does where all clips are named as its are, and labeled as their names say."""
-    parts = [ntu.parse_name(name.partition("#")[0]) for name in names]
-    if not parts or not all(
-        part and part.action == label + 1 for part, label in zip(parts, labels, strict=True)
+    if not parsed or not all(
+        name and name.action == label + 1 for name, label in zip(parsed, labels, strict=True)
     ):
         return classes
     return list(ntu.ACTIONS[:60] if len(classes) <= 60 else ntu.ACTIONS)
@@ -186,12 +198,18 @@ def classes_of(names: Sequence[str], labels: Sequence[int], classes: list[str]) 
 class Labels:
     """What a label file says of each clip.
 
-    names, frames: None where it says nothing of them.
+    given, frames: names as it has them, and frame counts; None where it says nothing of them.
     """
 
-    names: list[str] | None
+    file: SourceFile
+    given: list[object] | None
     labels: list[object]
     frames: list[int] | None
+
+    @cached_property
+    def names(self) -> list[str] | None:
+        """The clips' names; see `clip_names`."""
+        return None if self.given is None else clip_names(self.given, self.file)
 
 
 def read_labels(file: SourceFile, count: int) -> Labels:
@@ -224,7 +242,7 @@ def read_labels(file: SourceFile, count: int) -> Labels:
         raise InputError(
             f"{file}: expected frame counts ≥ 1, whole numbers, found {printable(repr(odd), 60)}"
         )
-    return Labels(None if names is None else clip_names(names, file), labels, frames)
+    return Labels(file, names, labels, frames)
 
 
 def is_flat(content: Iterable[object]) -> bool:
