@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "bank/bank.h"
-#include "bank/products.h"
+#include "products/products.h"
 
 namespace ikem {
 

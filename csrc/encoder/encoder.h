@@ -56,7 +56,7 @@ void graph_convolution_backward(const Graph& g, int64_t outputs, const float* ma
                                 const T* x, const T* residual, const T* output, T* grad_x, float* grad_weight,
                                 float* grad_matrix);
 
-// A convolution of few channels over time, by a kernel of an odd length, with zeros beyond the ends, of
+// A convolution over time, by a kernel of an odd length, with zeros beyond the ends, of
 // (clips, frames, V, C).
 struct TemporalConvolution {
     int64_t clips, frames, joints, channels, taps, stride;
@@ -65,8 +65,8 @@ struct TemporalConvolution {
     int64_t tracks() const { return clips * joints; }
 };
 
-// out (clips, frames', V, C) = the convolution of max(0, scale·y + shift), affine (2, V·C), by weight (C, C,
-// taps).
+// Of few channels: out (clips, frames', V, C) = the convolution of max(0, scale·y + shift), affine (2, V·C),
+// by weight (C, C, taps).
 template <typename T>
 void temporal_convolution(const TemporalConvolution& n, const float* weight, const T* y, const float* affine,
                           T* out);
@@ -75,6 +75,11 @@ void temporal_convolution(const TemporalConvolution& n, const float* weight, con
 template <typename T>
 void temporal_convolution_backward(const TemporalConvolution& n, const float* weight, const T* grad,
                                    const T* y, const float* affine, T* grad_x, float* grad_weight);
+
+// Of many channels the gradient in the weight alone: grad (clips, frames', V, C) → grad_weight (C, C, taps).
+template <typename T>
+void temporal_weights(const TemporalConvolution& n, const T* grad, const T* y, const float* affine,
+                      float* grad_weight);
 
 // A batch normalization of activations y (frames, V, C) to which a bias was added on paper only.
 // `bias_joints` is V, or 1 for a bias that all joints share. Its statistics, which `normalization_statistics`

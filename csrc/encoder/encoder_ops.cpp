@@ -180,6 +180,16 @@ void temporal_convolution_backward_op(const Tensor& grad, const Tensor& y, const
     });
 }
 
+void temporal_weights_op(const Tensor& grad, const Tensor& y, const Tensor& affine, int64_t stride,
+                         Tensor grad_weight) {
+    const TemporalConvolution n = temporal(y, affine, grad_weight, stride);
+    check(grad, "grad", y.scalar_type(), n.tracks() * n.frames_out() * n.channels);
+    with_type(y, [&](auto t) {
+        using T = decltype(t);
+        temporal_weights(n, read<T>(grad), read<T>(y), read<float>(affine), write<float>(grad_weight));
+    });
+}
+
 // The normalization of activations y (…, V, C) with these parameters; its statistics are written or read.
 Normalization normalization(const Tensor& y, const Tensor& bias, const Tensor& gamma, const Tensor& beta,
                             const Tensor& statistics, bool batch, double momentum, double eps) {
@@ -323,6 +333,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(ikem_fast, m) {
     m.def(
         "temporal_convolution_backward(Tensor grad, Tensor y, Tensor affine, Tensor weight, int stride, "
         "Tensor(a!) grad_x, Tensor(b!) grad_weight) -> ()");
+    m.def("temporal_weights(Tensor grad, Tensor y, Tensor affine, int stride, Tensor(a!) grad_weight) -> ()");
     m.def(
         "normalization(Tensor y, Tensor bias, Tensor gamma, Tensor beta, Tensor(a!) running_mean, "
         "Tensor(b!) running_var, bool batch, float momentum, float eps, Tensor(c!) affine, "
@@ -349,6 +360,7 @@ STABLE_TORCH_LIBRARY_IMPL(ikem_fast, CPU, m) {
     m.impl("graph_convolution_backward", TORCH_BOX(&ikem::graph_convolution_backward_op));
     m.impl("temporal_convolution", TORCH_BOX(&ikem::temporal_convolution_op));
     m.impl("temporal_convolution_backward", TORCH_BOX(&ikem::temporal_convolution_backward_op));
+    m.impl("temporal_weights", TORCH_BOX(&ikem::temporal_weights_op));
     m.impl("normalization", TORCH_BOX(&ikem::normalization_op));
     m.impl("normalize_relu", TORCH_BOX(&ikem::normalize_relu_op));
     m.impl("normalize_relu_backward", TORCH_BOX(&ikem::normalize_relu_backward_op));

@@ -1,9 +1,11 @@
 """The convolutions of an encoder's block on activations (B,T,V,C), forward and backward.
 
 Those of few channels have kernels of their own (csrc/encoder/lanes.h), which read and write activations once
-and need no more; libraries are made for many channels. Wider ones are products and convolutions of theirs.
-A 1×1 convolution is a product of rows. oneDNN 3.12 (torch 2.13, 2.14) corrupts memory in the backward pass of
-some strided ones, so none is left to a library's convolution; see docs/reliability-of-libraries.md.
+and need no more; libraries are made for many channels. Wider ones are products and convolutions of theirs,
+but for the gradient in the weight, for which they take half as long again as a kernel made for it (float32,
+csrc/encoder/wide_temporal_cpu.cpp). A 1×1 convolution is a product of rows. oneDNN 3.12 (torch 2.13, 2.14)
+corrupts memory in the backward pass of some strided ones, so none is left to a library's convolution; see
+docs/reliability-of-libraries.md.
 """
 
 import functools
@@ -69,14 +71,17 @@ def temporal(x, weight, stride=1):
     return y.permute(0, 2, 3, 1).to(x.dtype).contiguous()
 
 
-def temporal_backward(grad, x, weight, stride=1):
-    """Gradients in x and, in float32, in the weight; `grad` (B,T',V,C')."""
+def temporal_backward(grad, x, weight, stride=1, of_weight=True):
+    """Gradients in x and, if it is asked for, in float32 in the weight; `grad` (B,T',V,C').
+
+    Of x nothing but its shape and dtype is looked at where only its own gradient is wanted.
+    """
     compute = arithmetic(x.dtype)
     grad_x, grad_weight, _ = torch.ops.aten.convolution_backward(
         _channels_second(grad, compute), _channels_second(x, compute), weight.to(x.dtype).to(compute), None,
-        *_geometry(weight, stride), (True, True, False),
+        *_geometry(weight, stride), (True, of_weight, False),
     )  # fmt: skip
-    return grad_x.permute(0, 2, 3, 1).to(x.dtype).contiguous(), grad_weight.float()
+    return grad_x.permute(0, 2, 3, 1).to(x.dtype).contiguous(), grad_weight.float() if of_weight else None
 
 
 def normalized_temporal(y, affine, weight, stride=1):
@@ -91,10 +96,15 @@ def normalized_temporal(y, affine, weight, stride=1):
 
 def normalized_temporal_backward(grad, y, affine, weight, stride=1):
     """Gradients in what `normalized_temporal` convolves, of the shape of y, and in the weight."""
-    if y.shape[-1] > NARROW_TEMPORAL:
+    grad_weight = torch.empty_like(weight)
+    if y.shape[-1] <= NARROW_TEMPORAL:
+        grad_x = torch.empty_like(y)
+        _ops.temporal_convolution_backward(grad, y, affine, weight, stride, grad_x, grad_weight)
+    elif arithmetic(y.dtype) == torch.float32:
+        grad_x, _ = temporal_backward(grad, y, weight, stride, of_weight=False)
+        _ops.temporal_weights(grad, y, affine, stride, grad_weight)
+    else:
         return temporal_backward(grad, _normalized(y, affine), weight, stride)
-    grad_x, grad_weight = torch.empty_like(y), torch.empty_like(weight)
-    _ops.temporal_convolution_backward(grad, y, affine, weight, stride, grad_x, grad_weight)
     return grad_x, grad_weight
 
 

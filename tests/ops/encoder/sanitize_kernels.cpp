@@ -9,6 +9,8 @@
 #include "encoder/narrow_graph_cpu.cpp"
 #include "encoder/narrow_temporal_cpu.cpp"
 #include "encoder/normalization_cpu.cpp"
+#include "encoder/wide_temporal_cpu.cpp"
+#include "products/products_cpu.cpp"
 
 namespace {
 
@@ -129,10 +131,12 @@ void run_narrow_temporal(int64_t clips, int64_t frames, int64_t V, int64_t C, in
     const auto y = random<T>(clips * frames * V * C), grad = random<T>(clips * n.frames_out() * V * C);
     const auto affine = random<float>(2 * V * C), weight = random<float>(C * C * taps);
     Buffer<T> out(grad.size), grad_x(y.size);
-    Buffer<float> grad_weight(weight.size);
+    Buffer<float> grad_weight(weight.size), wide_grad_weight(weight.size);
     temporal_convolution(n, weight.get(), y.get(), affine.get(), out.get());
     temporal_convolution_backward(n, weight.get(), grad.get(), y.get(), affine.get(), grad_x.get(),
                                   grad_weight.get());
+    temporal_weights(n, grad.get(), y.get(), affine.get(), wide_grad_weight.get());
+    expect_written(wide_grad_weight, "temporal_weights");
     expect_written(out, "temporal_convolution"), expect_written(grad_x, "temporal_convolution_backward");
     expect_written(grad_weight, "grad_weight");
 }

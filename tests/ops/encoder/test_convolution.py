@@ -1,4 +1,8 @@
-"""The kernels of narrow layers, held to the same sums in float64."""
+"""The kernels of convolutions, held to the same sums in float64."""
+
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -18,6 +22,7 @@ from tests.helpers import needs_kernel
 pytestmark = needs_kernel
 # Of the largest number: some hundreds of roundings of float32, one of bfloat16.
 TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 2**-8}
+SETS = ("default", "avx2", "avx512")  # of instructions, of which each processor has those before its best
 DTYPES = pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 
 
@@ -72,6 +77,54 @@ def test_temporal_convolutions_are_float64s(clips, frames, joints, channels, tap
     assert got_x.dtype == dtype and got_weight.dtype == torch.float32
     expect(got_x, grad_x, dtype)
     expect(got_weight, grad_weight)
+
+
+def weights_of(grad, y, affine, weight, stride):
+    got = torch.full_like(weight, torch.nan)
+    torch.ops.ikem_fast.temporal_weights(grad, y, affine, stride, got)
+    return got
+
+
+@DTYPES
+@pytest.mark.parametrize("stride", [1, 2, 3, 7])
+@pytest.mark.parametrize(
+    ("clips", "frames", "joints", "channels", "taps"),
+    [
+        (3, 13, 25, 64, 9),
+        (2, 50, 25, 32, 9),
+        (1, 13, 25, 129, 9),  # a channel more than panels hold
+        (11, 30, 25, 17, 5),  # several groups of clips, the last one smaller
+        (1, 4, 15, 40, 9),  # fewer frames than taps
+        (2, 1, 1, 33, 5),
+        (1, 3000, 1, 20, 1),  # more rows than a group has
+        (1, 6, 5, 1, 21),
+    ],
+)
+def test_weights_of_wide_convolutions_are_float64s(clips, frames, joints, channels, taps, stride, dtype):
+    case = temporal_case(clips, frames, joints, channels, taps, stride, dtype)
+    expect(weights_of(*case), exact_temporal(*case)[2])
+
+
+@pytest.mark.parametrize("instructions", SETS)
+def test_weights_by_every_instruction_set_that_is_here(instructions):
+    """Each has products of its own."""
+    here = torch.backends.cpu.get_cpu_capability().lower()
+    if here not in SETS or SETS.index(instructions) > SETS.index(here):
+        pytest.skip(f"this processor has {here}, not {instructions}")
+    test = f"{__file__}::{test_weights_of_wide_convolutions_are_float64s.__name__}"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", test]
+    environment = os.environ | {"ATEN_CPU_CAPABILITY": instructions}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_wide_convolutions_are_float64s():
+    """The gradients of a layer as blocks have it: the library's in the clips, a kernel's in the weight."""
+    case = temporal_case(3, 13, 25, 64, 9, 2, torch.float32)
+    out, grad_x, grad_weight = exact_temporal(*case)
+    expect(normalized_temporal(*case[1:]), out)
+    for got, exact in zip(normalized_temporal_backward(*case), (grad_x, grad_weight), strict=True):
+        expect(got, exact)
 
 
 def graph_case(clips, frames, layout, channels, outputs, strategy, dtype):
@@ -137,6 +190,7 @@ def test_wide_layers_of_the_libraries_are_the_same(monkeypatch):
 @pytest.mark.parametrize("stride", [1, 2, 3])
 def test_any_number_of_threads_gives_the_same_bits(stride):
     temporal = temporal_case(30, 13, 25, 5, 9, stride, torch.float32)
+    wide = temporal_case(20, 13, 25, 40, 9, stride, torch.float32)
     _, graph = graph_case(30, 13, "ntu-rgb+d", 5, 6, "spatial", torch.float32)
     threads, results = torch.get_num_threads(), []
     try:
@@ -146,6 +200,7 @@ def test_any_number_of_threads_gives_the_same_bits(stride):
                 [
                     normalized_temporal(*temporal[1:]),
                     *normalized_temporal_backward(*temporal),
+                    weights_of(*wide),
                     over_graph(*graph[1:]),
                     *over_graph_backward(*graph),
                 ]
@@ -166,6 +221,10 @@ def test_kernels_refuse_tensors_that_do_not_fit():
         normalized_temporal(y.transpose(0, 1), affine, weight)
     with pytest.raises(RuntimeError, match="grad"):
         normalized_temporal_backward(grad[:, 1:].contiguous(), y, affine, weight)
+    with pytest.raises(RuntimeError, match="grad"):
+        weights_of(grad[:, 1:].contiguous(), y, affine, weight, 1)
+    with pytest.raises(RuntimeError, match="weight"):
+        weights_of(grad, y, affine, weight[:, :, :8], 1)
     _, (grad, x, edges, numbers, matrix) = graph_case(1, 2, "ntu-rgb+d", 4, 5, "spatial", torch.float32)
     with pytest.raises(RuntimeError, match="matrix"):
         over_graph(x, edges, numbers, matrix[:, 1:].contiguous())
