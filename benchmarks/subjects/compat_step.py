@@ -1,7 +1,6 @@
 """A whole step of another codebase's loop, before and after our ops, and with our encoder too."""
 
 import functools
-import time
 
 import torch
 
@@ -43,7 +42,7 @@ def measure(run, clips=N, size=K, rounds=3):
             assert apart < 1e-4, f"{phase}: {apart}"
             given = views(clips)
             calls = {way: functools.partial(LoopStep(way, size, **sizes), *given, phase) for way in WAYS}
-            run.compare(calls, rounds, clock=time.process_time, phase=phase, clips=clips, K=size, apart=apart)
+            run.compare(calls, rounds, phase=phase, clips=clips, K=size, apart=apart)
 
 
 def rows_of(results):
@@ -93,7 +92,7 @@ SUBJECT = Subject(
     about=f"""A whole step as CrosSCLR has it, three streams of clips {SHAPE}, ST-GCN of
 {SIZES["hidden_channels"]} channels, in our own words (`benchmarks/published/loop_step.py`): streams, encoders
 of queries and keys, momentum, loss, queue, backward, SGD. Freed memory is kept on both sides; times are of
-the processor. Apart is the largest difference of three steps' losses over their mean, of a smaller step.""",
+the clock. Apart is the largest difference of three steps' losses over their mean, of a smaller step.""",
     measure=measure,
     show=table,
     headline=headline,
