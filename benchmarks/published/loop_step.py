@@ -4,6 +4,8 @@ In our words, with their arithmetic. `before` has nothing of this package but th
 in the published order; `ops` changes what [drop-in](../../docs/drop_in.md) tells; `ops and encoder` that too.
 """
 
+from unittest.mock import patch
+
 import torch
 import torch.nn.functional as F
 
@@ -44,10 +46,11 @@ class LoopStep:
     def __call__(self, first, second, phase):
         """Two views (N,3,T,V,M) of clips → the loss."""
         derive, update, lose, enqueue = self._after() if self.by_ops else self._before()
-        with torch.no_grad():
-            update(self.keys.parameters(), self.queries.parameters())
-            k = _encode(self.keys, derive(second))
-        loss = lose(_encode(self.queries, derive(first)), k, phase)
+        with patch.object(F, "dropout", ops.dropout if self.by_ops else F.dropout):
+            with torch.no_grad():
+                update(self.keys.parameters(), self.queries.parameters())
+                k = _encode(self.keys, derive(second))
+            loss = lose(_encode(self.queries, derive(first)), k, phase)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()

@@ -14,6 +14,7 @@ from ikem_fast.ops.bank.api import (
     relational_distillation,
 )
 from ikem_fast.ops.contrast.api import moco_loss, multi_positive_nce, neighbor_kl, soft_contrast
+from ikem_fast.ops.dropout.api import dropout
 from ikem_fast.ops.modalities.api import derive_modalities
 from ikem_fast.ops.momentum.api import ema_update_, enqueue_
 from ikem_fast.ops.preprocessing.api import preprocess_clips
@@ -24,6 +25,7 @@ __all__ = [
     "cross_correlation",
     "cross_modal_contrast",
     "derive_modalities",
+    "dropout",
     "ema_update_",
     "enqueue_",
     "implicit_exchange",

@@ -13,7 +13,7 @@ from ikem_fast.ops._support import YES, Support
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 # One of each file that registers ops.
-_OPS = ("derive_modalities", "preprocess_clips", "block_output", "streams")
+_OPS = ("derive_modalities", "preprocess_clips", "block_output", "streams", "dropout")
 
 
 def _recorded(part):

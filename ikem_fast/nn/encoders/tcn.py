@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ikem_fast.nn.dropout import Dropout
 from ikem_fast.nn.encoders.checks import check_clips, check_dropout, check_sizes, check_smoothing
 from ikem_fast.nn.encoders.pooling import joined_size, pool_bodies, pool_time, present_bodies
 from ikem_fast.ops.encoder.convolution import autocast_dtype
@@ -128,7 +129,7 @@ class Block(nn.Module):
         self.conv1 = OverTime(channels, channels, KERNEL, dilation)
         self.bn2 = nn.BatchNorm1d(channels)
         self.conv2 = OverTime(channels, channels, 1)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x, clips):
         """x (T·B,C), rows in time's order → the same shape, and what the block saw of x: normalized, ≥ 0."""

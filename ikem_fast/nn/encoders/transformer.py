@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ikem_fast.nn.dropout import Dropout
 from ikem_fast.nn.encoders.checks import check_clips, check_dropout, check_sizes
 from ikem_fast.nn.encoders.pooling import joined_size, pool_bodies, pool_time, present_bodies
 from ikem_fast.ops.encoder.convolution import autocast_dtype
@@ -121,7 +122,7 @@ class Layer(nn.Module):
         self.norm2 = nn.LayerNorm(width)
         self.wide = nn.Linear(width, 2 * width)
         self.narrow = nn.Linear(2 * width, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x):
         """x (B,tokens,width) → the same shape."""
