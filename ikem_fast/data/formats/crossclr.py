@@ -189,7 +189,7 @@ def _read(path: Path | SourceFile, layout: Layout | None = None) -> Iterator[np.
             "they are taken as raw ones; prepare crossclr --lengths makes them what they were",
             file=sys.stderr,
         )
-    yield from stream.clips() if counted else stream.raws()
+    return stream.clips() if counted else stream.raws()
 
 
 CROSSCLR = Format(

@@ -151,16 +151,16 @@ def stream_of(
         ]
         return planned, classes_of(parsed, labels, classes)
 
-    def clips(start: int) -> Iterator[np.ndarray | Clip | Skipped]:
+    def some_clips(start: int) -> Iterator[Iterable[np.ndarray | Clip | Skipped]]:
         for part in parts:
             first, start = min(start, part.array.shape[0]), max(start - part.array.shape[0], 0)
             for rows in part.array.some_rows(first):
-                yield from read(part, first, rows)
+                yield read(part, first, rows)
                 first += len(rows)
 
     return ClipStream(
         plan=plan,
-        read=clips,
+        read=lambda start: chain.from_iterable(some_clips(start)),
         files=[file for part in parts for file in part.files],
         layout=layout,
         num_bodies=shape[4],

@@ -122,7 +122,8 @@ def _with_room(run, program):
 
     Hashing has no limit of depth, and a stack that is too small for it ends the process.
     """
-    deepest = len(program) - len(program.translate(None, _TUPLES))
+    units = np.frombuffer(program, np.uint8)
+    deepest = sum(np.count_nonzero(units == instruction) for instruction in _TUPLES)
     if deepest <= _SHALLOW:
         return run()
     if deepest > MAX_TUPLES:

@@ -237,7 +237,7 @@ def read_labels(file: SourceFile, count: int) -> Labels:
     for what, column in (("names", names), ("labels", labels), ("frame counts", frames)):
         if column is not None and len(column) != count:
             raise InputError(f"{file}: expected {count} {what}, one a clip, found {len(column)}")
-    if frames is not None and not all(type(number) is int and number > 0 for number in frames):
+    if frames and not ({*map(type, frames)} == {int} and min(frames) > 0):
         odd = next(number for number in frames if type(number) is not int or number < 1)
         raise InputError(
             f"{file}: expected frame counts ≥ 1, whole numbers, found {printable(repr(odd), 60)}"
