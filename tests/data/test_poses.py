@@ -122,6 +122,12 @@ def test_broken_bvh(tmp_path):
         bvh.layout_of(twice.joints)
     with pytest.raises(ValueError, match="expected joints Nose, found Hips, LeftArm"):
         bvh.parse_clip(whole.encode(), ("Nose",))
+    doubled = whole.replace("RightHand", "LeftArm").encode()
+    with pytest.raises(ValueError, match="expected joints of different names, found LeftArm twice: Hips, "):
+        bvh.parse_clip(doubled, ("Hips", "LeftArm"))
+    assert bvh.parse_clip(doubled, ("Hips",)).coordinates.shape == (3, 1, 1, 1), (
+        "the others are not asked for"
+    )
 
 
 def test_an_angle_that_is_not_finite_makes_no_warning():
@@ -148,6 +154,8 @@ def test_c3d(tmp_path):
     content = (tmp_path / "in" / "walk" / "a.c3d").read_bytes()
     with pytest.raises(ValueError, match="expected markers NOSE, found LSHO"):
         c3d.parse_clip(content, ("NOSE",))
+    with pytest.raises(ValueError, match="expected markers of different names, found LSHO twice"):
+        c3d.parse_clip(content.replace(b"RSHO", b"LSHO"), ("HEAD", "LSHO"))
     with pytest.raises(ValueError, match="expected a C3D file"):
         c3d.parse_clip(content[:100], ("HEAD",))
 

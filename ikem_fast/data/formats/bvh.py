@@ -20,7 +20,7 @@ from ikem_fast.data.formats.arrays import problem_of
 from ikem_fast.data.formats.base import Format
 from ikem_fast.data.formats.own import Own
 from ikem_fast.data.formats.stream import known_layout
-from ikem_fast.data.formats.text import as_numbers, in_order
+from ikem_fast.data.formats.text import as_numbers, in_order, places_of
 from ikem_fast.data.preprocess import RawClip
 from ikem_fast.data.sources import SourceFile, find_files
 from ikem_fast.errors import InputError, printable
@@ -188,12 +188,8 @@ def _other_side(name):
 def parse_clip(content: bytes, names: tuple[str, ...]) -> RawClip:
     """Parse a file's bytes into a raw clip (3, F, V, 1) of these joints. Raises ValueError."""
     motion = parse_motion(content)
-    found = {joint.name: v for v, joint in enumerate(motion.joints)}
-    missing = [name for name in names if name not in found]
-    if missing:
-        raise ValueError(f"expected joints {', '.join(missing[:5])}, found {', '.join(list(found)[:50])}")
-    places = motion.positions()[:, [found[name] for name in names]]
-    return RawClip(in_order(places), motion.frame_rate)
+    places = places_of(names, [joint.name for joint in motion.joints], "joints")
+    return RawClip(in_order(motion.positions()[:, places]), motion.frame_rate)
 
 
 def prepare_bvh(

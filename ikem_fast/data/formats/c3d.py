@@ -17,7 +17,7 @@ from ikem_fast.data.formats.base import Format
 from ikem_fast.data.formats.markers import read_points
 from ikem_fast.data.formats.own import Own
 from ikem_fast.data.formats.stream import known_layout
-from ikem_fast.data.formats.text import in_order
+from ikem_fast.data.formats.text import in_order, places_of
 from ikem_fast.data.preprocess import RawClip
 from ikem_fast.data.sources import SourceFile, find_files
 from ikem_fast.errors import InputError, printable
@@ -32,12 +32,7 @@ def parse_clip(content: bytes, names: tuple[str, ...]) -> RawClip:
     bare = [label.rpartition(":")[2] for label in labels]
     if len(set(bare)) == len(bare) and not set(names) <= set(labels):
         labels = bare
-    missing = [name for name in names if name not in labels]
-    if missing:
-        raise ValueError(
-            f"expected markers {', '.join(missing[:5])}, found {printable(', '.join(labels[:50]))}"
-        )
-    return RawClip(in_order(points[:, [labels.index(name) for name in names]]), rate)
+    return RawClip(in_order(points[:, places_of(names, labels, "markers")]), rate)
 
 
 def prepare_c3d(

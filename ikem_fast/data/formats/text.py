@@ -8,7 +8,7 @@ import codecs
 import contextlib
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -137,6 +137,16 @@ def _as_it_means(content):
 def in_order(joints: np.ndarray) -> np.ndarray:
     """Make a raw clip (3, F, V, 1) of coordinates (F, V, 3); numbers beyond float32 become infinite."""
     return to_float32(joints.transpose(2, 0, 1)[..., None])
+
+
+def places_of(names: Sequence[str], found: Sequence[str], what: str) -> list[int]:
+    """Find where each name is among those of a file. Raises ValueError for one not there, or twice."""
+    listed = printable(", ".join(found[:50]))
+    if missing := [name for name in names if name not in found]:
+        raise ValueError(f"expected {what} {', '.join(missing[:5])}, found {listed}")
+    if twice := [name for name in names if found.count(name) > 1]:
+        raise ValueError(f"expected {what} of different names, found {', '.join(twice[:5])} twice: {listed}")
+    return [found.index(name) for name in names]
 
 
 def described(check: Callable[[Any], bool], value: Any, expected: str) -> Any:
