@@ -46,8 +46,7 @@ def dropout(
     if not 0 <= p <= 1:
         raise ValueError(f"p: expected a probability in 0 … 1, found {p!r}")
     check_choice("impl", impl, IMPLEMENTATIONS)
-    support = native.support_for(input)
-    if training and 0 < p < 1 and takes_fused(impl, support):
+    if training and 0 < p < 1 and takes_fused(impl, native.support_for(input)):
         return native.dropout(input, p, inplace)
     return _torch_dropout(input, p, training, inplace)
 
