@@ -21,14 +21,6 @@ from ikem_fast.settings import setting
 from ikem_fast.skeleton import Layout
 
 WARM_UP = 0.1  # of the steps
-AUGMENTATIONS = (  # of the recipe `small`
-    {"name": "time_warp"},
-    {"name": "bone_lengths"},
-    {"name": "joint_offset"},
-    {"name": "rotation", "axes": "all", "limit": 0.35},
-    {"name": "shear"},
-    {"name": "crop"},
-)
 
 
 @dataclass(kw_only=True)
@@ -41,15 +33,14 @@ class TrainingConfig:
         lr: The highest learning rate of AdamW; it rises over the first tenth of the steps and falls as a
             cosine to 0.
         weight_decay: The weight decay of AdamW.
-        augmentations: What clips are augmented by, in this order: settings by name each, as in pretraining;
-            those of the recipe `small`, if not given.
+        augmentations: What clips are augmented by, in this order: settings by name each, as in pretraining.
     """
 
-    steps: int = setting(100, least=1)
+    steps: int = setting(300, least=1)
     batch_size: int = setting(32, least=1)
     lr: float = setting(1e-3, above=0, most=100)
     weight_decay: float = setting(0.01, least=0)
-    augmentations: tuple[dict[str, Any], ...] = AUGMENTATIONS
+    augmentations: tuple[dict[str, Any], ...] = ({"name": "shear"}, {"name": "crop"})
 
     def __post_init__(self) -> None:
         """Write augmentations out, so that what is stored says what was done; `check` finds what is wrong."""

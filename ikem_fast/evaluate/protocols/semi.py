@@ -1,6 +1,7 @@
 """Few labels: how well frozen and finetuned encoders do with a share of the labels, beside starting anew."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,14 @@ from ikem_fast.runtime.device import choose_device
 from ikem_fast.settings import check, setting
 
 NAME = "semi"
+AUGMENTATIONS = (  # of the recipe `small`: few clips want to be seen in many ways
+    {"name": "time_warp"},
+    {"name": "bone_lengths"},
+    {"name": "joint_offset"},
+    {"name": "rotation", "axes": "all", "limit": 0.35},
+    {"name": "shear"},
+    {"name": "crop"},
+)
 MOST_CLIPS = 5_000  # that labels are spread to: the regression takes their number squared of memory
 
 
@@ -35,11 +44,16 @@ class SemiConfig(LabeledConfig):
         draws: How many times the clips with labels are drawn.
         finetune: Whether to finetune the encoders, and train them from random weights beside it, for so many
             steps each; if not, only regressions on frozen features are judged.
+        steps: How many steps of the optimiser are taken.
+        augmentations: What clips are augmented by, in this order: settings by name each, as in pretraining;
+            also what features are to be left alone by. Left out, those of the recipe `small`.
     """
 
     shares: tuple[float, ...] = setting((1.0, 5.0, 10.0), above=0, most=100)
     draws: int = setting(5, least=1)
     finetune: bool = True
+    steps: int = setting(100, least=1)
+    augmentations: tuple[dict[str, Any], ...] = AUGMENTATIONS
 
 
 def evaluate_semi(config: SemiConfig) -> Results:
@@ -97,7 +111,7 @@ def _judge_share(config, share, kinds, moved, device):
     """What a share of the labels gets, in all draws together: column → `Judged`; the main one is the last."""
     features = kinds["frozen"]
     dataset, labels = features.dataset, features.train.y.cpu().numpy()
-    runs: dict[str, list[dict[str, torch.Tensor]]] = {}
+    runs = {}
     for seed in range(config.seed, config.seed + config.draws):
         labeled = draw_labeled(labels, share, seed)
         clips = beside_labeled(len(labels), labeled, seed)

@@ -40,8 +40,7 @@ def test_clips_without_labels_help():
         train, test = clouds(90, seed), clouds(300, seed + 10)
         few = Examples(train.x[LABELED], train.y[LABELED], 3)
         beside, alone = (
-            right(spread_labels(one, {"all": [0]}, LABELED, deviation(1.0)), test)
-            for one in (train, few)
+            right(spread_labels(one, {"all": [0]}, LABELED, deviation(1.0)), test) for one in (train, few)
         )
         gains.append(beside - alone)
     assert min(gains) > 0.05
