@@ -168,7 +168,7 @@ def _finetune(config):
     minutes = 0.0
     seconds = _slope(
         lambda steps: train_classifier(
-            encoders, few, dataset.skeleton, len(dataset.classes), replace(config, steps=steps),
+            encoders, few, config.recipe(dataset), len(dataset.classes), replace(config, steps=steps),
             seed=config.seed, device=device, amp=config.amp,
         )
     )  # fmt: skip

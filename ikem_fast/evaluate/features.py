@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ikem_fast import ops
+from ikem_fast.augment import Recipe
 from ikem_fast.data import Dataset, Split, hold_out, open_dataset
 from ikem_fast.data.loader import BatchLoader
 from ikem_fast.errors import InputError
@@ -21,6 +22,7 @@ from ikem_fast.skeleton import Layout, different
 
 # Clips at once: few keep a CPU's caches warm, many fill a GPU (about 8 MB of activations each).
 BATCH_SIZES = {"cpu": 64, "cuda": 1024}
+VIEWS = 6  # augmented ones of a clip, of which is seen how far augmentations move features
 TRIO = ("joint", "motion", "bone")
 
 
@@ -74,10 +76,22 @@ def frozen_features(
     if untrained_seed is None and config.untrained:
         untrained_seed = config.seed
     encoders = load_encoders(config.checkpoint, dataset, untrained_seed=untrained_seed)
-    modalities = tuple(encoders)
-    sets = parse_sets(config.sets, modalities)
+    parse_sets(config.sets, tuple(encoders))  # ahead of what takes long
     if config.statistics == "estimated" or untrained_seed is not None:
         estimate_statistics(encoders, dataset["train"], dataset.skeleton, device=device)
+
+    return encoded_features(config, dataset, encoders, device)
+
+
+def encoded_features(
+    config: EncoderEvaluateConfig, dataset: Dataset, encoders: nn.ModuleDict, device: torch.device
+) -> FrozenFeatures:
+    """Compute the features that encoders have of every clip of a dataset.
+
+    Raises InputError for a set that cannot be used, or features that are not finite.
+    """
+    modalities = tuple(encoders)
+    sets = parse_sets(config.sets, modalities)
 
     def examples(name):
         x = extract_features(
@@ -127,6 +141,39 @@ def raw_features(
         return examples_of(torch.cat(x).to(device), dataset, name)
 
     return FrozenFeatures(dataset, named, modalities, examples("train"), examples("test"))
+
+
+@torch.no_grad()
+def augmented_deviation(
+    config: EncoderEvaluateConfig, features: FrozenFeatures, recipe: Recipe, device: torch.device
+) -> torch.Tensor:
+    """Measure how far augmentations move features: (P,H) float64, on the device.
+
+    That is the deviation among `VIEWS` augmented views of a clip, as root mean square over training clips.
+
+    Args:
+        config: settings of the encoders; its seed is that of the views.
+        features: whose encoders are asked; coordinates, if there are none.
+        recipe: how clips are augmented.
+        device: where to compute.
+    """
+    layout, source = recipe.shape.layout, torch.Generator(device).manual_seed(config.seed)
+    total = torch.zeros((), dtype=torch.float64, device=device)
+    for clips, frames in clips_in_order(features.dataset["train"], device, "augmented clips"):
+        views = []
+        for _ in range(VIEWS):
+            moved, rest = recipe.apply(clips, recipe.draw(len(clips), source))
+            if features.encoders is None:
+                view = ops.derive_modalities(
+                    moved, frames, modalities=features.modalities, layout=layout, **rest
+                ).flatten(2)
+            else:
+                view = torch.stack(
+                    _features(features.encoders, moved, frames, layout, config.amp, config.features, **rest)
+                )
+            views.append(view.double())
+        total = total + torch.stack(views).var(0, correction=0).sum(1)
+    return (total / len(features.train)).sqrt()
 
 
 def examples_of(x: torch.Tensor, dataset: Dataset, split: str) -> Examples:
@@ -233,8 +280,8 @@ def estimate_statistics(
 
 
 @torch.no_grad()
-def _features(encoders, clips, frames, layout, amp, kind="feature"):
-    views = ops.derive_modalities(clips, frames, modalities=tuple(encoders), layout=layout)
+def _features(encoders, clips, frames, layout, amp, kind="feature", **augmented):
+    views = ops.derive_modalities(clips, frames, modalities=tuple(encoders), layout=layout, **augmented)
     with torch.autocast(clips.device.type, torch.bfloat16, enabled=amp):
         return [
             encoder(view)[kind == "feature"] for encoder, view in zip(encoders.values(), views, strict=True)

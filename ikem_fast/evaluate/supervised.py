@@ -1,8 +1,10 @@
 """Encoders trained on labels: with a linear layer on each one's feature, for a number of steps."""
 
+import contextlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,8 +12,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from ikem_fast import ops
-from ikem_fast.augment import draw_crop_start, draw_shear
-from ikem_fast.data import Split
+from ikem_fast.augment import Recipe, Shape, named
+from ikem_fast.augment.named import completed
+from ikem_fast.data import Dataset, Split
+from ikem_fast.errors import InputError
 from ikem_fast.evaluate.features import clips_in_order, estimate_statistics
 from ikem_fast.settings import setting
 from ikem_fast.skeleton import Layout
@@ -29,14 +33,36 @@ class TrainingConfig:
         lr: The highest learning rate of AdamW; it rises over the first tenth of the steps and falls as a
             cosine to 0.
         weight_decay: The weight decay of AdamW.
-        shear: The amplitude of the random shear of each clip; beside it, clips are cropped in time.
+        augmentations: What clips are augmented by, in this order: settings by name each, as in pretraining.
     """
 
     steps: int = setting(300, least=1)
     batch_size: int = setting(32, least=1)
     lr: float = setting(1e-3, above=0, most=100)
     weight_decay: float = setting(0.01, least=0)
-    shear: float = setting(0.5, least=0)
+    augmentations: tuple[dict[str, Any], ...] = ({"name": "shear"}, {"name": "crop"})
+
+    def __post_init__(self) -> None:
+        """Write augmentations out, so that what is stored says what was done; `check` finds what is wrong."""
+        with contextlib.suppress(InputError):
+            self.augmentations = completed(self.augmentations)
+
+    def problem(self) -> str | None:
+        """Say which augmentation there is not, or None."""
+        try:
+            named(self.augmentations)
+        except InputError as error:
+            return str(error)
+        return None
+
+    def recipe(self, dataset: Dataset) -> Recipe:
+        """Make the augmentations for the clips of a dataset.
+
+        Raises InputError where they cannot be augmented so.
+        """
+        planar = dataset.preprocessing.planar
+        shape = Shape(dataset.num_frames, dataset.num_bodies, dataset.skeleton, planar)
+        return Recipe(named(self.augmentations), shape)
 
 
 class Classifier(nn.Module):
@@ -62,10 +88,11 @@ class Classifier(nn.Module):
 def train_classifier(
     encoders: nn.ModuleDict,
     split: Split,
-    layout: str | Layout,
+    recipe: Recipe,
     classes: int,
     config: TrainingConfig,
     *,
+    where: np.ndarray | None = None,
     seed: int,
     device: torch.device,
     amp: bool = False,
@@ -73,38 +100,35 @@ def train_classifier(
     """Train encoders and a linear layer on each by the labels of a split.
 
     Every modality learns for itself, on the same batches: the loss is the sum of their cross entropies.
-    Afterwards the normalizations' statistics are those of the split.
+    Afterwards the normalizations' statistics are those of the whole split.
 
     Args:
         encoders: modality → encoder, which are changed.
         split: training clips.
-        layout: theirs.
+        recipe: how they are augmented.
         classes: how many there are.
         config: how to train.
+        where: positions of the clips whose labels are used; all, if not given.
         seed: of the linear layers, the batches and the augmentations.
         device: where to compute.
         amp: whether to compute in bfloat16 where that is safe.
     """
     torch.manual_seed(seed)
-    random = torch.Generator().manual_seed(seed)
+    random, source = torch.Generator().manual_seed(seed), torch.Generator(device).manual_seed(seed)
+    layout = recipe.shape.layout
     encoders.requires_grad_(True).to(device)
     model = Classifier(encoders, feature_width(encoders, split, layout, device), classes).to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: share_of_rate(step, config.steps))
     labels = torch.tensor(np.asarray(split.labels))
-    for where in _batches(len(split), config, random):
-        clips = torch.from_numpy(np.array(split.clips[where])).to(device)
-        views = ops.derive_modalities(
-            clips,
-            torch.tensor(np.asarray(split.frames[where]), device=device),
-            modalities=tuple(encoders),
-            layout=layout,
-            shear=draw_shear(len(clips), config.shear, generator=random, device=device),
-            crop_start=draw_crop_start(len(clips), clips.shape[2], generator=random, device=device),
-        )
+    for batch in _batches(np.arange(len(split)) if where is None else where, config, random):
+        clips = torch.from_numpy(np.array(split.clips[batch])).to(device)
+        frames = torch.tensor(np.asarray(split.frames[batch]), device=device)
+        clips, rest = recipe.apply(clips, recipe.draw(len(clips), source))
+        views = ops.derive_modalities(clips, frames, modalities=tuple(encoders), layout=layout, **rest)
         with torch.autocast(device.type, torch.bfloat16, enabled=amp):
             scores = model(views)
-        target = labels[where].to(device)
+        target = labels[batch].to(device)
         loss = sum(F.cross_entropy(one.float(), target) for one in scores)
         optimizer.zero_grad()
         loss.backward()
@@ -147,11 +171,11 @@ def share_of_rate(step: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
 
 
-def _batches(clips: int, config: TrainingConfig, random: torch.Generator) -> Iterator[np.ndarray]:
+def _batches(clips: np.ndarray, config: TrainingConfig, random: torch.Generator) -> Iterator[np.ndarray]:
     """Positions of each step's clips: one permutation after another, each gone through."""
-    size, order = min(config.batch_size, clips), torch.empty(0, dtype=torch.int64)
+    size, order = min(config.batch_size, len(clips)), torch.empty(0, dtype=torch.int64)
     for _ in range(config.steps):
         if len(order) < size:
-            order = torch.cat([order, torch.randperm(clips, generator=random)])
+            order = torch.cat([order, torch.randperm(len(clips), generator=random)])
         batch, order = order[:size], order[size:]
-        yield batch.numpy()
+        yield clips[batch.numpy()]

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from ikem_fast.augment.named import completed
+from ikem_fast.configs import read_section
 from ikem_fast.errors import InputError
 from ikem_fast.evaluate import (
     FinetuneConfig,
@@ -13,7 +15,8 @@ from ikem_fast.evaluate import (
     read_scores,
     result_table,
 )
-from ikem_fast.evaluate.protocols.semi import draw_labeled
+from ikem_fast.evaluate.protocols import semi
+from ikem_fast.evaluate.protocols.semi import beside_labeled, draw_labeled
 from tests.evaluate.tables import text_of
 
 SETS = "joint,joint+motion+bone"
@@ -51,8 +54,10 @@ def test_few_labels(small, tmp_path):
     assert list(results.sets) == [
         f"{share}% of labels: {one}" for share in (1, 60) for one in SETS.split(",")
     ]
-    assert list(results.baselines) == ["chance", "raw", "untrained", "frozen", "scratch"]
-    assert results.source == "finetuned"
+    assert list(results.baselines) == [
+        "chance", "raw", "untrained", "frozen", "scratch", "scratch, spread", "finetuned",
+    ]  # fmt: skip
+    assert results.source == "finetuned, spread"
     name = "60% of labels: joint"
     assert results.sets[name].deviation is not None and results.baselines["frozen"].runs == 2
     assert sum(map(sum, results.sets[name].confusion)) == 2 * results.clips["test"]
@@ -64,6 +69,11 @@ def test_few_labels(small, tmp_path):
         evaluate_semi(SemiConfig(**settings | {"shares": (0.0,)}))
 
 
+def test_few_labels_are_augmented_like_pretraining_on_few_clips():
+    config = SemiConfig(data="data", checkpoint="run", out="out")
+    assert config.augmentations == completed(read_section("small", "pretrain")["augmentations"])
+
+
 def test_a_share_of_each_class_has_labels_and_at_least_one_clip():
     labels = np.repeat([0, 1, 3], [40, 3, 100])
     drawn = draw_labeled(labels, 10.0, seed=1)
@@ -71,3 +81,11 @@ def test_a_share_of_each_class_has_labels_and_at_least_one_clip():
     assert drawn.tolist() == draw_labeled(labels, 10.0, seed=1).tolist()
     assert drawn.tolist() != draw_labeled(labels, 10.0, seed=2).tolist()
     assert len(draw_labeled(labels, 100.0, seed=0)) == len(labels)
+
+
+def test_of_very_many_clips_without_labels_some_take_part(monkeypatch):
+    labeled = np.array([4, 17])
+    assert beside_labeled(20, labeled, seed=0).tolist() == list(range(20))
+    monkeypatch.setattr(semi, "MOST_CLIPS", 5)
+    clips = beside_labeled(20, labeled, seed=0)
+    assert len(set(clips)) == 7 and {4, 17} < set(clips) and sorted(clips) == clips.tolist()

@@ -5,7 +5,9 @@ import pytest
 import torch
 from torch import nn
 
+from ikem_fast.augment import Recipe, Shape, named
 from ikem_fast.data import Split
+from ikem_fast.errors import InputError
 from ikem_fast.evaluate.supervised import (
     TrainingConfig,
     classify,
@@ -13,6 +15,8 @@ from ikem_fast.evaluate.supervised import (
     share_of_rate,
     train_classifier,
 )
+from ikem_fast.settings import check
+from ikem_fast.skeleton import get_layout
 
 CPU = torch.device("cpu")
 
@@ -38,9 +42,10 @@ def split_of(clips):
     return Split(x, np.full(clips, 4, np.int32), labels, names)
 
 
-def train(encoders, split, **settings):
-    config = TrainingConfig(**{"steps": 60, "batch_size": 8, "lr": 0.01, "shear": 0.0, **settings})
-    return train_classifier(encoders, split, "sbu", 3, config, seed=0, device=CPU)
+def train(encoders, split, *, augmentations=(), where=None, **settings):
+    config = TrainingConfig(**{"steps": 60, "batch_size": 8, "lr": 0.01, **settings})
+    recipe = Recipe(named(augmentations), Shape(4, 1, get_layout("sbu")))
+    return train_classifier(encoders, split, recipe, 3, config, where=where, seed=0, device=CPU)
 
 
 def test_labels_are_learned_by_encoders_of_any_width():
@@ -59,7 +64,11 @@ def test_the_same_seed_gives_the_same_encoders():
     for _ in range(2):
         torch.manual_seed(5)
         encoders = nn.ModuleDict({"joint": Flat()})
-        found.append(classify(train(encoders, split, steps=5, shear=0.5), split, "sbu", device=CPU))
+        found.append(
+            classify(
+                train(encoders, split, steps=5, augmentations=[{"name": "shear"}]), split, "sbu", device=CPU
+            )
+        )
     assert torch.equal(*found)
 
 
@@ -71,6 +80,19 @@ def test_every_clip_is_seen_once_before_any_is_seen_again(clips, batch, size):
     batches = [x[:, 0, 0, 0, 0].tolist() for x in encoders["joint"].seen if len(x) == size][:5]
     seen = [clip for one in batches for clip in one]
     assert sorted(seen[:clips]) == list(range(clips))
+
+
+def test_only_labels_that_are_named_are_learned_from():
+    split, encoders = split_of(12), nn.ModuleDict({"joint": Flat()})
+    split.clips[:] = np.arange(12)[:, None, None, None, None]
+    train(encoders, split, steps=5, batch_size=2, where=np.array([3, 7, 8]))
+    learned = {clip for x in encoders["joint"].seen if len(x) == 2 for clip in x[:, 0, 0, 0, 0].tolist()}
+    assert learned == {3, 7, 8}
+
+
+def test_an_augmentation_that_there_is_not_is_named():
+    with pytest.raises(InputError, match=r"augmentations, number 1.*'blink'"):
+        check(TrainingConfig(augmentations=({"name": "blink"},)))
 
 
 def test_the_rate_rises_and_falls():

@@ -12,6 +12,7 @@ import torch
 from ikem_fast.evaluate.probes.base import Examples, Head
 
 CONSTANT = 1e-6  # of a modality's largest deviation: what varies less is rounding
+STILL = 1e-3  # of a feature's own deviation: the least that it is divided by
 NEGLIGIBLE = 1e-11  # of the largest eigenvalue
 
 
@@ -32,16 +33,21 @@ class Standardized:
     """Features of training clips, standardized by their own statistics; what is constant counts for nothing.
 
     Products of a modality's clips are computed once, for all the sets that it is in.
+
+    Args:
+        examples: the clips.
+        deviation: (P,H) what features are divided by; their own standard deviation, if not given.
     """
 
-    def __init__(self, examples: Examples):
+    def __init__(self, examples: Examples, deviation: torch.Tensor | None = None):
         self.x = examples.x
         self.count, _, self.width = self.x.shape
         mean = [column.double().mean(0) for column in self.x.unbind(1)]
-        deviation = [column.double().std(0, correction=0) for column in self.x.unbind(1)]
+        own = torch.stack([column.double().std(0, correction=0) for column in self.x.unbind(1)])
         self.mean = torch.stack(mean)
-        varies = torch.stack([one > CONSTANT * one.max() for one in deviation])
-        self.scale = torch.where(varies, 1 / torch.stack(deviation), 0)
+        varies = own > CONSTANT * own.amax(1, keepdim=True)
+        divisor = own if deviation is None else torch.maximum(deviation.to(own), STILL * own)
+        self.scale = torch.where(varies, 1 / divisor, 0)
         self._products: dict[int, torch.Tensor] = {}
 
     def modality(self, column: int) -> torch.Tensor:

@@ -12,7 +12,7 @@ from ikem_fast.evaluate.judge import Judged, baselines, judge, write
 from ikem_fast.evaluate.probes.ridge import fit_ridge
 from ikem_fast.evaluate.protocols.base import Protocol
 from ikem_fast.evaluate.results import Baseline, Results, score
-from ikem_fast.evaluate.supervised import TrainingConfig, classify, train_classifier
+from ikem_fast.evaluate.supervised import Classifier, TrainingConfig, classify, train_classifier
 from ikem_fast.runtime.allocator import freed_memory_kept
 from ikem_fast.runtime.device import choose_device
 from ikem_fast.settings import check
@@ -39,9 +39,9 @@ class FinetuneConfig(LabeledConfig, BaselineConfig):
 def evaluate_finetune(config: FinetuneConfig) -> Results:
     """Train encoders, and a linear layer on each, by the labels of "train"; score them on "test".
 
-    A set's scores are the mean of its modalities'. Beside them stand the same encoders trained from random
-    weights with the same budget (scratch), ridge regression on the frozen features (frozen), on the
-    coordinates (raw) and on untrained encoders' features.
+    A set's scores are the mean of its modalities'. Beside them stand the same encoders trained
+    from random weights with the same budget (scratch), ridge regression on the frozen features (frozen), on
+    the coordinates (raw) and on untrained encoders' features.
 
     Args:
         config: the settings.
@@ -61,10 +61,11 @@ def evaluate_finetune(config: FinetuneConfig) -> Results:
         beside = baselines(config, features, fit_ridge, device)
         beside["frozen"] = Baseline(judge(features, fit_ridge).top1)
         untrained = config.seed if config.untrained else None
-        scores = trained_scores(config, dataset, features, device, untrained_seed=untrained)
-        judged = judged_scores(features, [scores])
+        model = trained(config, dataset, device, untrained_seed=untrained)
+        judged = judged_scores(features, [scores_of_sets(model, features, device)])
         if config.scratch and not config.untrained:
-            scores = trained_scores(config, dataset, features, device, untrained_seed=config.seed)
+            model = trained(config, dataset, device, untrained_seed=config.seed)
+            scores = scores_of_sets(model, features, device)
             beside["scratch"] = Baseline(judged_scores(features, [scores]).top1)
     return write(
         "Finetuning", NAME, config, features, judged,
@@ -72,36 +73,37 @@ def evaluate_finetune(config: FinetuneConfig) -> Results:
     )  # fmt: skip
 
 
-def trained_scores(
+def trained(
     config: LabeledConfig,
     dataset: Dataset,
-    features: FrozenFeatures,
     device: torch.device,
     *,
     untrained_seed: int | None,
     where: np.ndarray | None = None,
     seed: int | None = None,
-) -> dict[str, torch.Tensor]:
-    """Train the encoders of a checkpoint by labels, and score the test clips.
+) -> Classifier:
+    """Train the encoders of a checkpoint by labels of the training clips.
 
     Args:
         config: settings of the encoders and of their training.
         dataset: whose split "train" is learned from.
-        features: of the same dataset: which sets there are.
         device: where to compute.
         untrained_seed: of random weights to start from; None for the checkpoint's.
-        where: positions of the training clips whose labels are used; all, if not given.
+        where: positions of the clips whose labels are used; all, if not given.
         seed: of the training; the settings', if not given.
-
-    Returns:
-        Set's name → (N,C) scores.
     """
     encoders = load_encoders(config.checkpoint, dataset, untrained_seed=untrained_seed)
-    train = dataset["train"] if where is None else dataset["train"].take(where)
-    model = train_classifier(
-        encoders, train, dataset.skeleton, len(dataset.classes), config,
-        seed=config.seed if seed is None else seed, device=device, amp=config.amp,
+    return train_classifier(
+        encoders, dataset["train"], config.recipe(dataset), len(dataset.classes), config,
+        where=where, seed=config.seed if seed is None else seed, device=device, amp=config.amp,
     )  # fmt: skip
+
+
+def scores_of_sets(
+    model: Classifier, features: FrozenFeatures, device: torch.device
+) -> dict[str, torch.Tensor]:
+    """Score the test clips: set's name → (N,C), the mean of its modalities'."""
+    dataset = features.dataset
     scores = classify(model, dataset["test"], dataset.skeleton, device=device)
     return {name: scores[:, columns].mean(1) for name, columns in features.sets.items()}
 

@@ -1,23 +1,38 @@
 """Few labels: how well frozen and finetuned encoders do with a share of the labels, beside starting anew."""
 
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
-from ikem_fast.evaluate.features import FrozenFeatures, frozen_features, open_splits, raw_features
-from ikem_fast.evaluate.judge import Judged, chance, judge, write
+from ikem_fast.evaluate.features import (
+    augmented_deviation,
+    encoded_features,
+    frozen_features,
+    open_splits,
+    raw_features,
+)
+from ikem_fast.evaluate.judge import Judged, chance, write
 from ikem_fast.evaluate.probes.base import Examples
-from ikem_fast.evaluate.probes.ridge import fit_ridge
+from ikem_fast.evaluate.probes.spread import spread_labels
 from ikem_fast.evaluate.protocols.base import Protocol
-from ikem_fast.evaluate.protocols.finetune import LabeledConfig, judged_scores, trained_scores
+from ikem_fast.evaluate.protocols.finetune import LabeledConfig, judged_scores, scores_of_sets, trained
 from ikem_fast.evaluate.results import Baseline, Results
 from ikem_fast.runtime.allocator import freed_memory_kept
 from ikem_fast.runtime.device import choose_device
 from ikem_fast.settings import check, setting
 
 NAME = "semi"
+AUGMENTATIONS = (  # of the recipe `small`: few clips want to be seen in many ways
+    {"name": "time_warp"},
+    {"name": "bone_lengths"},
+    {"name": "joint_offset"},
+    {"name": "rotation", "axes": "all", "limit": 0.35},
+    {"name": "shear"},
+    {"name": "crop"},
+)
+MOST_CLIPS = 5_000  # that labels are spread to: the regression takes their number squared of memory
 
 
 @dataclass(kw_only=True)
@@ -28,20 +43,27 @@ class SemiConfig(LabeledConfig):
         shares: Which shares of the labels are used, in percent; at least one clip of each class.
         draws: How many times the clips with labels are drawn.
         finetune: Whether to finetune the encoders, and train them from random weights beside it, for so many
-            steps each; if not, only ridge regression on frozen features is judged.
+            steps each; if not, only regressions on frozen features are judged.
+        steps: How many steps of the optimiser are taken.
+        augmentations: What clips are augmented by, in this order: settings by name each, as in pretraining;
+            also what features are to be left alone by. Left out, those of the recipe `small`.
     """
 
     shares: tuple[float, ...] = setting((1.0, 5.0, 10.0), above=0, most=100)
     draws: int = setting(5, least=1)
     finetune: bool = True
+    steps: int = setting(100, least=1)
+    augmentations: tuple[dict[str, Any], ...] = AUGMENTATIONS
 
 
 def evaluate_semi(config: SemiConfig) -> Results:
     """Learn from a share of the labels of "train", drawn several times; score on "test".
 
-    Beside the finetuned encoders stand the same from random weights with the same budget (scratch), and ridge
-    regression with the same labels on frozen features (frozen), on the coordinates (raw) and on untrained
-    encoders' features. Figures are means over the draws.
+    The encoders are trained by these labels, from random weights (scratch) and from pretrained ones
+    (finetuned). Then labels are spread to the training clips without, by a regression on features (see
+    `spread_labels`): on those of the encoders so trained (scratch, spread; finetuned, spread), of the
+    pretrained ones (frozen), of untrained ones (untrained), and on the coordinates (raw). Figures are means
+    over the draws.
 
     Args:
         config: the settings.
@@ -64,7 +86,9 @@ def evaluate_semi(config: SemiConfig) -> Results:
             "untrained": frozen_features(config, dataset, device, untrained_seed=config.seed),
             "frozen": features,
         }
-        found = {share: _judge_share(config, share, kinds, device) for share in config.shares}
+        recipe = config.recipe(dataset)
+        moved = {kind: augmented_deviation(config, one, recipe, device) for kind, one in kinds.items()}
+        found = {share: _judge_share(config, share, kinds, moved, device) for share in config.shares}
     *others, source = next(iter(found.values()))
     judged = Judged({}, {}, {})
     guess = max(chance(features).top1.values())
@@ -83,20 +107,29 @@ def evaluate_semi(config: SemiConfig) -> Results:
     )  # fmt: skip
 
 
-def _judge_share(config, share, kinds, device):
+def _judge_share(config, share, kinds, moved, device):
     """What a share of the labels gets, in all draws together: column → `Judged`; the main one is the last."""
     features = kinds["frozen"]
-    train = partial(trained_scores, config, features.dataset, features, device)
-    columns = [*kinds, *(("scratch", "finetuned") if config.finetune else ())]
-    runs = {column: [] for column in columns}
+    dataset, labels = features.dataset, features.train.y.cpu().numpy()
+    runs = {}
     for seed in range(config.seed, config.seed + config.draws):
-        where = draw_labeled(features.train.y.cpu().numpy(), share, seed)
+        labeled = draw_labeled(labels, share, seed)
+        clips = beside_labeled(len(labels), labeled, seed)
         for kind, one in kinds.items():
-            runs[kind].append(judge(some(one, where), fit_ridge).scores)
-        if config.finetune:
-            runs["scratch"].append(train(untrained_seed=seed, where=where, seed=seed))
-            runs["finetuned"].append(train(untrained_seed=None, where=where, seed=seed))
+            runs.setdefault(kind, []).append(_spread(one, moved[kind], labeled, clips))
+        for column, start in (("scratch", seed), ("finetuned", None)) if config.finetune else ():
+            model = trained(config, dataset, device, untrained_seed=start, where=labeled, seed=seed)
+            runs.setdefault(column, []).append(scores_of_sets(model, features, device))
+            own = encoded_features(config, dataset, model.encoders, device)
+            moved_own = augmented_deviation(config, own, config.recipe(dataset), device)
+            runs.setdefault(f"{column}, spread", []).append(_spread(own, moved_own, labeled, clips))
     return {column: judged_scores(features, scores) for column, scores in runs.items()}
+
+
+def _spread(features, moved, labeled, clips):
+    """Scores of the test clips by labels spread among training clips: set's name → (N,C)."""
+    spread = spread_labels(some(features.train, clips), features.sets, np.searchsorted(clips, labeled), moved)
+    return {name: one.scores(features.test.x).cpu() for name, one in spread.items()}
 
 
 def draw_labeled(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
@@ -121,11 +154,22 @@ def draw_labeled(labels: np.ndarray, share: float, seed: int) -> np.ndarray:
     return np.sort(np.concatenate(drawn))
 
 
-def some(features: FrozenFeatures, where: np.ndarray) -> FrozenFeatures:
-    """Keep some of the training clips."""
-    train, index = features.train, torch.from_numpy(where).to(features.train.y.device)
-    subjects = None if train.subjects is None else train.subjects[where]
-    return replace(features, train=Examples(train.x[index], train.y[index], train.classes, subjects))
+def beside_labeled(clips: int, labeled: np.ndarray, seed: int) -> np.ndarray:
+    """Choose the clips that take part: those with labels, and of the others at most `MOST_CLIPS`, at random.
+
+    Returns:
+        Their positions, rising.
+    """
+    others = np.setdiff1d(np.arange(clips), labeled)
+    if len(others) > MOST_CLIPS:
+        others = np.random.default_rng(seed).choice(others, MOST_CLIPS, replace=False)
+    return np.sort(np.concatenate([labeled, others]))
+
+
+def some(examples: Examples, where: np.ndarray) -> Examples:
+    """Keep some of the clips."""
+    index = torch.from_numpy(where).to(examples.y.device)
+    return Examples(examples.x[index], examples.y[index], examples.classes)
 
 
 SEMI = Protocol(
