@@ -18,7 +18,7 @@ from ikem_fast.data.sources import SourceFile
 from ikem_fast.errors import InputError, printable
 
 MAX_BLOCK_BYTES = 1 << 26  # of the rows that are read at a time, such as those of a clip
-_READ_AT_ONCE = 1 << 19  # bytes of small rows
+_READ_AT_ONCE = 1 << 18  # bytes of small rows
 MAX_LOADED_BYTES = 1 << 28  # of an array that is read whole, such as labels
 BROKEN = (ValueError, KeyError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
