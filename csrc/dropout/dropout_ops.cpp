@@ -28,10 +28,18 @@ struct State {
 };
 static_assert(sizeof(State) == 5056);
 
-// That a tensor's elements fill its memory is the caller's word: strides are not looked at here.
+// Elements from the first to the last in memory, with those between: as many as there are, if none is
+// missing.
+int64_t extent(const Tensor& tensor) {
+    int64_t last = 0;
+    for (int64_t dim = 0; dim < tensor.dim(); ++dim) last += (tensor.size(dim) - 1) * tensor.stride(dim);
+    return last + 1;
+}
+
 void check(const Tensor& tensor, const char* name, ScalarType type, int64_t numel) {
-    STD_TORCH_CHECK(tensor.scalar_type() == type && tensor.numel() == numel, name, ": expected ", numel,
-                    " numbers of the right dtype, found ", tensor.numel());
+    STD_TORCH_CHECK(
+        tensor.scalar_type() == type && tensor.numel() == numel && (numel == 0 || extent(tensor) == numel),
+        name, ": expected ", numel, " numbers side by side, of the right dtype, found ", tensor.numel());
 }
 
 MersenneTwister generator_of(const State& state) {

@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 
-from ikem_fast.augment.named import completed
-from ikem_fast.configs import read_section
 from ikem_fast.errors import InputError
 from ikem_fast.evaluate import (
     FinetuneConfig,
@@ -67,11 +65,6 @@ def test_few_labels(small, tmp_path):
     assert frozen.sets[name].top1 == pytest.approx(results.baselines["frozen"].top1[name])
     with pytest.raises(InputError, match="shares"):
         evaluate_semi(SemiConfig(**settings | {"shares": (0.0,)}))
-
-
-def test_few_labels_are_augmented_like_pretraining_on_few_clips():
-    config = SemiConfig(data="data", checkpoint="run", out="out")
-    assert config.augmentations == completed(read_section("small", "pretrain")["augmentations"])
 
 
 def test_a_share_of_each_class_has_labels_and_at_least_one_clip():

@@ -55,11 +55,12 @@ class NpyFile:
 
     def load(self) -> np.ndarray:
         """Read the whole array. Raises InputError if it has more than MAX_LOADED_BYTES."""
-        size = math.prod(self.shape) * self.dtype.itemsize
+        count = math.prod(self.shape)
+        size = count * self.dtype.itemsize
         if size > MAX_LOADED_BYTES:
             raise InputError(f"{self.file}: expected at most {MAX_LOADED_BYTES} bytes, found {size}")
         with self._opened() as stream:
-            array = self._read(stream, math.prod(self.shape))
+            array = self._read(stream, count)
         return array.reshape(self.shape, order="F" if self._fortran_order else "C")
 
     def blocks(self, sizes: Iterable[int], skip: int = 0) -> Iterator[np.ndarray]:

@@ -20,6 +20,7 @@ from ikem_fast.data.formats.stream import (
     ntu_names,
     number_classes,
     read_labels,
+    subject_of,
 )
 from ikem_fast.data.pipeline import PlannedClip
 from ikem_fast.data.preparation import NUM_FRAMES
@@ -146,7 +147,7 @@ def stream_of(
             splits += [part.split] * part.array.shape[0]
         parsed = ntu_names(names)
         planned = [
-            PlannedClip(name, split, label, subject=str(of_ntu.subject) if of_ntu else None)
+            PlannedClip(name, split, label, subject=subject_of(of_ntu))
             for name, split, label, of_ntu in zip(names, splits, labels, parsed, strict=True)
         ]
         return planned, classes_of(parsed, labels, classes)

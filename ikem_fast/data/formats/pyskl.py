@@ -32,6 +32,7 @@ from ikem_fast.data.formats.stream import (
     known_layout,
     ntu_names,
     number_classes,
+    subject_of,
 )
 from ikem_fast.data.pipeline import PlannedClip
 from ikem_fast.data.preparation import NUM_FRAMES
@@ -192,9 +193,7 @@ def _lies(one):
 
 
 def _subject(subject, of_ntu):
-    if isinstance(subject, str | int):
-        return printable(subject)
-    return str(of_ntu.subject) if of_ntu else None
+    return printable(subject) if isinstance(subject, str | int) else subject_of(of_ntu)
 
 
 def _clip(one: Mapping[str, Any], joints: int, persons: int, prepared: bool) -> np.ndarray | Clip | Skipped:

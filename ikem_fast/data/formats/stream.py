@@ -185,6 +185,11 @@ def ntu_names(names: Iterable[str]) -> list[ntu.ClipName | None]:
     return [ntu.parse_name(name.partition("#")[0]) for name in names]
 
 
+def subject_of(parsed: ntu.ClipName | None) -> str | None:
+    """Who was recorded, where the name is one of NTU RGB+D's."""
+    return None if parsed is None else str(parsed.subject)
+
+
 def classes_of(parsed: Sequence[ntu.ClipName | None], labels: Sequence[int], classes: list[str]) -> list[str]:
     """Name classes as NTU RGB+D does where all clips are named as its are, and labeled as their names say."""
     if not parsed or not all(

@@ -39,9 +39,9 @@ class FinetuneConfig(LabeledConfig, BaselineConfig):
 def evaluate_finetune(config: FinetuneConfig) -> Results:
     """Train encoders, and a linear layer on each, by the labels of "train"; score them on "test".
 
-    A set's scores are the mean of its modalities'. Beside them stand the same encoders trained
-    from random weights with the same budget (scratch), ridge regression on the frozen features (frozen), on
-    the coordinates (raw) and on untrained encoders' features.
+    A set's scores are the mean of its modalities'. Beside them stand the same encoders trained from random
+    weights with the same budget (scratch), ridge regression on the frozen features (frozen), on the
+    coordinates (raw) and on untrained encoders' features.
 
     Args:
         config: the settings.

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ikem_fast.configs import read_section
 from ikem_fast.evaluate.features import (
     augmented_deviation,
     encoded_features,
@@ -24,14 +25,7 @@ from ikem_fast.runtime.device import choose_device
 from ikem_fast.settings import check, setting
 
 NAME = "semi"
-AUGMENTATIONS = (  # of the recipe `small`: few clips want to be seen in many ways
-    {"name": "time_warp"},
-    {"name": "bone_lengths"},
-    {"name": "joint_offset"},
-    {"name": "rotation", "axes": "all", "limit": 0.35},
-    {"name": "shear"},
-    {"name": "crop"},
-)
+AUGMENTATIONS = tuple(read_section("small", "pretrain")["augmentations"])  # few clips want many views
 MOST_CLIPS = 5_000  # that labels are spread to: the regression takes their number squared of memory
 
 

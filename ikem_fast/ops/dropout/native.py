@@ -41,7 +41,7 @@ class _Dropout(torch.autograd.Function):
         mask = torch.empty_like(x, dtype=torch.uint8) if ctx.needs_input_grad[0] else None
         ctx.scale = _scale(p)
         with _drawing:
-            _draw(torch.default_generator, x, p, out, mask)
+            _draw(torch.default_generator, x, p, ctx.scale, out, mask)
         ctx.save_for_backward(mask)
         if inplace:
             ctx.mark_dirty(x)
@@ -75,9 +75,9 @@ def _scale(p):
     return torch.ones(()).div_(1 - p).item()
 
 
-def _draw(generator, x, p, out, mask):
+def _draw(generator, x, p, scale, out, mask):
     state = generator.get_state()
-    _ops.dropout(state, x, 1 - p, _scale(p), out, mask)
+    _ops.dropout(state, x, 1 - p, scale, out, mask)
     generator.set_state(state)
 
 
@@ -91,7 +91,7 @@ def _draws_alike():
         torch.empty(3).uniform_(generator=generator)  # an odd number of draws
     kept.bernoulli_(1 - p, generator=theirs)
     x = torch.ones(size)
-    _draw(ours, x, p, x, mask)
+    _draw(ours, x, p, _scale(p), x, mask)
     if torch.equal(kept, mask.float()) and torch.equal(theirs.get_state(), ours.get_state()):
         return YES
     return Support("this torch draws in another way on this processor")

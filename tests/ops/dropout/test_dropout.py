@@ -147,6 +147,9 @@ def test_the_op_itself_refuses_what_would_read_out_of_bounds():
     for out, mask in ((torch.ones(7), None), (x, torch.ones(9, dtype=torch.uint8)), (x, torch.ones(8))):
         with pytest.raises(RuntimeError, match=r"(out|mask): expected 8 numbers"):
             call(state.clone(), x, 0.5, 2.0, out, mask)
+    for spread in (torch.ones(1).expand(8), torch.ones(8, 2)[:, 0]):
+        with pytest.raises(RuntimeError, match="x: expected 8 numbers side by side"):
+            call(state.clone(), spread, 0.5, 2.0, x, None)
     with pytest.raises(RuntimeError, match="keep: expected a probability"):
         call(state.clone(), x, 1.5, 2.0, x, None)
     with pytest.raises(RuntimeError, match="mask: expected 8 numbers"):
