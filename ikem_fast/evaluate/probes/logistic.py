@@ -15,8 +15,9 @@ def fit_logistic(examples: Examples, sets: Sets) -> dict[str, Fitted]:
     """Fit a multinomial logistic regression for each set, on its modalities' features side by side.
 
     Features are standardized by statistics of the training clips; the loss is the mean cross entropy plus
-    strength / 2 times the squared norm of the weights, the bias left out. The strength is chosen as
-    `fit_ridge` chooses it, by fits without each fold, each strength's from the stronger one's.
+    strength / 2 times the squared norm of the weights, the bias left out. The strength is the one of
+    `STRENGTHS` with the least cross entropy of left-out clips, by fits without each fold (see `make_folds`),
+    each strength's from the stronger one's.
 
     Example:
         fit_logistic(Examples(x, y, classes=10), {"joint": [0]})["joint"].chosen["strength"]
@@ -36,10 +37,11 @@ def _fit(spectrum, columns, folds, y, classes):
         out = folds == fold
         for i, weights in enumerate(_path(z[~out], y[~out], classes, len(STRENGTHS))):
             left_out[i, out] = z[out] @ weights
-    right = left_out.argmax(2).eq(y).sum(1).cpu()
-    best = int(right.argmax())  # the first of several: the strongest
+    losses = [float(F.cross_entropy(scores, y)) for scores in left_out]
+    best = losses.index(min(losses))
     *_, weights = _path(z, y, classes, best + 1)
-    chosen = {"strength": STRENGTHS[best], "validation": 100 * right[best].item() / len(y)}
+    accuracy = 100 * int((left_out[best].argmax(1) == y).sum()) / len(y)
+    chosen = {"strength": STRENGTHS[best], "validation": accuracy}
     return of_head(spectrum.to_head(weights), columns, chosen=chosen, left_out=left_out[best])
 
 

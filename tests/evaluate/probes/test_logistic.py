@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from ikem_fast.evaluate.probes.base import Examples
+from ikem_fast.evaluate.probes.folds import make_folds
 from ikem_fast.evaluate.probes.logistic import STRENGTHS, fit_logistic
 
 
@@ -32,3 +33,36 @@ def test_noise_asks_for_the_strongest_and_order_for_less():
     clear = fit_logistic(Examples(x, y, 3), {"a": [0]})["a"]
     assert clear.chosen["validation"] > 90 and clear.chosen["strength"] in STRENGTHS
     assert (clear.scores(x).argmax(1) == y).double().mean() > 0.9
+
+
+def minimum(z, y, strength):
+    """Weights and constants of standardized features at the least loss, written out."""
+    start = torch.zeros(z.shape[1] + 1, 3, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([start], max_iter=300, line_search_fn="strong_wolfe")
+
+    def loss():
+        optimizer.zero_grad()
+        value = F.cross_entropy(z @ start[:-1] + start[-1], y) + strength / 2 * start[:-1].square().sum()
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    return start.detach()
+
+
+def test_the_strength_is_the_one_that_is_least_wrong_about_clips_left_out():
+    y = torch.arange(90) % 3
+    x = torch.randn(3, 1, 6)[y] + 2.0 * torch.randn(90, 1, 6)
+    z = x[:, 0].double()
+    z = (z - z.mean(0)) / z.std(0, correction=0) / 6**0.5
+    folds = make_folds(y)
+    losses = dict.fromkeys(STRENGTHS, 0.0)
+    for strength in STRENGTHS:
+        for fold in folds.unique():
+            out = folds == fold
+            weights = minimum(z[~out], y[~out], strength)
+            scores = z[out] @ weights[:-1] + weights[-1]
+            losses[strength] += F.cross_entropy(scores, y[out], reduction="sum").item()
+    best = min(losses, key=losses.get)
+    assert fit_logistic(Examples(x, y, 3), {"a": [0]})["a"].chosen["strength"] == best
+    assert best not in (STRENGTHS[0], STRENGTHS[-1]), "there must be a least for this to say something"
