@@ -1,11 +1,16 @@
 // What becomes of a process that reads a mapped file which was cut short: nothing but a handler in C hears of
-// it.
+// it. Where bytes are copied out of a map on purpose, the copy fails; anywhere else the process ends, with a
+// message.
 #pragma once
 
 #include <csignal>
+#include <cstring>
 #include <string>
 #ifdef SIGBUS
+#include <pthread.h>
 #include <unistd.h>
+
+#include <csetjmp>
 #endif
 
 namespace ikem {
@@ -33,6 +38,42 @@ inline bool end_at_bus_errors(const std::string& message) {
     return known && sigaction(SIGBUS, &wanted, nullptr) == 0;
 #else
     return message.empty();
+#endif
+}
+
+#ifdef SIGBUS
+// The copy that is under way; the interpreter's lock sees to it that there is one at a time.
+struct GuardedCopy {
+    sigjmp_buf back;
+    pthread_t thread;
+    struct sigaction before;
+};
+inline GuardedCopy guarded_copy;
+
+// A bus error of another thread is for whoever handled them before.
+inline void on_bus_error_of_copy(int) {
+    if (pthread_equal(pthread_self(), guarded_copy.thread)) siglongjmp(guarded_copy.back, 1);
+    sigaction(SIGBUS, &guarded_copy.before, nullptr);
+}
+#endif
+
+// Copies bytes out of a mapped file; whether they were all there.
+inline bool copy_mapped(void* to, const void* from, size_t size) {
+#ifdef SIGBUS
+    struct sigaction wanted = {};
+    wanted.sa_handler = &on_bus_error_of_copy;
+    guarded_copy.thread = pthread_self();
+    if (sigaction(SIGBUS, &wanted, &guarded_copy.before) != 0) return false;
+    volatile bool whole = false;
+    if (sigsetjmp(guarded_copy.back, 1) == 0) {
+        std::memcpy(to, from, size);
+        whole = true;
+    }
+    sigaction(SIGBUS, &guarded_copy.before, nullptr);
+    return whole;
+#else
+    std::memcpy(to, from, size);
+    return true;
 #endif
 }
 

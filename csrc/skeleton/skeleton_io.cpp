@@ -19,6 +19,7 @@
 #include "skeleton/json_numbers.h"
 #include "skeleton/latin.h"
 #include "skeleton/numbers.h"
+#include "skeleton/pickle_scan.h"
 #include "skeleton/skeleton_parser.h"
 
 namespace py = pybind11;
@@ -98,6 +99,20 @@ py::ssize_t latin_of_utf8(py::array_t<uint8_t, 0> units) {
     const ptrdiff_t length = ikem::latin_of_utf8(units.mutable_data(), units.size());
     if (length < 0) throw py::value_error("expected UTF-8 of the characters 0 to 255, found something else");
     return length;
+}
+
+bool copy_mapped(const py::buffer& mapped, size_t at, py::array out) {
+    const py::buffer_info from = mapped.request();
+    const auto there = static_cast<size_t>(from.size * from.itemsize),
+               size = static_cast<size_t>(out.nbytes());
+    if (!(out.flags() & py::array::c_style)) throw py::value_error("out: expected a contiguous array");
+    if (at > there || size > there - at) return false;
+    return ikem::copy_mapped(out.mutable_data(), static_cast<const char*>(from.ptr) + at, size);
+}
+
+py::tuple plain_run(const py::bytes& block, size_t at, uint32_t memo) {
+    const ikem::PlainRun run = ikem::plain_run(static_cast<std::string_view>(block), at, memo);
+    return py::make_tuple(run.end, run.tuples);
 }
 
 template <typename Real>
@@ -196,6 +211,16 @@ PYBIND11_MODULE(_skeleton_io, module) {
         "latin_of_utf8", &latin_of_utf8, py::arg("units").noconvert(),
         "Turns (N,) uint8, a text of the characters 0 to 255 in UTF-8, into a byte for each, in place; "
         "returns how many there are. Raises ValueError where it is something else, and spoils it.");
+    module.def("copy_mapped", &copy_mapped, py::arg("mapped"), py::arg("at"), py::arg("out"),
+               "Copies the bytes of a mapped file from a place on into an array; whether they were all "
+               "there, which a "
+               "file that is cut short meanwhile has no longer.");
+    module.def("plain_run", &plain_run, py::arg("block"), py::arg("at"), py::arg("memo"),
+               "(end, tuples) of the pickle's instructions in a block from a place on that have a fixed "
+               "length or are "
+               "short texts: where they end, and how many of them make a tuple. Memo numbers of four bytes "
+               "are among "
+               "them below `memo`.");
     module.def(
         "end_at_bus_errors", &ikem::end_at_bus_errors, py::arg("message"),
         "Whether a bus error (a mapped file was cut short) from now on is said with this message and ends "

@@ -60,8 +60,8 @@ def read_exactly(stream: IO[bytes], size: int) -> bytes:
 
 
 def read_into(stream: IO[bytes], buffer: np.ndarray) -> None:
-    """Read as many bytes as a buffer (N,) uint8 has into it. Raises EOFError where there are fewer."""
-    _check_left(stream.readinto(buffer.data), len(buffer))
+    """Read as many bytes as a contiguous array has into it. Raises EOFError where there are fewer."""
+    _check_left(stream.readinto(buffer), buffer.nbytes)
 
 
 def _check_left(found, expected):

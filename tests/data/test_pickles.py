@@ -12,6 +12,7 @@ import pytest
 from ikem_fast.data.formats import pickles
 from ikem_fast.data.formats.pickles import latin_of_utf8, load_pickle
 from ikem_fast.data.formats.stored import StoredArray
+from ikem_fast.data.native import _skeleton_io
 from ikem_fast.data.sources import SourceFile
 from ikem_fast.errors import InputError
 
@@ -271,3 +272,21 @@ def test_numbers_of_the_memo_are_bounded(tmp_path):
     assert loaded(tmp_path / "b.pkl", b"\x80\x02]r\xff\xff\0\0.") == []
     many = [str(number) for number in range(70_000)]
     assert loaded(tmp_path / "c.pkl", many, protocol=2) == many
+
+
+@pytest.mark.skipif(_skeleton_io is None, reason="the compiled readers were not built")
+@pytest.mark.parametrize("memo", [pickles._MEMO_OF_SMALL_FILE, pickles._MEMO_OF_LARGE_FILE])
+def test_compiled_and_in_python_the_same_instructions_are_plain(memo, monkeypatch):
+    rng = np.random.default_rng(0)
+    content = ([f"S{i:03d}" * (i % 30) for i in range(300)], list(range(0, 90000, 301)), (1.5, None, True))
+    blocks = [pickle.dumps(content, protocol=protocol)[2:] for protocol in (2, 3, 4, 5)]
+    blocks += [bytes([code]) + rng.bytes(90) for code in range(256) for _ in range(20)]
+    blocks += [b"r" + number.to_bytes(4, "little") for number in (0, 65535, 65536, (1 << 24) - 1, 1 << 24)]
+    places = [
+        (block, at) for block in blocks for at in {0, len(block) // 3, max(len(block) - 3, 0), len(block)}
+    ]
+    compiled = [pickles.plain_run(block, at, memo) for block, at in places]
+    monkeypatch.setattr(pickles, "_skeleton_io", None)
+    for (block, at), (end, tuples) in zip(places, compiled, strict=True):
+        in_python = pickles.plain_run(block, at, memo)
+        assert in_python[0] == end and tuples <= in_python[1], (block[:20], at)

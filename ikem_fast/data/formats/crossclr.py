@@ -55,13 +55,16 @@ def find_clips(
     return stream_of(parts, skeleton, read, num_frames)
 
 
+_CLIP_OF = partial(tuple.__new__, Clip)  # of a pair: `Clip._make` without looking once more whether it is one
+
+
 def _whole_clips(rows: np.ndarray, frames: Sequence[int]) -> Iterable[Clip | Skipped]:
     """Clips as they are, but for those that are none; looked at together, which costs a fraction."""
     clips = rows if rows.dtype == np.float32 and rows.flags.c_contiguous else to_float32(rows)
     # Where the last joint of body 0 is at x ≠ 0 in the first frame there is a body; others are looked into.
     begun = 0 not in clips[:, 0, 0, -1, 0].tolist()
     if begun and is_bounded(clips) and all(frames):
-        return map(Clip._make, zip(clips, frames, strict=True))
+        return map(_CLIP_OF, zip(clips, frames, strict=True))
     return map(_clip_or_why_not, clips, frames)
 
 

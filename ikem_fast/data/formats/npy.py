@@ -5,6 +5,7 @@ asked for.
 """
 
 import math
+import mmap
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -14,11 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from ikem_fast.data.headers import read_header, read_into
+from ikem_fast.data.native import _skeleton_io
 from ikem_fast.data.sources import SourceFile
 from ikem_fast.errors import InputError, printable
 
 MAX_BLOCK_BYTES = 1 << 26  # of the rows that are read at a time, such as those of a clip
 _READ_AT_ONCE = 1 << 18  # bytes of small rows
+_LET_GO = 1 << 22  # bytes of a map that is gone through, whose pages are given back together
 MAX_LOADED_BYTES = 1 << 28  # of an array that is read whole, such as labels
 BROKEN = (ValueError, KeyError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
@@ -55,13 +58,12 @@ class NpyFile:
 
     def load(self) -> np.ndarray:
         """Read the whole array. Raises InputError if it has more than MAX_LOADED_BYTES."""
-        count = math.prod(self.shape)
-        size = count * self.dtype.itemsize
+        size = math.prod(self.shape) * self.dtype.itemsize
         if size > MAX_LOADED_BYTES:
             raise InputError(f"{self.file}: expected at most {MAX_LOADED_BYTES} bytes, found {size}")
-        with self._opened() as stream:
-            array = self._read(stream, count)
-        return array.reshape(self.shape, order="F" if self._fortran_order else "C")
+        with _Reading(self, self._start) as reading:
+            array = reading.values(self.shape[::-1] if self._fortran_order else self.shape)
+        return array.T if self._fortran_order else array
 
     def blocks(self, sizes: Iterable[int], skip: int = 0) -> Iterator[np.ndarray]:
         """Yield arrays of so many rows each, one after another, which may be written to.
@@ -73,13 +75,11 @@ class NpyFile:
         if self._fortran_order:
             yield from self._blocks_in_fortran_order(sizes, skip)
             return
-        values = math.prod(self.shape[1:])
-        row_bytes = values * self.dtype.itemsize
-        with self._opened() as stream:
-            stream.seek(self._start + skip * row_bytes)
+        row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
+        with _Reading(self, self._start + skip * row_bytes) as reading:
             for size in sizes:
                 self._check_block(size, size * row_bytes)
-                yield self._read(stream, size * values).reshape(size, *self.shape[1:])
+                yield reading.values((size, *self.shape[1:]))
 
     def rows(self, start: int = 0) -> Iterator[np.ndarray]:
         """Yield the rows from `start` on, such as a clip each; see `blocks`."""
@@ -91,11 +91,6 @@ class NpyFile:
         several = max(min(_READ_AT_ONCE, MAX_BLOCK_BYTES) // max(row_bytes, 1), 1)
         sizes = (min(several, self.shape[0] - first) for first in range(start, self.shape[0], several))
         yield from self.blocks(sizes, start)
-
-    def _read(self, stream, count):
-        values = np.empty(count, self.dtype)
-        read_into(stream, values.view(np.uint8))
-        return values
 
     def _check_block(self, rows, size):
         if size > MAX_BLOCK_BYTES:
@@ -125,9 +120,6 @@ class NpyFile:
             yield fetched[skip - first : skip - first + size]
             skip += size
 
-    def _opened(self):
-        return _Reading(self)
-
 
 def entries_of(path: Path) -> set[str]:
     """Find the names of an archive's arrays; none of anything else."""
@@ -139,23 +131,57 @@ def entries_of(path: Path) -> set[str]:
 
 
 class _Reading:
-    """A file that is being read; what goes wrong meanwhile is told as an InputError naming it."""
+    """An array's values from a place in its file on; what goes wrong meanwhile is an InputError naming it.
 
-    def __init__(self, array):
-        self.array = array
+    Out of a map of the file where there can be one: reading would copy them once more.
+    """
+
+    def __init__(self, array, place):
+        self.array, self.place = array, place
+        self.map, self.let_go = None, 0  # up to where pages were given back
 
     def __enter__(self):
         try:
             self.stream = self.array.file.open()
-            self.stream.seek(self.array._start)
+            self.map = None if self.array.file.member else _map_of(self.stream)
+            if self.map is None:
+                self.stream.seek(self.place)
         except BROKEN as error:
             self._complain(error)
-        return self.stream
+        return self
+
+    def values(self, shape):
+        values = np.empty(shape, self.array.dtype)
+        if self.map is None:
+            read_into(self.stream, values)
+            return values
+        if not _skeleton_io.copy_mapped(self.map, self.place, values):
+            raise EOFError("the file was cut short")
+        self.place += values.nbytes
+        behind = (self.place - self.let_go) // _LET_GO * _LET_GO
+        if behind:
+            self.map.madvise(mmap.MADV_DONTNEED, self.let_go, behind)
+            self.let_go += behind
+        return values
 
     def __exit__(self, kind, error, trace):
+        if self.map is not None:
+            self.map.close()
         self.stream.close()
         if isinstance(error, BROKEN) and not isinstance(error, InputError):
             self._complain(error)
 
     def _complain(self, error):
         raise InputError(f"{self.array.file}: expected a whole array, found: {printable(error)}") from None
+
+
+def _map_of(stream):
+    """Map a file, to be gone through from front to back; None where that cannot be done."""
+    if not (_skeleton_io and hasattr(mmap, "MADV_DONTNEED")):
+        return None
+    try:
+        mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError):
+        return None
+    mapped.madvise(mmap.MADV_SEQUENTIAL)
+    return mapped

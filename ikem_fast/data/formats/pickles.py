@@ -33,28 +33,17 @@ MAX_TUPLES = 1 << 23  # bytes that may make one; the pickles of NTU RGB+D 120 ha
 _LEFT_BYTES = 1 << 10  # from here on, bytes are left in the file
 _BLOCK_BYTES = 1 << 12  # of instructions, that are read at a time
 _MAX_NAME = 300
-_TUPLES = b"t\x85\x86\x87"  # the instructions that make one
+_TUPLES = (b"t", b"\x85", b"\x86", b"\x87")  # the instructions that make one
 _SHALLOW = 2_000  # so many deep in one another can be hashed on any stack
 _STACK_BYTES = 256  # that hashing takes for each, and some: CPython takes 64
 _CONTAINERS = {dict, list, tuple, set, frozenset}
 _DEEPEST = 32  # in one another
 _MAX_INTEGER = 16  # bytes
 _SMALL_FILE = 1 << 18  # which has no use for memo numbers of more than two bytes
+# The memo is a list, as long as the largest number that is put in it: 3 bytes of that are half a GiB at most.
+_MEMO_OF_SMALL_FILE, _MEMO_OF_LARGE_FILE = 1 << 16, 1 << 24
 
-# Instructions of a fixed length and short texts, as many as there are in a row. The memo is a list, as long
-# as the largest number that is put in it: three bytes of that are half a GiB at most.
-_FIXED = rb"[(01N\x88\x89\]})\x8faesu\x90\x91t\x85\x86\x87\x94\x93\x81Rb]|[Kqh].|M..|[Jj].{4}|G.{8}"
-_SHORT = range(64)  # bytes of a text, such as a name, of which each length is an alternative
-
-
-def _short_texts(code, length):
-    sizes = (re.escape(size.to_bytes(length, "little")) + b".{%d}" % size for size in _SHORT)
-    return re.escape(code) + b"(?:" + b"|".join(sizes) + b")"
-
-
-_TEXTS = _short_texts(b"\x8c", 1) + b"|" + _short_texts(b"X", 4)
-_IN_SMALL_FILE = re.compile(rb"(?:" + _FIXED + b"|" + _TEXTS + rb"|r..\0\0)*+", re.DOTALL)
-_IN_LARGE_FILE = re.compile(rb"(?:" + _FIXED + b"|" + _TEXTS + rb"|r...\0)*+", re.DOTALL)
+_SHORT = range(64)  # bytes of a text, such as a name, that is plain
 _LONGEST = 5 + len(_SHORT)  # bytes of one of these
 _STOP, _FRAME, _GLOBAL, _LONG1, _LONG_PUT = b".\x95c\x8ar"
 
@@ -74,6 +63,33 @@ def latin_of_utf8(units: np.ndarray) -> np.ndarray:
     if _skeleton_io:
         return units[: _skeleton_io.latin_of_utf8(units)]
     return np.frombuffer(bytearray(units.tobytes().decode("utf-8").encode("latin-1")), np.uint8)
+
+
+# Instructions of a fixed length and short texts, as many as there are in a row.
+_FIXED = rb"[(01N\x88\x89\]})\x8faesu\x90\x91t\x85\x86\x87\x94\x93\x81Rb]|[Kqh].|M..|[Jj].{4}|G.{8}"
+
+
+def _short_texts(code, length):
+    sizes = (re.escape(size.to_bytes(length, "little")) + b".{%d}" % size for size in _SHORT)
+    return re.escape(code) + b"(?:" + b"|".join(sizes) + b")"
+
+
+_TEXTS = _short_texts(b"\x8c", 1) + b"|" + _short_texts(b"X", 4)
+_PLAIN = {
+    memo: re.compile(rb"(?:" + _FIXED + b"|" + _TEXTS + rb"|" + puts + rb")*+", re.DOTALL)
+    for memo, puts in ((_MEMO_OF_SMALL_FILE, rb"r..\0\0"), (_MEMO_OF_LARGE_FILE, rb"r...\0"))
+}
+
+
+def plain_run(block: bytes, at: int, memo: int) -> tuple[int, int]:
+    """Where the plain instructions end that are in a block from a place on, and how many at most make tuples.
+
+    memo: below which memo numbers of four bytes are plain: `_MEMO_OF_SMALL_FILE` or `_MEMO_OF_LARGE_FILE`.
+    """
+    if _skeleton_io:
+        return _skeleton_io.plain_run(block, at, memo)
+    end = _PLAIN[memo].match(block, at).end()
+    return end, sum(block.count(instruction, at, end) for instruction in _TUPLES)
 
 
 # Instruction → bytes of the length that follows it, and whether what it counts is a text of UTF-8.
@@ -100,7 +116,7 @@ def load_pickle(file: SourceFile) -> Any:
         vetted = _Program(file, stored)
         program = vetted.read_whole()
 
-        value = _with_room(_Unpickler(program, vetted.left, file, stored).load, program)
+        value = _with_room(_Unpickler(program, vetted.left, file, stored).load, vetted.tuples)
         if type(value) in _CONTAINERS:
             _refuse_depth(value)
         return value
@@ -117,18 +133,16 @@ _MEANT_BY_UNPICKLERS = (
 )  # fmt: skip
 
 
-def _with_room(run, program):
-    """run() where the stack holds the hash of tuples as deep in one another as the program could make them.
+def _with_room(run, tuples):
+    """run() where the stack holds the hash of so many tuples, as deep in one another as they could be.
 
     Hashing has no limit of depth, and a stack that is too small for it ends the process.
     """
-    units = np.frombuffer(program, np.uint8)
-    deepest = sum(np.count_nonzero(units == instruction) for instruction in _TUPLES)
-    if deepest <= _SHALLOW:
+    if tuples <= _SHALLOW:
         return run()
-    if deepest > MAX_TUPLES:
+    if tuples > MAX_TUPLES:
         raise ValueError(f"more than {MAX_TUPLES} tuples")
-    size = threading.stack_size(_STACK_BYTES * deepest + (1 << 24) & -(1 << 16))
+    size = threading.stack_size(_STACK_BYTES * tuples + (1 << 24) & -(1 << 16))
     try:
         with ThreadPoolExecutor(1) as pool:
             return pool.submit(run).result()
@@ -154,11 +168,14 @@ def _refuse_depth(value):
 
 
 class _Program:
-    """The instructions of a pickle; in place of long bytes there is their number in `left`."""
+    """The instructions of a pickle; in place of long bytes there is their number in `left`.
+
+    tuples: how many of them make one, at most.
+    """
 
     def __init__(self, file, stored):
         self.file, self.stored, self.size = file, stored, file.size
-        self.left = []
+        self.left, self.tuples = [], 0
         self.block, self.start, self.at = b"", 0, 0  # where the block is in the file, where we are in it
 
     def read_whole(self):
@@ -168,11 +185,12 @@ class _Program:
         if begin[:1] != b"\x80" or not 2 <= begin[1] <= 5:
             raise ValueError(f"no pickle of protocol 2 to 5, but bytes that begin with {begin!r}")
         parts, size, code = [begin], 0, 0
-        fixed = (_IN_SMALL_FILE if self.size < _SMALL_FILE else _IN_LARGE_FILE).match
+        memo = _MEMO_OF_SMALL_FILE if self.size < _SMALL_FILE else _MEMO_OF_LARGE_FILE
         while code != _STOP:
             if len(self.block) - self.at < _LONGEST:
                 self.fetch(1)
-            end = fixed(self.block, self.at).end()
+            end, tuples = plain_run(self.block, self.at, memo)
+            self.tuples += tuples
             parts.append(self.block[self.at : end])
             self.at = end
             if len(self.block) - end >= _LONGEST or self.start + len(self.block) >= self.size:
@@ -201,7 +219,7 @@ class _Program:
         if code == _LONG_PUT:
             number = int.from_bytes(self.read(5)[1:], "little")
             raise ValueError(f"number {number} of a memo, in a file of {self.size} bytes")
-        if _IN_LARGE_FILE.match(bytes([code]) + bytes(_LONGEST)).end():
+        if plain_run(bytes([code]) + bytes(_LONGEST), 0, _MEMO_OF_LARGE_FILE)[0]:
             raise EOFError("the end of the file within an instruction")
         known = pickletools.code2op.get(chr(code))
         found = f"the instruction {known.name}" if known else f"byte {code:#04x}"
