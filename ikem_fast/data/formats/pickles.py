@@ -88,7 +88,8 @@ def plain_run(block: bytes, at: int, memo: int) -> tuple[int, int]:
     """
     if _skeleton_io:
         return _skeleton_io.plain_run(block, at, memo)
-    end = _PLAIN[memo].match(block, at).end()
+    run = _PLAIN[memo].match(block, at)
+    end = run.end() if run else at
     return end, sum(block.count(instruction, at, end) for instruction in _TUPLES)
 
 
