@@ -211,16 +211,14 @@ PYBIND11_MODULE(_skeleton_io, module) {
         "latin_of_utf8", &latin_of_utf8, py::arg("units").noconvert(),
         "Turns (N,) uint8, a text of the characters 0 to 255 in UTF-8, into a byte for each, in place; "
         "returns how many there are. Raises ValueError where it is something else, and spoils it.");
-    module.def("copy_mapped", &copy_mapped, py::arg("mapped"), py::arg("at"), py::arg("out"),
-               "Copies the bytes of a mapped file from a place on into an array; whether they were all "
-               "there, which a "
-               "file that is cut short meanwhile has no longer.");
-    module.def("plain_run", &plain_run, py::arg("block"), py::arg("at"), py::arg("memo"),
-               "(end, tuples) of the pickle's instructions in a block from a place on that have a fixed "
-               "length or are "
-               "short texts: where they end, and how many of them make a tuple. Memo numbers of four bytes "
-               "are among "
-               "them below `memo`.");
+    module.def("copy_mapped", &copy_mapped, py::arg("mapped"), py::arg("at"), py::arg("out").noconvert(),
+               "Copies the bytes of a mapped file from a place on into an array; returns whether they were "
+               "all there, as those of a file that is cut short meanwhile are not.");
+    module.def(
+        "plain_run", &plain_run, py::arg("block"), py::arg("at"), py::arg("memo"),
+        "(end, tuples): where the plain instructions of a pickle end that are in a block from a place on, "
+        "and how many of them make a tuple. Plain are those of a fixed length and short texts; memo "
+        "numbers of four bytes below `memo`.");
     module.def(
         "end_at_bus_errors", &ikem::end_at_bus_errors, py::arg("message"),
         "Whether a bus error (a mapped file was cut short) from now on is said with this message and ends "
