@@ -33,11 +33,11 @@ class BatchLoader:
     def __init__(self, split, batch_size, device, seed=0, drop_last=False, share=None):
         self.split = split
         self.batch_size = batch_size
-        self.device = torch.device(device)
         self.seed = seed
         self.drop_last = drop_last
         self.share = share or (lambda clips: slice(0, clips))
-        self.frames = torch.tensor(np.asarray(split.frames), device=self.device)
+        self.frames = torch.tensor(np.asarray(split.frames), device=device)
+        self.device = self.frames.device  # of GPUs the number too
         self.source = _Source(split.clips)
         self.resident = self._resident_clips()
         streams = self.device.type == "cuda" and self.resident is None

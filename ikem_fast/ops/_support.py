@@ -45,11 +45,12 @@ def takes_fused(impl: str, support: Support) -> bool:
     Raises:
         RuntimeError: impl="fused" and there is none; the message has the reason.
     """
-    if impl == "fused" and not support:
+    possible = support.problem is None  # torch.compile follows no bool() of a dataclass before torch 2.12
+    if impl == "fused" and not possible:
         raise RuntimeError(
             f"impl='fused' is not possible here, 'auto' and 'reference' are: {support.problem}"
         )
-    return impl != "reference" and bool(support)
+    return impl != "reference" and possible
 
 
 @functools.cache

@@ -107,8 +107,8 @@ def similarities_kernel(
     for index in tl.range(0, pieces):
         piece = index * FACTORS.PIECE
         x = tl.load(x_ptr + piece + x_offsets)
-        chunk_ptr = bank_ptr + (piece // BLOCK_D) * bank_stride + piece % BLOCK_D
-        product = matmul(x, tl.load(chunk_ptr + key_offsets).T, product, FACTORS)
+        chunk = tl.multiple_of((piece // BLOCK_D) * bank_stride + piece % BLOCK_D, 16)
+        product = matmul(x, tl.load(bank_ptr + chunk + key_offsets).T, product, FACTORS)
 
     inside = (key < keys)[None, :]
     at = tl.program_id(1) * (tl.num_programs(0) * ROWS) + row
