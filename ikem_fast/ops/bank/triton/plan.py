@@ -38,20 +38,22 @@ class Tiles:
 
 
 # For 16-bit and for float32 factors, from small to large; those of 64 rows for few clips, those of 256 keys
-# where registers have nothing but their products to hold. Each 16 rows have a warp: none is computed twice.
+# where registers have nothing but their products to hold. A warp has 16 rows or more: none is computed twice.
 _HOPPER = {
-    2: [(64, 128, 128, 64, 4, 3, 2), (128, 128, 128, 64, 8, 3, 1), (128, 256, 256, 64, 8, 3, 1)],
+    2: [(64, 128, 128, 64, 4, 3, 2), (128, 128, 128, 64, 4, 3, 2), (128, 256, 256, 64, 8, 3, 1)],
     4: [(64, 64, 64, 32, 4, 2, 3)],
 }
 # Sums of 256 columns go through registers on their way into Blackwell's own memory for them, and spill.
-_BLACKWELL = _HOPPER | {2: [*_HOPPER[2][:2], (128, 256, 128, 64, 8, 3, 1)]}
+_BLACKWELL = _HOPPER | {2: [_HOPPER[2][0], (128, 128, 128, 64, 8, 3, 1), (128, 256, 128, 64, 8, 3, 1)]}
 _AMPERE = {2: [(64, 128, 128, 32, 4, 4, 2), (128, 128, 128, 32, 8, 4, 1)], 4: [(64, 64, 64, 32, 4, 2, 2)]}
 # GeForce and workstation cards: 99 KB of shared memory.
 _SMALL = {2: [(64, 128, 128, 32, 4, 3, 2), (128, 128, 128, 32, 8, 3, 1)], 4: [(64, 64, 64, 32, 4, 2, 2)]}
 _INTERPRETED = {size: [(16, 32, 32, 64, 4, 1, 4)] for size in (2, 4)}
 
 # Similarities two at a time: a row for each of four warps, and for each thread 8 numbers side by side or 4.
-PAIR_ROWS, PAIR_LANES, PAIR_PROGRAMS = (16, 16, 2) if INTERPRETED else (4, 32, 3)
+PAIR_ROWS, PAIR_LANES = (16, 16) if INTERPRETED else (4, 32)
+# Programs for each multiprocessor, of those that sum over pairs and of those of gradients (of an H200).
+SUMMING_PROGRAMS, GRADIENT_PROGRAMS = (2, 2) if INTERPRETED else (5, 6)
 # Chunks are so many keys long, or a multiple: a whole number of tiles of any kind.
 STEP = 64 if INTERPRETED else 256
 # Tiles of keys in a chunk at most: each leaves its nearest keys, and one program puts them together.
@@ -148,6 +150,11 @@ class Plan:
         return triton.cdiv(clips, ROWS), features
 
     @property
+    def row_options(self):
+        """The keyword arguments of kernels that finish rows: a warp adds up a short row without waiting."""
+        return {"num_warps": 1 if self.chunks == 1 else 4}
+
+    @property
     def key_blocks(self):
         return triton.cdiv(self.keys, self.tiles.keys)
 
@@ -172,10 +179,10 @@ class Plan:
         vector = 2 if INTERPRETED else 4 if self.operand == torch.float32 or features > 7 else 8
         return Pairs(features, anchors, context, symmetric, vector, PAIR_ROWS, PAIR_LANES * vector)
 
-    def strips(self, pairs):
-        """(the grid, tiles of each strip of a chunk) for those kernels."""
+    def strips(self, pairs, programs):
+        """(the grid, tiles of each strip of a chunk) for those kernels, so many programs a multiprocessor."""
         blocks, groups = triton.cdiv(self.rows, PAIR_ROWS), self.features // pairs.FEATURES
-        strips = max(1, card(self.device)[0] * PAIR_PROGRAMS // (blocks * groups))
+        strips = max(1, card(self.device)[0] * programs // (blocks * groups))
         tiles = triton.cdiv(triton.cdiv(self.keys, pairs.KEYS), strips)
         return (blocks, triton.cdiv(self.keys, tiles * pairs.KEYS), groups), tiles
 

@@ -51,30 +51,38 @@ def add_to_nearest(nearest, rows, first, s, index, TOPK: tl.constexpr):
     """Take similarities s (ROWS, KEYS) of the keys `index` (KEYS) into the rows' running topk ≤ TOPK largest.
 
     s is −∞ where there is no key. Of equal similarities the earlier key stays. Slots beyond topk hold +∞ and
-    so are never replaced.
+    so are never replaced. A single neighbor, the usual, takes one look at the keys.
     """
-    slots = tl.arange(0, TOPK)[None, :]
-    offsets = rows[:, None] * TOPK + slots
-    started = tl.where(first > 0, offsets, -1) >= 0
-    values = tl.load(nearest.values_ptr + offsets, mask=started, other=float("-inf"))
-    values = tl.where(slots < nearest.topk, values, float("inf"))
-    # What is empty is replaced before any key.
-    taken = tl.load(nearest.indices_ptr + offsets, mask=started, other=0x7FFFFF00 + TOPK)
-    taken = tl.where(values == float("-inf"), 0x7FFFFF00 + slots, taken)
     best = tl.max(s, 1)
-    smallest = tl.min(values, 1)
-    # After the first keys a row seldom improves, and then by one.
-    while tl.max((best > smallest).to(tl.int32), 0) > 0:
+    if TOPK == 1:
+        started = tl.where(first > 0, rows, -1) >= 0
+        value = tl.load(nearest.values_ptr + rows, mask=started, other=float("-inf"))
+        taken = tl.load(nearest.indices_ptr + rows, mask=started, other=0x7FFFFF00)
         key = tl.min(tl.where(s == best[:, None], index[None, :], 0x7FFFFFFF), 1)
-        last = tl.max(tl.where(values == smallest[:, None], taken, -1), 1)
-        replaced = (taken == last[:, None]) & (best > smallest)[:, None] & (slots < nearest.topk)
-        values = tl.where(replaced, best[:, None], values)
-        taken = tl.where(replaced, key[:, None], taken)
-        s = tl.where(index[None, :] == key[:, None], float("-inf"), s)
-        best = tl.max(s, 1)
+        tl.store(nearest.indices_ptr + rows, tl.where(best > value, key, taken))
+        tl.store(nearest.values_ptr + rows, tl.where(best > value, best, value))
+    else:
+        slots = tl.arange(0, TOPK)[None, :]
+        offsets = rows[:, None] * TOPK + slots
+        started = tl.where(first > 0, offsets, -1) >= 0
+        values = tl.load(nearest.values_ptr + offsets, mask=started, other=float("-inf"))
+        values = tl.where(slots < nearest.topk, values, float("inf"))
+        # What is empty is replaced before any key.
+        taken = tl.load(nearest.indices_ptr + offsets, mask=started, other=0x7FFFFF00 + TOPK)
+        taken = tl.where(values == float("-inf"), 0x7FFFFF00 + slots, taken)
         smallest = tl.min(values, 1)
-    tl.store(nearest.values_ptr + offsets, values)
-    tl.store(nearest.indices_ptr + offsets, taken)
+        # After the first keys a row seldom improves, and then by one.
+        while tl.max((best > smallest).to(tl.int32), 0) > 0:
+            key = tl.min(tl.where(s == best[:, None], index[None, :], 0x7FFFFFFF), 1)
+            last = tl.max(tl.where(values == smallest[:, None], taken, -1), 1)
+            replaced = (taken == last[:, None]) & (best > smallest)[:, None] & (slots < nearest.topk)
+            values = tl.where(replaced, best[:, None], values)
+            taken = tl.where(replaced, key[:, None], taken)
+            s = tl.where(index[None, :] == key[:, None], float("-inf"), s)
+            best = tl.max(s, 1)
+            smallest = tl.min(values, 1)
+        tl.store(nearest.values_ptr + offsets, values)
+        tl.store(nearest.indices_ptr + offsets, taken)
 
 
 @triton.jit(do_not_specialize=["first", "keys", "pieces"])
@@ -107,6 +115,7 @@ def similarities_kernel(
     for index in tl.range(0, pieces):
         piece = index * FACTORS.PIECE
         x = tl.load(x_ptr + piece + x_offsets)
+        # Said, for Triton 3.6 does not find it out, and then waits for each piece of keys.
         chunk = tl.multiple_of((piece // BLOCK_D) * bank_stride + piece % BLOCK_D, 16)
         product = matmul(x, tl.load(bank_ptr + chunk + key_offsets).T, product, FACTORS)
 
