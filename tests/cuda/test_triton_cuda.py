@@ -25,14 +25,17 @@ gradient = functools.partial(losses.gradient, impl="fused", reduction="none")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("size", [{}, {"P": 3, "N": 7, "K": 1001, "D": 100}, {"N": 1, "K": 1}], ids=str)
 def test_error_budget(name, dtype, size, monkeypatch):
-    """No further from float64 than twice the plain formulation in the same dtype, plus one rounding."""
+    """No further from float64 than twice the plain formulation in the same dtype, plus roundings: one of 16
+    bits, 16 of float32, since matrix units cut sums off where they round.
+    """
     arguments = draw(dtype=dtype, **size)
     fused = gradient(name, arguments)
     exact = gradient(name, doubled(arguments), impl="reference")
     monkeypatch.setattr(reference, "compute_dtype", lambda *tensors: dtype)
     plain = gradient(name, arguments, impl="reference")
     for part in range(2):
-        budget = 2 * relative(plain[part], exact[part]) + torch.finfo(dtype).eps
+        roundings = 16 if dtype == torch.float32 else 1
+        budget = 2 * relative(plain[part], exact[part]) + roundings * torch.finfo(dtype).eps
         assert relative(fused[part], exact[part]) <= budget
 
 

@@ -103,8 +103,9 @@ def test_fused_sgd_is_sgd():
 
 @pytest.mark.cuda
 @on_gpu
-def test_a_replayed_run_is_an_eager_one(tiny_dataset, tmp_path):
+def test_a_replayed_run_is_an_eager_one(tiny_dataset, tmp_path, monkeypatch):
     """Batches of 4: six steps an epoch, replayed from the fourth on; both phases; resumed in the middle."""
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
     config = settings(
         tiny_dataset, tmp_path / "eager", epochs=4, exchange_from=3, batch_size=4, device="cuda",
         model=replace(MODEL, dropout=0.0),
