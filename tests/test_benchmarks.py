@@ -40,6 +40,8 @@ def new_run(tmp_path):
 @pytest.mark.parametrize("name", harness.LOSSES)
 @pytest.mark.parametrize("way", ["fused", "published", "linear_cross_entropy"])
 def test_every_way_computes_the_same(name, way):
+    if way not in harness.WAYS:
+        pytest.skip(f"torch {torch.__version__} has no {way}")
     if way == "linear_cross_entropy" and name != "implicit_exchange":
         with pytest.raises(ValueError, match="implicit exchange alone"):
             harness.WAYS[way](name, *harness.arguments(name, 2, 20, "cpu", torch.float32))

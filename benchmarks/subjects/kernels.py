@@ -3,6 +3,8 @@
 Predictions are by what the compiler made; their file stands under the processor that computed them.
 """
 
+import math
+
 import torch
 
 from benchmarks import harness, show
@@ -72,7 +74,7 @@ def predicted(card, losses):
     if card is None:
         return None
     N, K = METHOD
-    return sum(totals(predictions(), card=card, loss=loss, N=N, K=K)[0] for loss in losses.split("+"))
+    return math.fsum(totals(predictions(), card=card, loss=loss, N=N, K=K)[0] for loss in losses.split("+"))
 
 
 def predict_elsewhere(run):
@@ -105,7 +107,9 @@ def predict_elsewhere(run):
 def totals(results, **labels):
     """(predicted, limit, plain) seconds of a loss, its kernels added."""
     rows = [row for row in show.pick(results.rows, **labels) if "predicted" in row]
-    return sum(row["predicted"] for row in rows), sum(row["limit"] for row in rows), rows[0]["plain"]
+    # Not `sum`, which rounds otherwise from Python 3.12 on: pages would differ.
+    predicted, limit = (math.fsum(row[name] for row in rows) for name in ("predicted", "limit"))
+    return predicted, limit, rows[0]["plain"]
 
 
 def table(results):

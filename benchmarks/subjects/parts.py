@@ -6,6 +6,7 @@ is noted. Of the losses what counts is what the bank kernels are launched with.
 
 import contextlib
 import itertools
+import math
 from collections import Counter, defaultdict
 from unittest import mock
 
@@ -201,7 +202,7 @@ def totals(results, phase, encoders=FUSED):
     """Of all parts: launches, bytes, operations, and seconds by card."""
     rows = show.pick(results.rows, phase=phase, encoders=encoders)
     counts = [sum(row[name] for row in rows) for name in ("launches", "bytes", "operations")]
-    return *counts, {card: sum(row["predicted"][card] for row in rows) for card in rows[0]["predicted"]}
+    return *counts, {card: math.fsum(row["predicted"][card] for row in rows) for card in rows[0]["predicted"]}
 
 
 def clips_per_second(card):
