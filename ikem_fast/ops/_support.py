@@ -45,7 +45,7 @@ def takes_fused(impl: str, support: Support) -> bool:
     Raises:
         RuntimeError: impl="fused" and there is none; the message has the reason.
     """
-    possible = support.problem is None  # torch.compile follows no bool() of a dataclass before torch 2.12
+    possible = support.problem is None  # torch 2.11 compiles no bool() of a dataclass
     if impl == "fused" and not possible:
         raise RuntimeError(
             f"impl='fused' is not possible here, 'auto' and 'reference' are: {support.problem}"

@@ -26,7 +26,7 @@ gradient = functools.partial(losses.gradient, impl="fused", reduction="none")
 @pytest.mark.parametrize("size", [{}, {"P": 3, "N": 7, "K": 1001, "D": 100}, {"N": 1, "K": 1}], ids=str)
 def test_error_budget(name, dtype, size, monkeypatch):
     """No further from float64 than twice the plain formulation in the same dtype, plus roundings: one of 16
-    bits, 16 of float32, since matrix units cut sums off where they round.
+    bits, 16 of float32, which is multiplied in parts.
     """
     arguments = draw(dtype=dtype, **size)
     fused = gradient(name, arguments)

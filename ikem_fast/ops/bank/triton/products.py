@@ -116,8 +116,8 @@ def similarities_kernel(
         piece = index * FACTORS.PIECE
         x = tl.load(x_ptr + piece + x_offsets)
         # Said, for Triton 3.6 does not find it out, and then waits for each piece of keys.
-        chunk = tl.multiple_of((piece // BLOCK_D) * bank_stride + piece % BLOCK_D, 16)
-        product = matmul(x, tl.load(bank_ptr + chunk + key_offsets).T, product, FACTORS)
+        start = tl.multiple_of((piece // BLOCK_D) * bank_stride + piece % BLOCK_D, 16)
+        product = matmul(x, tl.load(bank_ptr + start + key_offsets).T, product, FACTORS)
 
     inside = (key < keys)[None, :]
     at = tl.program_id(1) * (tl.num_programs(0) * ROWS) + row
