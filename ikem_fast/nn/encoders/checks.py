@@ -25,6 +25,19 @@ def check_smoothing(smoothing: float) -> None:
         raise ValueError(f"smoothing: expected a finite number ≥ 0, found {smoothing!r}")
 
 
+def check_choice(**choices: bool) -> None:
+    """Raise ValueError naming the first of some choices that is neither true nor false."""
+    for name, value in choices.items():
+        if not isinstance(value, bool):
+            raise ValueError(f"{name}: expected true or false, found {value!r}")
+
+
+def check_bodies(x: torch.Tensor, bodies: int) -> None:
+    """Raise ValueError unless clips x (N,C,T,V,M) have so many bodies."""
+    if x.shape[4] != bodies:
+        raise ValueError(f"x: expected clips of {bodies} bodies, found {tuple(x.shape)}")
+
+
 def check_clips(x: torch.Tensor, channels: int, joints: int) -> None:
     """Raise ValueError unless x is (N, C=channels, T, V=joints, M)."""
     if x.dim() != 5 or (x.shape[1], x.shape[3]) != (channels, joints):

@@ -5,7 +5,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from ikem_fast.nn.dropout import Dropout
-from ikem_fast.nn.encoders.checks import check_clips, check_dropout, check_sizes, check_smoothing
+from ikem_fast.nn.encoders.checks import (
+    check_bodies,
+    check_choice,
+    check_clips,
+    check_dropout,
+    check_sizes,
+    check_smoothing,
+)
 from ikem_fast.nn.encoders.pooling import joined_size, pool_bodies, pool_time, present_bodies
 from ikem_fast.ops.encoder.convolution import autocast_dtype
 from ikem_fast.ops.encoder.over_time import convolve_over_time
@@ -23,7 +30,9 @@ class TCN(nn.Module):
     which joint moved stays in the channels, where a mean over joints would lose it. Each body goes through
     alone. The feature has every depth side by side, from the first convolution to the last block, each
     pooled by mean and maximum over parts of the clip, so that it tells when; the bodies of clips that may
-    have several are pooled likewise. A body of zeros is absent and does not count.
+    have several are pooled likewise. A body of zeros is absent and does not count. Bodies that go through
+    together are seen as they stand to each other, each in its own channels: that is for clips in which two
+    people act on each other, and which of them comes first matters then.
 
     Args:
         in_channels: C, coordinates of a joint.
@@ -36,10 +45,11 @@ class TCN(nn.Module):
         dropout: probability, at the end of every block.
         layout: name of a joint layout, or a `skeleton.Layout`.
         bodies: M, of a clip; with one, there is nothing to pool over bodies.
+        together: whether the bodies of a clip go through side by side, as joints of one.
 
     Attributes:
         hidden_dim: size of the pooled feature, (blocks + 1) · hidden_channels · 2 segments, twice that for
-            several bodies.
+            several bodies that go through alone.
 
     Raises:
         ValueError: an argument is out of range; forward: x has another shape.
@@ -65,6 +75,7 @@ class TCN(nn.Module):
         dropout: float = 0.1,
         layout: str | Layout = "ntu-rgb+d",
         bodies: int = 2,
+        together: bool = False,
     ) -> None:
         super().__init__()
         check_sizes(
@@ -78,14 +89,17 @@ class TCN(nn.Module):
         )
         check_dropout(dropout)
         check_smoothing(smoothing)
+        check_choice(together=together)
         self.in_channels = in_channels
         self.joints = get_layout(layout).num_joints
         self.segments = segments
         self.bodies = bodies
+        self.together = together
         self.smoothing = smoothing
-        self.hidden_dim = joined_size((blocks + 1) * hidden_channels, segments, bodies)
-        self.data_bn = nn.BatchNorm1d(in_channels * self.joints)
-        self.inputs = OverTime(in_channels * self.joints, hidden_channels, KERNEL, stride=stride)
+        rows, apart = (bodies, 1) if together else (1, bodies)
+        self.hidden_dim = joined_size((blocks + 1) * hidden_channels, segments, apart)
+        self.data_bn = nn.BatchNorm1d(in_channels * self.joints * rows)
+        self.inputs = OverTime(in_channels * self.joints * rows, hidden_channels, KERNEL, stride=stride)
         self.blocks = nn.ModuleList(
             Block(hidden_channels, DILATIONS[i % len(DILATIONS)], dropout) for i in range(blocks)
         )
@@ -95,6 +109,9 @@ class TCN(nn.Module):
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Map x (N,C,T,V,M) to (output (N,num_classes), pooled feature (N,hidden_dim))."""
         check_clips(x, self.in_channels, self.joints)
+        if self.together:
+            check_bodies(x, self.bodies)
+            x = x.transpose(3, 4).flatten(3)[..., None]  # (N,C,T,M·V,1)
         N, _, T, _, M = x.shape
         dtype = autocast_dtype(x)
         with torch.autocast(x.device.type, enabled=False):
@@ -110,7 +127,7 @@ class TCN(nn.Module):
             depths.append(F.relu(self.bn(y)))
             pooled = [pool_time(depth.view(-1, N, M, depth.shape[1]), self.segments) for depth in depths]
             y = torch.cat(pooled, -1).to(x.dtype)
-            feature = pool_bodies(y, present_bodies(x), maximum=self.bodies > 1)
+            feature = pool_bodies(y, present_bodies(x), maximum=self.bodies > 1 and not self.together)
         return self.fc(feature), feature
 
 

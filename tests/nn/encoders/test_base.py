@@ -22,6 +22,7 @@ CASES = [
     ("stgcn", {"hidden_channels": 4, "hidden_dim": 6, "pooling": "parts"}),
     ("tcn", {"hidden_channels": 12}),
     ("tcn", {"hidden_channels": 12, "blocks": 2, "segments": 3}),
+    ("tcn", {"hidden_channels": 12, "together": True}),
     ("transformer", {"hidden_channels": 12}),
     ("transformer", {"hidden_channels": 12, "layers": 2, "heads": 3, "frames": 3}),
 ]
@@ -71,7 +72,7 @@ def test_every_encoder_keeps_the_contract(name, sizes, layout, bodies):
     assert torch.equal(*encoder.eval()(torch.randn(3, 3, 8, joints, bodies)))
 
 
-@pytest.mark.parametrize(("name", "sizes"), CASES)
+@pytest.mark.parametrize(("name", "sizes"), [case for case in CASES if not case[1].get("together")])
 def test_which_body_comes_first_does_not_matter_and_absent_ones_do_not_count(name, sizes):
     encoder = create_encoder(name, layout="sbu", bodies=2, num_classes=5, **sizes).eval()
     x = torch.randn(3, 3, 8, 15, 2)
@@ -83,6 +84,31 @@ def test_which_body_comes_first_does_not_matter_and_absent_ones_do_not_count(nam
     assert alone.isfinite().all() and encoder(torch.zeros_like(x))[1].isfinite().all()
     if (name, sizes.get("pooling", "mean")) != ("stgcn", "mean"):  # as published, absent bodies count there
         torch.testing.assert_close(alone[1:], encoder(x[1:, ..., :1])[1])
+
+
+def test_bodies_that_go_through_together_are_as_joints_of_one():
+    encoder = create_encoder("tcn", layout="sbu", bodies=2, num_classes=5, hidden_channels=12, together=True)
+    x = torch.randn(3, 3, 8, 15, 2)
+    both = encoder.eval()(x)[1]
+    assert (
+        encoder.hidden_dim
+        == create_encoder("tcn", layout="sbu", bodies=1, num_classes=5, hidden_channels=12).hidden_dim
+    )
+    assert not torch.allclose(encoder(x.flip(-1))[1], both), "which body comes first is not seen"
+    x[..., 1] += 1
+    assert not torch.allclose(encoder(x)[1], both), "how far they are apart is not seen"
+    x[..., 1] = 0
+    assert encoder(x)[1].isfinite().all() and encoder(torch.zeros_like(x))[1].isfinite().all()
+    with pytest.raises(ValueError, match=r"x: expected clips of 2 bodies, found \(3, 3, 8, 15, 1\)"):
+        encoder(x[..., :1])
+    alone, together = (
+        create_encoder(
+            "tcn", layout="sbu", bodies=1, num_classes=5, hidden_channels=12, together=together
+        ).eval()
+        for together in (False, True)
+    )
+    together.load_state_dict(alone.state_dict())
+    assert torch.equal(alone(x[..., :1])[1], together(x[..., :1])[1])
 
 
 @pytest.mark.parametrize(("name", "sizes"), CASES)
@@ -130,7 +156,7 @@ def test_a_compiled_encoder_is_one_graph(name):
         ("stgcn", "hidden_dim", 0), ("stgcn", "hidden_channels", -1), ("stgcn", "pooling", "max"),
         ("tcn", "blocks", 0), ("tcn", "segments", 1.5), ("tcn", "dropout", 1.0),
         ("tcn", "stride", 0), ("tcn", "smoothing", -1.0), ("tcn", "smoothing", float("nan")),
-        ("tcn", "smoothing", "wide"),
+        ("tcn", "smoothing", "wide"), ("tcn", "together", 1),
         ("tcn", "hidden_channels", "a"),
         ("transformer", "layers", 0), ("transformer", "heads", 5), ("transformer", "frames", True),
     ],
