@@ -91,6 +91,38 @@ def test_shear_and_crop_alone_are_as_published(x):
     assert torch.equal(rest["crop_start"], augment.draw_crop_start(N, T, generator=source))
 
 
+@pytest.mark.parametrize("planar", [False, True])
+def test_two_people_take_each_others_places(planar, x):
+    x[1, ..., 1] = x[1, ..., 0] + 1  # who stands beside the first
+    x[3, :, :, LAYOUT.root, 1] = x[3, :, :, LAYOUT.root, 0]  # centered one by one
+    swap = Recipe(named([{"name": "swap_bodies", "probability": 1.0}]), Shape(T, M, LAYOUT, planar=planar))
+    y = augmented(swap, x)
+    assert torch.equal(y[::2], x[::2]), "nobody to change places with"
+    torch.testing.assert_close(augmented(swap, y), x, rtol=0, atol=1e-5)
+    torch.testing.assert_close(y[3], x[3].flip(-1))
+    sign = torch.tensor([-1.0, 1.0, 1.0 if planar else -1.0])[:, None, None, None]
+    at = x[1, :, 0, LAYOUT.root].mean(-1)[:, None, None, None]
+    wanted = torch.where(x[1] == 0, 0, at + sign * (x[1] - at)).flip(-1)
+    torch.testing.assert_close(y[1], wanted, rtol=0, atol=1e-5)
+    torch.testing.assert_close(y[1, :, 0, LAYOUT.root].mean(-1), x[1, :, 0, LAYOUT.root].mean(-1))
+
+
+def test_nothing_is_drawn_for_what_leaves_clips_as_they_are(x):
+    entries = [{"name": "swap_bodies"}, {"name": "noise"}]
+    alone = Shape(T, 1, LAYOUT)
+    with_it, without = (Recipe(named(some), alone) for some in (entries, entries[1:]))
+    assert torch.equal(augmented(with_it, x[..., :1]), augmented(without, x[..., :1]))
+    assert len(recipe(*entries).augmentations) == 2
+
+
+def test_who_comes_late_changes_places_too(x):
+    x[1, :, :5, :, 1] = 0
+    swap = recipe({"name": "swap_bodies", "probability": 1.0})
+    y = augmented(swap, x)
+    assert not y[1, :, :5, :, 0].any() and y[1, :, 5:, 0, 0].all()
+    torch.testing.assert_close(y[1, :, 5, LAYOUT.root].mean(-1), x[1, :, 5, LAYOUT.root].mean(-1))
+
+
 def test_settings_are_written_out():
     assert completed([{"name": "crop"}, {"name": "scale", "low": 0.5}]) == (
         {"name": "crop", "probability": 1.0},

@@ -52,6 +52,7 @@ from ikem_fast.augment.space import (
     scale,
     shear,
     stretch_bones,
+    swap_bodies,
 )
 from ikem_fast.augment.time import (
     BLUR_TAPS,
@@ -105,6 +106,7 @@ __all__ = [
     "scale",
     "shear",
     "stretch_bones",
+    "swap_bodies",
     "temporal_crop",
     "warp_time",
 ]

@@ -44,6 +44,10 @@ class Augmentation:
         """Say why clips of this shape cannot be augmented so, or None."""
         return None
 
+    def leaves(self, shape: Shape) -> bool:
+        """Say whether clips of this shape stay as they are, whatever would be drawn."""
+        return False
+
     def draw(self, n: int, shape: Shape, source: torch.Generator) -> tuple[Tensor, ...]:
         """Draw parameters of n clips where the source lives, each (n,…)."""
         return ()
@@ -129,6 +133,23 @@ class Flip(Augmentation):
 
     def apply(self, x, drawn, layout):
         return space.flip(x, torch.ones(len(x), dtype=torch.bool, device=x.device), layout)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwapBodies(Augmentation):
+    """Exchange the first two bodies, and have each take the other's place."""
+
+    probability: float = setting(0.5, least=0, most=1)
+
+    def leaves(self, shape):
+        return shape.bodies < 2
+
+    def draw(self, n, shape, source):
+        half_turn = [-1.0, 1.0, 1.0 if shape.planar else -1.0]
+        return (torch.tensor(half_turn, device=source.device).expand(n, 3),)
+
+    def apply(self, x, drawn, layout):
+        return space.swap_bodies(x, drawn[0], layout)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -303,6 +324,7 @@ AUGMENTATIONS: dict[str, type[Augmentation]] = {
     "rotation": Rotation,
     "scale": Scale,
     "flip": Flip,
+    "swap_bodies": SwapBodies,
     "noise": Noise,
     "axis_mask": AxisMask,
     "joint_mask": JointMask,

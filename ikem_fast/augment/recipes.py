@@ -239,7 +239,8 @@ def _draw_bool(x, probability, generator):
 class Recipe:
     """Augmentations one after the other, each with its probability, for clips of one shape.
 
-    What is drawn is drawn for a whole batch and may be cut. Matrices (shear, rotation, scale) and the crop
+    What is drawn is drawn for a whole batch and may be cut; for what leaves clips of this shape as they are
+    nothing is. Matrices (shear, rotation, scale) and the crop
     are not applied but handed on, for `ops.derive_modalities` applies them at no cost; so they come after
     all others, matrices multiplied in the order of the list. Of poses in a plane the third number, a score,
     stays: of a matrix is taken what it does within the plane, so that a turn about x or y makes a body
@@ -261,9 +262,9 @@ class Recipe:
     def __init__(
         self, augmentations: Sequence[Augmentation], shape: Shape, where: str = "augmentations"
     ) -> None:
-        self.augmentations = list(augmentations)
+        self.augmentations = [one for one in augmentations if not one.leaves(shape)]
         self.shape = shape
-        for number, one in enumerate(self.augmentations, 1):
+        for number, one in enumerate(augmentations, 1):
             problem = one.problem_for(shape)
             if problem:
                 raise InputError(f"{where}, number {number}: {NAMES[type(one)]}: {problem}")

@@ -118,6 +118,44 @@ def flip(x: Tensor, flipped: Tensor, layout: str | Layout = "ntu-rgb+d", *, nega
 
 
 @on_clips
+def swap_bodies(x: Tensor, turn: Tensor, layout: str | Layout = "ntu-rgb+d") -> Tensor:
+    """Exchange the first two bodies of clips, and have each take the other's place.
+
+    What is between their roots in the first frame that has both is turned about, as the clip is seen by who
+    stands opposite; where the roots coincide, as in bodies centered one by one, the order alone changes.
+
+    Args:
+        x: (N,3,T,V,M); those with fewer than two bodies stay as they are.
+        turn: (N,3) factors of the coordinates in that turn: half a turn about the upright, which is y, has
+            (−1, 1, −1).
+        layout: name of a joint layout, or a `skeleton.Layout`, that says which joint is the root.
+
+    Raises:
+        ValueError: the layout has another number of joints.
+
+    Example:
+        swap_bodies(x, torch.tensor([-1.0, 1.0, -1.0]).expand(len(x), 3))
+    """
+    layout = get_layout(layout)
+    if x.shape[3] != layout.num_joints:
+        raise ValueError(f"x: expected {layout.num_joints} joints for {layout.name!r}, found {x.shape[3]}")
+    check("turn", turn, (len(x), 3))
+    if x.shape[4] < 2:
+        return x
+    there = (x != 0).any(1).any(2)  # (N,T,M)
+    both = there[..., :2].all(2)
+    first = both.to(torch.uint8).argmax(1).view(-1, 1, 1, 1).expand(-1, 3, 1, 2)
+    roots = x[:, :, :, layout.root, :2].gather(2, first)[:, :, 0]  # (N,3,2)
+    apart = (roots[..., 0] != roots[..., 1]).any(1)
+    factor = torch.where(apart[:, None], turn.to(x.dtype), 1)[..., None, None, None]
+    middle = roots.mean(2)[..., None, None, None]
+    seen = there[:, None, :, None] & joints_there(x)
+    turned = torch.where(seen, middle + factor * (x - middle), 0)
+    swapped = torch.cat([turned[..., :2].flip(4), turned[..., 2:]], 4)
+    return choose(both.any(1), swapped, x)
+
+
+@on_clips
 def add_noise(x: Tensor, noise: Tensor, *, empty: bool = False) -> Tensor:
     """Add noise (N,3,T,V,M) to the bodies that are there; empty bodies (all 0) stay empty.
 
