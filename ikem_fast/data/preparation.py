@@ -20,7 +20,7 @@ NUM_FRAMES = 50
 MOST_FRAMES = 10_000
 MOST_BODIES = 64
 
-Moment = Literal["frame", "clip", "none"]
+Moment = Literal["frame", "clip", "pair", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +35,13 @@ class Preprocessing:
             many equal parts, as PYSKL does for tests; none, the first frames as they are, the last one held
             where a clip has fewer.
         center: What is subtracted: each body's root in each frame, or in the whole clip the first body's root
-            in the first frame (which keeps where bodies go and how far from each other they are), or nothing.
+            in the first frame (which keeps where bodies go and how far from each other they are), or for a
+            pair the middle between the first two bodies' roots in the first frame that has both, or nothing.
+            A clip without a second body is centered as by clip.
         align: What is turned about y until the shoulders lie along x: each body in each frame, or the whole
-            clip as its first frame needs it, or nothing.
+            clip as its first frame needs it, or nothing; for a pair the whole clip until x leads from the
+            first body to the second, in the first frame that has both. A clip without a second body is
+            turned as by clip.
         scale: A factor for all coordinates, such as 0.001 for millimeters.
         reach: How far the joints of each clip's first body are to reach from its root (the median over
             frames of the farthest), about 1 in meters; as it is, if not given.

@@ -144,17 +144,29 @@ def pose(x: np.ndarray, layout: Layout, choice: Preprocessing) -> np.ndarray:
     posed = x
     if choice.center == "frame":
         posed = x - x[:, :, layout.root, None]
-    elif choice.center == "clip":
-        posed = np.where(there, x - x[:, :1, layout.root, None, :1], 0)
+    elif choice.center in ("clip", "pair"):
+        posed = np.where(there, x - _origin(x, there, layout, choice), 0)
     if choice.planar:
         posed = np.concatenate((posed[:2], x[2:]))
     if choice.align != "none":
-        cos, sin = _turns(posed, layout, choice)
+        cos, sin = _turns(posed, there, layout, choice)
         posed = np.stack((cos * posed[0] - sin * posed[2], posed[1], sin * posed[0] + cos * posed[2]))
     return posed
 
 
-def _turns(x, layout, choice):
+def _has_pair(there):
+    """Which frames have the first two bodies: (T,)."""
+    return there[:, 0, :2].all(axis=1) & (there.shape[2] > 1)
+
+
+def _origin(x, there, layout, choice):
+    """What is subtracted from the whole clip: (3,1,1,1)."""
+    if choice.center == "pair" and (frames := np.flatnonzero(_has_pair(there))).size:
+        return x[:, frames[0], layout.root, :2].mean(axis=1)[:, None, None, None]
+    return x[:, :1, layout.root, None, :1]
+
+
+def _turns(x, there, layout, choice):
     """Cosine and sine of how each body of each frame is turned about y: (T, 1, M), or one for the clip."""
     right, left = layout.shoulders
     across = (x[:, :, right] - x[:, :, left]).astype(np.float64)  # (3, T, M)
@@ -162,12 +174,16 @@ def _turns(x, layout, choice):
         cos = across[0] / (np.sqrt(across[0] ** 2 + across[2] ** 2) + 1e-4)
         sin = np.sqrt(1 - cos * cos) * np.where(across[2].sum(axis=0) >= 0, -1, 1)
         return cos.astype(x.dtype)[:, None], sin.astype(x.dtype)[:, None]
-    width = np.hypot(across[0, :, 0], across[2, :, 0])
-    known = np.flatnonzero(width > 0)
-    if not len(known):
-        return x.dtype.type(1), x.dtype.type(0)
-    first = known[0]
-    return tuple(x.dtype.type(part / width[first]) for part in (across[0, first, 0], -across[2, first, 0]))
+    candidates = [across[..., 0]]  # (3, T) each
+    if choice.align == "pair" and x.shape[3] > 1:
+        roots = x[:, :, layout.root].astype(np.float64)  # (3, T, M)
+        candidates.insert(0, np.where(_has_pair(there), roots[..., 1] - roots[..., 0], 0))
+    for along in candidates:
+        width = np.hypot(along[0], along[2])
+        if (known := np.flatnonzero(width > 0)).size:
+            first = known[0]
+            return tuple(x.dtype.type(part / width[first]) for part in (along[0, first], -along[2, first]))
+    return x.dtype.type(1), x.dtype.type(0)
 
 
 def scaled(x: np.ndarray, layout: Layout, choice: Preprocessing) -> np.ndarray:

@@ -45,29 +45,44 @@ def _upright(raw, choice):
 
 def _posed(x, layout, choice):
     """Center and turn (3,N,T,V,M)."""
+    there = (x != 0).any(0).any(-2)  # (N,T,M)
+    pair = there[..., :2].all(-1) if x.shape[-1] > 1 else torch.zeros_like(there[..., 0])  # (N,T)
     posed = x
     if choice.center == "frame":
         posed = x - x[..., layout.root, None, :]
-    elif choice.center == "clip":
-        there = (x != 0).any(0).any(-2)[:, :, None]  # (N,T,1,M)
-        posed = torch.where(there, x - x[:, :, :1, layout.root, None, :1], 0)
+    elif choice.center != "none":
+        origin = x[:, :, 0, layout.root, 0]  # (3,N)
+        if choice.center == "pair":
+            middle = x[..., layout.root, :2].mean(-1)  # (3,N,T)
+            origin = torch.where(pair.any(1), (middle * _first(pair)).sum(2), origin)
+        posed = torch.where(there[:, :, None], x - origin[:, :, None, None, None], 0)
     if choice.planar:
         posed = torch.cat((posed[:2], x[2:]))
     if choice.align == "frame":
         return turn_bodies(posed, layout)
-    return _turned_once(posed, layout) if choice.align == "clip" else posed
-
-
-def _turned_once(x, layout):
-    """Turn each whole clip of (3,N,T,V,M) as the first frame needs it in which the shoulders are apart."""
+    if choice.align == "none":
+        return posed
     right, left = layout.shoulders
-    across = (x[..., right, 0] - x[..., left, 0]).double()  # (3,N,T)
-    width = (across[0] ** 2 + across[2] ** 2).sqrt()
+    along = (posed[..., right, 0] - posed[..., left, 0]).double()  # (3,N,T)
+    if choice.align == "pair" and x.shape[-1] > 1:
+        roots = posed[..., layout.root, :].double()
+        between = torch.where(pair, roots[..., 1] - roots[..., 0], 0.0)
+        along = torch.where((between[::2] != 0).any(0).any(1)[:, None], between, along)
+    return _turned_once(posed, along)
+
+
+def _first(known):
+    """The first frame that is, of each row of (N,T), alone."""
+    return known & (known.long().cumsum(1) == 1)
+
+
+def _turned_once(x, along):
+    """Turn whole clips (3,N,T,V,M) until `along` (3,N,T) is along x in the first frame where it leads on."""
+    width = (along[0] ** 2 + along[2] ** 2).sqrt()
     known = width > 0
-    first = known & (known.long().cumsum(1) == 1)
-    share = torch.where(first, 1 / torch.where(known, width, 1.0), 0.0)
-    cos = torch.where(known.any(1), (across[0] * share).sum(1), 1.0).to(x.dtype)[:, None, None, None]
-    sin = -(across[2] * share).sum(1).to(x.dtype)[:, None, None, None]
+    share = torch.where(_first(known), 1 / torch.where(known, width, 1.0), 0.0)
+    cos = torch.where(known.any(1), (along[0] * share).sum(1), 1.0).to(x.dtype)[:, None, None, None]
+    sin = -(along[2] * share).sum(1).to(x.dtype)[:, None, None, None]
     return torch.stack((cos * x[0] - sin * x[2], x[1], sin * x[0] + cos * x[2]))
 
 

@@ -179,13 +179,13 @@ def test_what_is_found_comes_with_its_usual_options(tmp_path, capsys):
     """Where they are not given already."""
     sbu(tmp_path)
     words = ["--source", str(tmp_path), "--out", "out"]
-    for given, told in (([], True), (["--fold=2", "--up", "y-down", "--center=clip", "--align=clip"], False)):
+    for given, told in (([], True), (["--fold=2", "--up", "y-down", "--center=pair", "--align=pair"], False)):
         command, rest = with_format(all_commands()["prepare auto"], [*words, *given])
         assert command.name == "prepare sbu" and rest == [*words, *given]
         out = capsys.readouterr().out
         assert out.startswith("format: sbu (")
         usual = f"usual options of it: ikem-fast prepare sbu --source {tmp_path} --fold 1 --up y-down "
-        assert (usual in out) == told and ("--align clip --out out\n" in out) == told
+        assert (usual in out) == told and ("--align pair --out out\n" in out) == told
 
 
 def test_sbu_is_taken_packed_too(tmp_path, capsys):

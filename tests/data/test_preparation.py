@@ -93,6 +93,36 @@ def test_alignment_of_a_clip_is_one_turn_by_its_first_frame():
     np.testing.assert_allclose(turn.T @ raw[::2].reshape(2, -1), clip[::2].reshape(2, -1), atol=1e-4)
 
 
+def test_a_pair_is_seen_from_between_the_two():
+    raw = raw_clip()
+    clip = chosen(raw, frames=40, center="pair", align="pair")
+    first, second = clip[:, 10, SBU.root].T  # the first frame that has both
+    np.testing.assert_allclose(first, -second, atol=1e-6)
+    assert second[0] > 0 and abs(second[2]) < 1e-6
+    assert not clip[:, :10, :, 1].any()
+    distances = [np.linalg.norm(x[:, 10:, :, 0] - x[:, 10:, :, 1], axis=0) for x in (raw, clip)]
+    np.testing.assert_allclose(*distances, atol=1e-5)
+    np.testing.assert_allclose(
+        clip[1] - raw[1], np.where(clip[1] == 0, -raw[1], clip[1, 10, 0, 0] - raw[1, 10, 0, 0]), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("alone", ["one body", "never both", "one above the other"])
+def test_who_is_alone_is_centered_and_turned_as_by_clip(alone):
+    raw = raw_clip()
+    if alone == "one body":
+        raw = raw[..., :1]
+    elif alone == "never both":
+        raw[:, 10:, :, 1:] = 0
+    else:
+        raw[::2, :, SBU.root, 1] = raw[::2, :, SBU.root, 0]
+        raw[:, :10, :, 1] = 0
+    turned = [chosen(raw, align=align, center="none", frames=40) for align in ("pair", "clip")]
+    np.testing.assert_array_equal(*turned)
+    if alone != "one above the other":
+        np.testing.assert_array_equal(chosen(raw, center="pair"), chosen(raw, center="clip"))
+
+
 def test_scale_and_reach():
     raw = raw_clip()
     np.testing.assert_allclose(chosen(raw, scale=0.001), chosen(raw) * np.float32(0.001))

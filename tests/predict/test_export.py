@@ -73,7 +73,8 @@ def test_onnx_answers_as_the_bundle(name, tmp_path):
     "choice",
     [
         {}, CHOSEN, {"center": "none", "align": "none", "scale": 0.01}, {"center": "clip", "align": "frame"},
-        {"align": "clip"}, {"planar": True, "align": "none", "up": "y-down", "reach": 2.0},
+        {"align": "clip"}, {"center": "pair", "align": "pair"}, {"align": "pair"},
+        {"planar": True, "align": "none", "up": "y-down", "reach": 2.0},
         {"sampling": "none", "up": "y-down", "scale": 3.0},
     ],
 )  # fmt: skip

@@ -2,9 +2,9 @@ r"""SBU Kinect Interaction: `s01s02/03/001/skeleton_pos.txt`, a line a frame: it
 
 Folders are the pair of people, the action, the recording. Coordinates are as the files have them, normalized
 to the picture and the depth; y points down, which `--up y-down` says. What two people do to each other is in
-where they stand: `--center clip --align clip` keeps that, and is worth 22 points to a linear map of the
-coordinates. Yun et al., "Two-person Interaction Detection Using Body-Pose Features and Multiple Instance
-Learning" (CVPR Workshops 2012).
+where they stand: `--center pair --align pair` keeps that and sees them from between the two. Yun et al.,
+"Two-person Interaction Detection Using Body-Pose Features and Multiple Instance Learning" (CVPR Workshops
+2012).
 
 Packed into one `.npz`, as `prepare npz` reads it, with pairs such as s01s02 as `subject` and actions counted
 from 0, it is taken too.
@@ -12,7 +12,7 @@ from 0, it is taken too.
 The protocol is five folds by pairs of people; the figure to report is their mean:
 
     for n in 1 2 3 4 5; do
-        ikem-fast prepare sbu --source sbu.npz --fold $n --up y-down --center clip --align clip \
+        ikem-fast prepare sbu --source sbu.npz --fold $n --up y-down --center pair --align pair \
             --out data/sbu$n
         ikem-fast pretrain --data data/sbu$n --out runs/sbu$n
         ikem-fast evaluate linear --data data/sbu$n --checkpoint runs/sbu$n --out runs/sbu$n/linear
@@ -164,7 +164,7 @@ def _read(path: Path) -> Iterator[np.ndarray]:
 SBU = Format(
     name="sbu",
     summary="Prepare SBU Kinect Interaction from its skeleton_pos.txt files.",
-    example="ikem-fast prepare sbu --source SBU --fold 1 --up y-down --center clip --align clip "
+    example="ikem-fast prepare sbu --source SBU --fold 1 --up y-down --center pair --align pair "
     "--out data/sbu1",
     prepare=prepare_sbu,
     detect=_detect,
