@@ -10,12 +10,12 @@ out=$2
 shift 2
 [ $# -gt 0 ] || set -- utd_mhad nw_ucla sbu
 
-# Where people go and how they turn stays in a clip: of few clips more is learned so.
-prepare() { # NAME FORMAT FILE OPTION ...
-    local data=$out/$1/data format=$2 file=$3
-    shift 3
+# Where people go and how they turn stays in a clip: of few clips more is learned so. Two are seen from between.
+prepare() { # NAME FORMAT FILE SEEN OPTION ...
+    local data=$out/$1/data format=$2 file=$3 seen=$4
+    shift 4
     [ -f "$data/dataset.json" ] ||
-        ikem-fast prepare "$format" --source "$packed/$file.npz" --out "$data" --center clip --align clip "$@"
+        ikem-fast prepare "$format" --source "$packed/$file.npz" --out "$data" --center "$seen" --align "$seen" "$@"
 }
 
 evaluate() { # PROTOCOL RUN OPTION ...
@@ -51,11 +51,11 @@ reproduce() { # NAME
 
 for name in "$@"; do
     case $name in
-    utd_mhad) prepare utd_mhad npz utd_mhad --layout utd-mhad --train subject=1,3,5,7 && reproduce utd_mhad ;;
-    nw_ucla) prepare nw_ucla npz nw_ucla --layout kinect-v1 --train view=1,2 && reproduce nw_ucla ;;
+    utd_mhad) prepare utd_mhad npz utd_mhad clip --layout utd-mhad --train subject=1,3,5,7 && reproduce utd_mhad ;;
+    nw_ucla) prepare nw_ucla npz nw_ucla clip --layout kinect-v1 --train view=1,2 && reproduce nw_ucla ;;
     sbu)
         for fold in 1 2 3 4 5; do
-            prepare "sbu$fold" sbu sbu --fold "$fold" --up y-down && ONLY=six reproduce "sbu$fold"
+            prepare "sbu$fold" sbu sbu pair --fold "$fold" --up y-down && METHODS='' reproduce "sbu$fold"
         done
         ;;
     *) echo "$name: expected utd_mhad, nw_ucla or sbu" >&2 && exit 2 ;;
