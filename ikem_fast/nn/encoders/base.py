@@ -6,7 +6,7 @@ is `fc`, linear from the feature to the output, so that a model can put a head i
 takes `layout` and `num_classes`, `bodies` if it depends on their number, and sizes of its own by name; it
 raises ValueError for one that is out of range (`checks.py`), and for clips of other joints. Any number of
 frames will do, from 1; which body comes first does not matter, and a body of zeros does not count
-(`pooling.py`).
+(`pooling.py`), unless a setting puts bodies side by side.
 
 To add one: a file beside this one, a line in ENCODERS, and small sizes of it in the test of this table.
 """
