@@ -16,9 +16,9 @@ from ikem_fast.errors import InputError
 from ikem_fast.evaluate.config import EncoderEvaluateConfig, EvaluateConfig
 from ikem_fast.evaluate.probes.base import Examples
 from ikem_fast.progress import progress_bar
-from ikem_fast.runtime.checkpoint import load_checkpoint, trained_layout
+from ikem_fast.runtime.checkpoint import check_fits, load_checkpoint
 from ikem_fast.runtime.encoders import stored_encoders
-from ikem_fast.skeleton import Layout, different
+from ikem_fast.skeleton import Layout
 
 # Clips at once: few keep a CPU's caches warm, many fill a GPU (about 8 MB of activations each).
 BATCH_SIZES = {"cpu": 64, "cuda": 1024}
@@ -226,15 +226,10 @@ def load_encoders(checkpoint: Path, dataset: Dataset, *, untrained_seed: int | N
     Returns:
         Modality → encoder, on the CPU in eval mode.
 
-    Raises InputError if the checkpoint cannot be read or was trained on another joint layout.
+    Raises InputError if the checkpoint cannot be read or its model does not take these clips.
     """
     state = load_checkpoint(checkpoint)
-    layout = trained_layout(state, checkpoint)
-    if layout != dataset.skeleton:
-        raise InputError(
-            f"{checkpoint}: expected a model for the layout of {dataset.folder}, {dataset.layout!r}, "
-            f"found one for {different(layout, dataset.skeleton)}"
-        )
+    check_fits(state, checkpoint, dataset.folder, dataset.skeleton, dataset.num_bodies)
     return stored_encoders(state, checkpoint, untrained_seed=untrained_seed)
 
 

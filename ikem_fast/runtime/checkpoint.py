@@ -25,7 +25,7 @@ from ikem_fast.errors import InputError, printable
 from ikem_fast.files import replacing
 from ikem_fast.nn.config import ModelConfig
 from ikem_fast.settings import check
-from ikem_fast.skeleton import Layout, stored_layout
+from ikem_fast.skeleton import Layout, different, stored_layout
 
 FORMAT = "ikem-fast checkpoint"
 VERSION = 2
@@ -309,6 +309,31 @@ def stored_bodies(state: Mapping[str, Any], path: Path) -> int:
     if not isinstance(shape, list) or len(shape) != 4 or not isinstance(shape[3], int) or shape[3] < 1:
         raise InputError(f"{path}: expected the shape (C, T, V, M) of its clips, found {printable(shape)}")
     return shape[3]
+
+
+def check_fits(state: Mapping[str, Any], path: Path, folder: Path, layout: Layout, bodies: int) -> None:
+    """Raise InputError unless a checkpoint's model takes the clips of a prepared dataset.
+
+    Args:
+        state: of `load_checkpoint`.
+        path: where it is from, for messages.
+        folder: of the dataset, for messages.
+        layout: of its clips.
+        bodies: M of its clips, which matters to encoders that have bodies side by side alone.
+    """
+    trained = trained_layout(state, path)
+    if trained != layout:
+        raise InputError(
+            f"{path}: expected a model for the layout of {folder}, {layout.name!r}, "
+            f"found one for {different(trained, layout)}"
+        )
+    trained_bodies = stored_bodies(state, path)
+    if trained_bodies != bodies and stored_model_config(state, path).encoder.sizes.get("together"):
+        raise InputError(
+            f"{path}: expected a model for clips of as many bodies as those of {folder}, {bodies}, found one "
+            f"whose encoders have {trained_bodies} side by side; prepare with --num-bodies {trained_bodies}, "
+            "or use evaluate transfer"
+        )
 
 
 @contextlib.contextmanager

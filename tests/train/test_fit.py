@@ -162,7 +162,7 @@ def test_a_checkpoint_without_a_part_is_one_message(checkpoint, tmp_path, part, 
         ("model", {}, "do not fit"),
         ("model", {"bank.rows": 3}, "tensors, found something else"),
         ("dataset", {}, "joint layout"),
-        ("dataset", {"layout": "sbu"}, "expected a teacher for the layout"),
+        ("dataset", {"layout": "sbu"}, "expected a model for the layout"),
     ],
 )
 def test_a_teacher_that_is_odd_is_one_message(checkpoint, tiny_dataset, tmp_path, part, value, message):

@@ -15,15 +15,14 @@ from ikem_fast.nn import RelationalDistiller
 from ikem_fast.nn.build import build_distiller
 from ikem_fast.nn.config import ModelConfig
 from ikem_fast.runtime.checkpoint import (
+    check_fits,
     fitting,
     load_checkpoint,
     stored_bodies,
     stored_model_config,
-    trained_layout,
 )
 from ikem_fast.runtime.processes import Processes, joined
 from ikem_fast.settings import check
-from ikem_fast.skeleton import different
 from ikem_fast.train.budget import Progress
 from ikem_fast.train.config import DistillConfig
 from ikem_fast.train.loop import fit
@@ -48,12 +47,7 @@ def distill(config: DistillConfig) -> Path:
     check(config)
     dataset = open_dataset(config.data)
     state = load_checkpoint(config.teacher, kinds=("pretrain",))
-    layout = trained_layout(state, config.teacher)
-    if layout != dataset.skeleton:
-        raise InputError(
-            f"{config.teacher}: expected a teacher for the layout of {config.data}, {dataset.layout!r}, "
-            f"found one for {different(layout, dataset.skeleton)}"
-        )
+    check_fits(state, config.teacher, config.data, dataset.skeleton, dataset.num_bodies)
     model_config = stored_model_config(state, config.teacher)
     missing = [name for name in config.students if name not in model_config.modalities]
     if config.initialize == "teacher" and missing:
@@ -66,7 +60,7 @@ def distill(config: DistillConfig) -> Path:
         with fitting(config.teacher):
             model = build_distiller(
                 model_config,
-                layout,
+                dataset.skeleton,
                 config.students,
                 temperature=config.temperature,
                 teacher_mode=config.teacher_mode,
