@@ -261,7 +261,8 @@ def estimate_statistics(
     """Set every normalisation's running statistics to the averages over the clips of a split.
 
     An untrained encoder has initial statistics that fit no data, and one that was trained for a few hundred
-    steps has them still in part; with these the two compare fairly.
+    steps has them still in part; with these the two compare fairly. A last batch of a single clip is left
+    out: a head has nothing to normalize it by.
     """
     encoders.to(device).eval()
     for module in encoders.modules():
@@ -270,7 +271,8 @@ def estimate_statistics(
             module.momentum = None  # a plain average over batches
             module.train()
     for clips, frames in clips_in_order(split, device, "statistics"):
-        _features(encoders, clips, frames, layout, amp=False)
+        if len(clips) > 1:
+            _features(encoders, clips, frames, layout, amp=False)
     encoders.eval()
 
 

@@ -1,11 +1,23 @@
 """How far augmentations move features."""
 
+import numpy as np
 import pytest
 import torch
 
 from ikem_fast.augment import Recipe, Shape, named
+from ikem_fast.data import open_dataset
 from ikem_fast.evaluate import SemiConfig
-from ikem_fast.evaluate.features import augmented_deviation, frozen_features, open_splits, raw_features
+from ikem_fast.evaluate.features import (
+    BATCH_SIZES,
+    augmented_deviation,
+    estimate_statistics,
+    frozen_features,
+    load_encoders,
+    open_splits,
+    raw_features,
+)
+from ikem_fast.nn.encoders.base import EncoderConfig
+from ikem_fast.train import ModelConfig, PretrainConfig, pretrain
 
 CPU = torch.device("cpu")
 
@@ -26,3 +38,24 @@ def test_augmentations_that_do_nothing_move_no_feature_and_others_do(small, tmp_
     assert still.shape == features.train.x.shape[1:] and still.max() < 1e-5
     assert (turned.amax(1) > 1e-3).all() and torch.equal(turned, moved(name="rotation"))
     assert moved(name="rotation", limit=0.1).mean() < turned.mean()
+
+
+def test_a_last_batch_of_one_clip_is_no_batch_to_take_statistics_of(tiny_dataset, tmp_path, monkeypatch):
+    """Heads with a normalization met it in training mode: 257 clips, 64 at a time, could not be evaluated."""
+    model = ModelConfig(
+        feature_dim=4, queue_size=12, hidden_channels=2, modalities=("joint", "motion"), head="normalized",
+        encoder=EncoderConfig("tcn", {"blocks": 1}),
+    )  # fmt: skip
+    out, short = tmp_path / "run", {"max_steps": 1, "batch_size": 12, "device": "cpu"}
+    run = pretrain(PretrainConfig(data=tiny_dataset, out=out, model=model, **short))
+    dataset = open_dataset(tiny_dataset)
+    clips = len(dataset["train"])
+    statistics = []
+    for kept in (slice(None), slice(clips - 1)):
+        monkeypatch.setitem(BATCH_SIZES, "cpu", clips - 1)
+        encoders = load_encoders(run, dataset)
+        estimate_statistics(
+            encoders, dataset["train"].take(np.arange(clips)[kept]), dataset.skeleton, device=CPU
+        )
+        statistics.append(encoders.state_dict())
+    assert all(torch.equal(value, statistics[1][name]) for name, value in statistics[0].items())
