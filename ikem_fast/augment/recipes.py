@@ -240,11 +240,10 @@ class Recipe:
     """Augmentations one after the other, each with its probability, for clips of one shape.
 
     What is drawn is drawn for a whole batch and may be cut; for what leaves clips of this shape as they are
-    nothing is. Matrices (shear, rotation, scale) and the crop
-    are not applied but handed on, for `ops.derive_modalities` applies them at no cost; so they come after
-    all others, matrices multiplied in the order of the list. Of poses in a plane the third number, a score,
-    stays: of a matrix is taken what it does within the plane, so that a turn about x or y makes a body
-    narrower, as a camera sees it.
+    nothing is. Matrices (shear, rotation, scale) and the crop are not applied but handed on, for
+    `ops.derive_modalities` applies them at no cost; so they come after all others, matrices multiplied in
+    the order of the list. Of poses in a plane the third number, a score, stays: of a matrix is taken what it
+    does within the plane, so that a turn about x or y makes a body narrower, as a camera sees it.
 
     Args:
         augmentations: of `named`.

@@ -96,10 +96,10 @@ class TCN(nn.Module):
         self.bodies = bodies
         self.together = together
         self.smoothing = smoothing
-        rows, apart = (bodies, 1) if together else (1, bodies)
+        joined, apart = (bodies, 1) if together else (1, bodies)
         self.hidden_dim = joined_size((blocks + 1) * hidden_channels, segments, apart)
-        self.data_bn = nn.BatchNorm1d(in_channels * self.joints * rows)
-        self.inputs = OverTime(in_channels * self.joints * rows, hidden_channels, KERNEL, stride=stride)
+        self.data_bn = nn.BatchNorm1d(in_channels * self.joints * joined)
+        self.inputs = OverTime(in_channels * self.joints * joined, hidden_channels, KERNEL, stride=stride)
         self.blocks = nn.ModuleList(
             Block(hidden_channels, DILATIONS[i % len(DILATIONS)], dropout) for i in range(blocks)
         )

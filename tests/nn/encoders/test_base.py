@@ -87,13 +87,14 @@ def test_which_body_comes_first_does_not_matter_and_absent_ones_do_not_count(nam
 
 
 def test_bodies_that_go_through_together_are_as_joints_of_one():
-    encoder = create_encoder("tcn", layout="sbu", bodies=2, num_classes=5, hidden_channels=12, together=True)
+    def make(bodies, together):
+        sizes = {"hidden_channels": 12, "together": together}
+        return create_encoder("tcn", layout="sbu", bodies=bodies, num_classes=5, **sizes).eval()
+
+    encoder, alone, one = make(2, True), make(1, False), make(1, True)
     x = torch.randn(3, 3, 8, 15, 2)
-    both = encoder.eval()(x)[1]
-    assert (
-        encoder.hidden_dim
-        == create_encoder("tcn", layout="sbu", bodies=1, num_classes=5, hidden_channels=12).hidden_dim
-    )
+    both = encoder(x)[1]
+    assert encoder.hidden_dim == alone.hidden_dim
     assert not torch.allclose(encoder(x.flip(-1))[1], both), "which body comes first is not seen"
     x[..., 1] += 1
     assert not torch.allclose(encoder(x)[1], both), "how far they are apart is not seen"
@@ -101,14 +102,8 @@ def test_bodies_that_go_through_together_are_as_joints_of_one():
     assert encoder(x)[1].isfinite().all() and encoder(torch.zeros_like(x))[1].isfinite().all()
     with pytest.raises(ValueError, match=r"x: expected clips of 2 bodies, found \(3, 3, 8, 15, 1\)"):
         encoder(x[..., :1])
-    alone, together = (
-        create_encoder(
-            "tcn", layout="sbu", bodies=1, num_classes=5, hidden_channels=12, together=together
-        ).eval()
-        for together in (False, True)
-    )
-    together.load_state_dict(alone.state_dict())
-    assert torch.equal(alone(x[..., :1])[1], together(x[..., :1])[1])
+    one.load_state_dict(alone.state_dict())
+    assert torch.equal(alone(x[..., :1])[1], one(x[..., :1])[1])
 
 
 @pytest.mark.parametrize(("name", "sizes"), CASES)
