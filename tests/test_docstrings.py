@@ -35,8 +35,8 @@ REPLACED = {
     if name.startswith(("evaluate_", "write_", "read_", "comparison_"))
     or thing.__module__.startswith(("ikem_fast.train", "ikem_fast.report"))
 } | {
-    "load", "open_dataset", "convert_dataset", "hold_out", "find_groups", "paired_test", "result_table",
-    "load_checkpoint", "load_layout", "find_layout", "preprocess_clip", "register_layout",
+    "load", "open_dataset", "convert_dataset", "drop_copies", "hold_out", "find_groups", "paired_test",
+    "result_table", "load_checkpoint", "load_layout", "find_layout", "preprocess_clip", "register_layout",
 }  # fmt: skip
 
 

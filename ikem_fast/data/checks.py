@@ -4,13 +4,12 @@ Each check says what it found once, with counts, examples and what to do, or not
 sample of clips; joints are known by their names, so that a layout whose names say nothing is judged less.
 """
 
-import hashlib
 import re
 from collections.abc import Iterator
 
 import numpy as np
 
-from ikem_fast.data.dataset import Dataset
+from ikem_fast.data.dataset import Dataset, digests
 from ikem_fast.errors import printable
 from ikem_fast.skeleton import Layout, get_layout, layout_names
 from ikem_fast.skeleton.correspondence import common_names
@@ -201,19 +200,37 @@ def _still(names: list[str], clips: np.ndarray) -> Iterator[str]:
 def _duplicates(dataset: Dataset) -> Iterator[str]:
     """Clips whose coordinates are another's, bit for bit."""
     first: dict[bytes, tuple[str, str]] = {}
-    twice, across = [], 0
+    twice, across = [], {name: [] for name in dataset.splits}
     for name, split in dataset.splits.items():
-        for place in range(len(split)):
-            digest = hashlib.blake2b(np.ascontiguousarray(split.clips[place]), digest_size=16).digest()
+        for place, digest in enumerate(digests(split)):
             clip = printable(split.names[place])
             if digest in first:
                 twice.append(f"{clip} ({name}) and {first[digest][1]} ({first[digest][0]})")
-                across += first[digest][0] != name
+                if first[digest][0] != name:
+                    across[name].append(place)
             else:
                 first[digest] = (name, clip)
-    if twice:
-        shared = f", {across} of them in train and test both" if across else ""
-        yield f"{len(twice)} clips are there twice{shared}: {examples(twice)}"
+    if not twice:
+        return
+    said = f"{len(twice)} clips are there twice"
+    if shared := sum(map(len, across.values())):
+        said += f", {shared} of them in train and test both"
+    yield f"{said}: {examples(twice)}"
+    for name, places in across.items():
+        yield from _copied_classes(dataset, name, places)
+
+
+def _copied_classes(dataset: Dataset, name: str, places: list[int]) -> Iterator[str]:
+    """Classes all of whose clips in a split are copies of another split's."""
+    labels = np.asarray(dataset[name].labels)
+    classes = len(dataset.classes)
+    there, copied = np.bincount(labels, minlength=classes), np.bincount(labels[places], minlength=classes)
+    whole = [printable(dataset.classes[k]) for k in np.flatnonzero((there > 0) & (copied == there))]
+    if whole:
+        yield (
+            f"every {name} clip of {examples(whole)} is a copy of another split's: accuracies of these say "
+            "nothing of new clips (evaluate leaves them out by --drop-copies)"
+        )
 
 
 def _subjects_in_both(dataset: Dataset) -> Iterator[str]:

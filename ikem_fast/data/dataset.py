@@ -12,6 +12,7 @@ Nothing in it is pickled; `writer.DatasetWriter` writes it.
 """
 
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -157,6 +158,24 @@ def hold_out(dataset: Dataset, subjects: Iterable[str]) -> Dataset:
         )
     out = np.isin(train.subjects, wanted)
     return replace(dataset, splits={"train": train.take(~out), "test": train.take(out)})
+
+
+def drop_copies(dataset: Dataset) -> Dataset:
+    """Make a dataset whose "test" has no clip that is a training clip's copy, see `digests`.
+
+    Example:
+        len(drop_copies(open_dataset("data/nw_ucla"))["test"])
+    """
+    test, known = dataset["test"], set(digests(dataset["train"]))
+    new = np.array([digest not in known for digest in digests(test)], dtype=bool)
+    return replace(dataset, splits={**dataset.splits, "test": test.take(new)})
+
+
+def digests(split: Split) -> list[bytes]:
+    """Digest each clip's coordinates: clips that are the same bit for bit have the same."""
+    return [
+        hashlib.blake2b(split.clips[place].tobytes(), digest_size=16).digest() for place in range(len(split))
+    ]
 
 
 def is_count(value: object, least: int) -> bool:

@@ -23,6 +23,7 @@ class EvaluateConfig:
         holdout: Training subjects, separated by commas, to score on in place of the test clips, which are
             not looked at then; what learns from labels learns from the other training subjects. For choosing
             settings.
+        drop_copies: Whether test clips that are training clips' copies, bit for bit, are left out.
         amp: Whether to compute in bfloat16 where that is safe.
         device: Where to compute: cpu, cuda, cuda:1, …; auto takes a GPU where there is one.
         seed: What all that is random is drawn from.
@@ -33,6 +34,7 @@ class EvaluateConfig:
     out: Path
     sets: str | None = None
     holdout: str | None = None
+    drop_copies: bool = False
     amp: bool = False
     device: str = "auto"
     seed: int = setting(0, least=0, most=2**63 - 1)

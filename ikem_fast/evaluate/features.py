@@ -10,7 +10,7 @@ from torch import nn
 
 from ikem_fast import ops
 from ikem_fast.augment import Recipe
-from ikem_fast.data import Dataset, Split, hold_out, open_dataset
+from ikem_fast.data import Dataset, Split, drop_copies, hold_out, open_dataset
 from ikem_fast.data.loader import BatchLoader
 from ikem_fast.errors import InputError
 from ikem_fast.evaluate.config import EncoderEvaluateConfig, EvaluateConfig
@@ -47,13 +47,16 @@ class FrozenFeatures:
 def open_splits(config: EvaluateConfig) -> Dataset:
     """Open the dataset of an evaluation: clips to learn from in "train", clips to score on in "test".
 
-    With `holdout` they are those of the other and of these training subjects.
+    With `holdout` they are those of the other and of these training subjects; with `drop_copies` no clip to
+    score on is one to learn from.
 
     Raises InputError where it cannot be opened, a split is empty, or a held-out subject is not there.
     """
     dataset = open_dataset(config.data)
     if config.holdout is not None:
         dataset = hold_out(dataset, [subject.strip() for subject in config.holdout.split(",")])
+    if config.drop_copies:
+        dataset = drop_copies(dataset)
     for name in ("train", "test"):
         if not len(dataset[name]):
             raise InputError(f"{config.data}: expected clips in the split {name!r}, found none")

@@ -66,8 +66,14 @@ def test_another_layout_of_as_many_joints(tmp_path, people):
 
 
 def test_clips_that_are_there_twice(tmp_path, people):
-    (found,) = doubts(tmp_path, [*people[:8], *people[:8]])
+    found, whole = doubts(tmp_path, [*people[:8], *people[:8]])
     assert found.startswith("8 clips are there twice, 8 of them in train and test both: a-08 (test) and a-00")
+    assert re.match(r"every test clip of .+ is a copy of another split's: .* --drop-copies", whole)
+
+
+def test_copies_of_some_clips_of_a_class_are_no_copied_class(tmp_path, people):
+    (found,) = doubts(tmp_path, [*people[:8], *people[:4], *people[8:12]])
+    assert found.startswith("4 clips are there twice, 4 of them in train and test both")
 
 
 @pytest.mark.parametrize(

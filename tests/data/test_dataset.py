@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ikem_fast.data import DatasetWriter, hold_out, open_dataset
+from ikem_fast.data import DatasetWriter, drop_copies, hold_out, open_dataset
 from ikem_fast.data import writer as module
 from ikem_fast.errors import InputError
 from tests.helpers import contents
@@ -119,6 +119,23 @@ def test_held_out_subjects_are_the_test_clips_of_the_rest(tmp_path):
         hold_out(dataset, ["x", "w"])
     with pytest.raises(InputError, match="expected subjects of the training clips, found none"):
         hold_out(write(tmp_path / "b"), ["x"])
+
+
+def test_copies_of_training_clips_are_dropped_from_the_test(tmp_path):
+    _, *clip = make_clip(1)
+    other = [np.nextafter(clip[0], np.inf, dtype=clip[0].dtype), *clip[1:]]
+    with make_writer(tmp_path / "a", sources=["a", "b", "c", "d"]) as writer:
+        for split, name, one in (
+            ("train", "a", clip),
+            ("test", "b", clip),
+            ("test", "c", other),
+            ("test", "d", clip),
+        ):
+            writer.add(split, *one, name)
+        dataset = writer.finish()
+    left = drop_copies(dataset)
+    assert left["test"].names.tolist() == ["c"] and left["train"].names.tolist() == ["a"]
+    assert len(dataset["test"]) == 3
 
 
 def test_empty_split(tmp_path):

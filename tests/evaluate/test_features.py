@@ -5,8 +5,10 @@ import pytest
 import torch
 
 from ikem_fast.augment import Recipe, Shape, named
-from ikem_fast.data import open_dataset
+from ikem_fast.data import DatasetWriter, open_dataset
+from ikem_fast.errors import InputError
 from ikem_fast.evaluate import SemiConfig
+from ikem_fast.evaluate.config import EvaluateConfig
 from ikem_fast.evaluate.features import (
     BATCH_SIZES,
     augmented_deviation,
@@ -59,3 +61,23 @@ def test_a_last_batch_of_one_clip_is_no_batch_to_take_statistics_of(tiny_dataset
         )
         statistics.append(encoders.state_dict())
     assert all(torch.equal(value, statistics[1][name]) for name, value in statistics[0].items())
+
+
+def test_test_clips_that_are_training_clips_are_scored_where_nothing_else_is_said(tmp_path):
+    def written(name, test):
+        with DatasetWriter(
+            tmp_path / name, name="a", layout="sbu", classes=["a"], num_frames=4, num_bodies=1,
+            sources=["train", *map(str, range(len(test)))], name_length=5, prepared={"from": "a test"},
+        ) as writer:  # fmt: skip
+            for source, seed in (("train", 0), *((str(k), seed) for k, seed in enumerate(test))):
+                clip = np.random.default_rng(seed).normal(size=(3, 4, 15, 1)).astype(np.float32)
+                writer.add("train" if source == "train" else "test", clip, 4, 0, source)
+            writer.finish()
+        return tmp_path / name
+
+    data = written("some", [0, 1, 0])
+    assert len(open_splits(EvaluateConfig(data=data, out=tmp_path))["test"]) == 3
+    left = open_splits(EvaluateConfig(data=data, out=tmp_path, drop_copies=True))
+    assert left["test"].names.tolist() == ["1"] and len(left["train"]) == 1
+    with pytest.raises(InputError, match="expected clips in the split 'test', found none"):
+        open_splits(EvaluateConfig(data=written("all", [0, 0]), out=tmp_path, drop_copies=True))

@@ -148,4 +148,6 @@ def _caption(results):
         )
     if results.settings.get("holdout"):
         said.append("test clips: held-out training subjects " + printable(results.settings["holdout"]))
+    if results.settings.get("drop_copies"):
+        said.append("test clips that are copies of training clips left out")
     return "; ".join(said)
