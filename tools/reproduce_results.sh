@@ -18,10 +18,10 @@ prepare() { # NAME FORMAT FILE SEEN OPTION ...
         ikem-fast prepare "$format" --source "$packed/$file.npz" --out "$data" --center "$seen" --align "$seen" "$@"
 }
 
-evaluate() { # PROTOCOL RUN OPTION ...
+evaluate() { # PROTOCOL RUN OPTION ...  (results go to the run, or where $into says)
     local protocol=$1 run=$2
     shift 2
-    local result=$run/${protocol}_${1:-default}
+    local result=${into:-$run}/${protocol}_${1:-default}
     result=${result//--/}
     [ -f "$result/$protocol.json" ] ||
         ikem-fast evaluate "$protocol" --data "$data" --checkpoint "$run" --out "$result" --seed "$seed" "$@"
@@ -49,13 +49,38 @@ reproduce() { # NAME
     done
 }
 
+# The same evaluations without test clips that are training clips' copies, in OUT/NAME_new.
+without_copies() { # NAME
+    local kind into others kinds='six three student'
+    [ "${ONLY:-}" = six ] && kinds=six
+    data=$out/$1/data
+    for seed in ${SEEDS:-0 1 2}; do
+        for kind in $kinds; do
+            others=()
+            [ "$kind" = six ] || others=(--baselines=false)
+            run=$out/$1/seed$seed/$kind
+            into=$out/$1_new/seed$seed/$kind
+            evaluate linear "$run" --probe=ridge "${others[@]}" --drop-copies=true
+            evaluate knn "$run" "${others[@]}" --drop-copies=true
+        done
+    done
+}
+
 for name in "$@"; do
     case $name in
-    utd_mhad) prepare utd_mhad npz utd_mhad clip --layout utd-mhad --train subject=1,3,5,7 && reproduce utd_mhad ;;
-    nw_ucla) prepare nw_ucla npz nw_ucla clip --layout kinect-v1 --train view=1,2 && reproduce nw_ucla ;;
+    utd_mhad)
+        prepare utd_mhad npz utd_mhad clip --layout utd-mhad --train subject=1,3,5,7
+        reproduce utd_mhad
+        ;;
+    nw_ucla)
+        prepare nw_ucla npz nw_ucla clip --layout kinect-v1 --train view=1,2
+        reproduce nw_ucla
+        without_copies nw_ucla
+        ;;
     sbu)
         for fold in 1 2 3 4 5; do
-            prepare "sbu$fold" sbu sbu pair --fold "$fold" --up y-down && METHODS='' reproduce "sbu$fold"
+            prepare "sbu$fold" sbu sbu pair --fold "$fold" --up y-down
+            METHODS='' reproduce "sbu$fold"
         done
         ;;
     *) echo "$name: expected utd_mhad, nw_ucla or sbu" >&2 && exit 2 ;;

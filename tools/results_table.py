@@ -20,6 +20,7 @@ RUNS = {
     "crossclr": "six, `crossclr`",
     "skeletonclr": "six, `skeletonclr`",
 }
+LOG = "metrics.jsonl"
 PROBES = {"ridge": ("linear_probe=ridge", "linear.json"), "1-NN … 20-NN": ("knn_*", "knn.json")}
 
 
@@ -44,9 +45,8 @@ def tables(folders):
             "",
             f"Published probe (SGD, rate 3.0), all six: {_cell([sets[all_six].top1 for sets in sgd])}.",
         ]
-    return "\n".join(
-        [*lines, "", "; ".join(_effort(runs, kind) for kind in RUNS if (runs[0] / kind).is_dir()) + "."]
-    )
+    efforts = [_effort(runs, kind) for kind in RUNS if (runs[0] / kind / LOG).is_file()]
+    return "\n".join([*lines, *(["", "; ".join(efforts) + "."] if efforts else [])])
 
 
 def _table(runs, probe):
@@ -82,7 +82,7 @@ def _cell(top1):
 
 
 def _effort(runs, kind):
-    logs = [(run / kind / "metrics.jsonl").read_text().splitlines() for run in runs if (run / kind).is_dir()]
+    logs = [(run / kind / LOG).read_text().splitlines() for run in runs if (run / kind).is_dir()]
     epochs = [[json.loads(line) for line in log] for log in logs]
     minutes = statistics.mean(sum(epoch["seconds"] for epoch in run) / 60 for run in epochs)
     return f"{RUNS[kind]}: {epochs[0][-1]['step']} steps in {minutes:.1f} minutes"
