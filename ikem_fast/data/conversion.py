@@ -5,7 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ikem_fast.data.centering import centered
 from ikem_fast.data.dataset import Dataset, Split
+from ikem_fast.data.preparation import Preprocessing
 from ikem_fast.skeleton import Layout, find_layout
 from ikem_fast.skeleton.correspondence import joint_weights
 
@@ -47,17 +49,21 @@ def convert(clips: np.ndarray, source: str | Path | Layout, target: str | Path |
 
 
 def convert_clips(
-    clips: np.ndarray, source: str | Path | Layout, target: str | Path | Layout, bodies: int | None = None
+    clips: np.ndarray,
+    source: str | Path | Layout,
+    target: str | Path | Layout,
+    bodies: int | None = None,
+    choice: Preprocessing | None = None,
 ) -> np.ndarray:
-    """Bring preprocessed clips into another layout, centered as that is.
+    """Bring preprocessed clips into another layout, centered as they were by the other one's root.
 
-    Joints are found as `convert` finds them; coordinates are taken from the target's root again. Bodies
-    beyond `bodies` are left out, missing ones are zero.
+    Joints are found as `convert` finds them. Bodies beyond `bodies` are left out, missing ones are zero.
 
     Args:
         clips: (N,3,T,V,M) float32 in the layout `source`.
         source, target: layouts, or names or files of them.
         bodies: M of the result; as it is, if not given.
+        choice: how the clips were preprocessed; by the defaults, frame by frame, if not given.
 
     Returns:
         (N,3,T,V',M') float32.
@@ -67,9 +73,10 @@ def convert_clips(
     Example:
         convert_clips(np.ones((1, 3, 50, 20, 1)), "kinect-v1", "ntu-rgb+d").shape  # (1, 3, 50, 25, 1)
     """
-    root = find_layout(target).root
-    converted = convert(clips, source, target)
-    converted = converted - converted[..., root : root + 1, :]
+    layout = find_layout(target)
+    converted = convert(clips, source, layout)
+    for place, clip in enumerate(converted):
+        converted[place] = centered(clip, layout, choice or Preprocessing())
     missing = (bodies or converted.shape[-1]) - converted.shape[-1]
     if missing > 0:
         return np.pad(converted, [(0, 0)] * 4 + [(0, missing)])
@@ -90,7 +97,9 @@ def convert_dataset(dataset: Dataset, layout: str | Path | Layout, bodies: int |
         return dataset
 
     def converted(split: Split) -> Split:
-        return replace(split, clips=convert_clips(split.clips, dataset.skeleton, target, bodies))
+        return replace(
+            split, clips=convert_clips(split.clips, dataset.skeleton, target, bodies, dataset.preprocessing)
+        )
 
     splits = {name: converted(split) for name, split in dataset.splits.items()}
     return replace(dataset, skeleton=target, num_bodies=bodies, splits=splits)

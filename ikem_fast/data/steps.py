@@ -6,6 +6,7 @@ the other choices, and tests hold the two together.
 
 import numpy as np
 
+from ikem_fast.data.centering import bodies_there, centered, has_pair
 from ikem_fast.data.conversion import convert
 from ikem_fast.data.preparation import Preprocessing
 from ikem_fast.skeleton import MAX_COORDINATE, Layout, find_layout
@@ -140,30 +141,12 @@ def uniform_frames(length: int, frames: int) -> np.ndarray:
 
 def pose(x: np.ndarray, layout: Layout, choice: Preprocessing) -> np.ndarray:
     """Center and turn a resampled clip (3,T,V,M) as chosen; a score in the third place stays."""
-    there = (x != 0).any(axis=(0, 2))[:, None]  # (T, 1, M)
-    posed = x
-    if choice.center == "frame":
-        posed = x - x[:, :, layout.root, None]
-    elif choice.center in ("clip", "pair"):
-        posed = np.where(there, x - _origin(x, there, layout, choice), 0)
-    if choice.planar:
-        posed = np.concatenate((posed[:2], x[2:]))
+    there = bodies_there(x)
+    posed = centered(x, layout, choice)
     if choice.align != "none":
         cos, sin = _turns(posed, there, layout, choice)
         posed = np.stack((cos * posed[0] - sin * posed[2], posed[1], sin * posed[0] + cos * posed[2]))
     return posed
-
-
-def _has_pair(there):
-    """Which frames have the first two bodies: (T,)."""
-    return there[:, 0, :2].all(axis=1) & (there.shape[2] > 1)
-
-
-def _origin(x, there, layout, choice):
-    """What is subtracted from the whole clip: (3,1,1,1)."""
-    if choice.center == "pair" and (frames := np.flatnonzero(_has_pair(there))).size:
-        return x[:, frames[0], layout.root, :2].mean(axis=1)[:, None, None, None]
-    return x[:, :1, layout.root, None, :1]
 
 
 def _turns(x, there, layout, choice):
@@ -177,7 +160,7 @@ def _turns(x, there, layout, choice):
     candidates = [across[..., 0]]  # (3, T) each
     if choice.align == "pair" and x.shape[3] > 1:
         roots = x[:, :, layout.root].astype(np.float64)  # (3, T, M)
-        candidates.insert(0, np.where(_has_pair(there), roots[..., 1] - roots[..., 0], 0))
+        candidates.insert(0, np.where(has_pair(there), roots[..., 1] - roots[..., 0], 0))
     for along in candidates:
         width = np.hypot(along[0], along[2])
         if (known := np.flatnonzero(width > 0)).size:

@@ -1,9 +1,13 @@
 """Clips of one layout in another: joints by name, missing ones where their parents are."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from ikem_fast.data import convert, convert_clips, convert_dataset
+from ikem_fast.data.preparation import Preprocessing
+from ikem_fast.data.steps import pose
 from ikem_fast.errors import InputError
 from ikem_fast.skeleton import Layout, get_layout, register_layout
 
@@ -18,6 +22,28 @@ def test_joints_are_found_by_name_and_the_root_is_the_target_s():
         np.testing.assert_array_equal(converted[..., v, :], expected)
     again = convert_clips(converted, "utd-mhad", "kinect-v1")
     np.testing.assert_allclose(again, clips - root[..., None, :], atol=1e-6)
+
+
+@pytest.mark.parametrize("center", ["frame", "clip", "pair", "none"])
+def test_where_bodies_go_stays_as_the_preparation_left_it(center):
+    """Equal joints under another root: what prepares raw clips in the one layout gives the same."""
+    raw = np.random.default_rng(0).normal(size=(3, 9, 20, 2)).astype(np.float32)
+    raw[:, :2, :, 1] = 0  # the second body comes later
+    choice = Preprocessing(center=center, align="none")
+    source, target = get_layout("kinect-v1"), get_layout("utd-mhad")
+    before, expected = (
+        pose(clip, layout, choice) for clip, layout in ((raw, source), (convert(raw, source, target), target))
+    )
+    converted = convert_clips(before[None], source, target, choice=choice)[0]
+    np.testing.assert_allclose(converted, expected, atol=1e-6)
+    assert not converted[:, :2, :, 1].any()
+
+
+def test_scores_of_poses_in_a_plane_are_not_coordinates():
+    clips = np.random.default_rng(0).normal(size=(2, 3, 4, 17, 1)).astype(np.float32)
+    converted = convert_clips(clips, "coco", "h36m", choice=Preprocessing(planar=True, align="none"))
+    np.testing.assert_array_equal(converted[:, 2], convert(clips, "coco", "h36m")[:, 2])
+    assert not converted[:, :2, :, get_layout("h36m").root].any()
 
 
 def test_missing_joints_are_where_their_parents_are():
@@ -54,6 +80,7 @@ def test_a_dataset_is_converted_whole(tiny_dataset):
     assert (other.layout, other.num_bodies, other.num_joints) == ("kinect-v1", 1, 20)
     for name, split in other.splits.items():
         assert split.clips.shape == (len(dataset[name]), 3, 50, 20, 1)
+        assert not split.clips[..., get_layout("kinect-v1").root, :].any()  # it was prepared frame by frame
         assert split.labels.tolist() == dataset[name].labels.tolist()
 
 
@@ -99,3 +126,12 @@ def test_the_same_layout_is_the_same_clip():
     np.testing.assert_array_equal(convert(clips, "ntu-rgb+d", "ntu-rgb+d-chain"), clips)
     with pytest.raises(ValueError, match=r"expected \(…, V=17, M\) for layout 'coco', found \(3, 4, 25, 1\)"):
         convert(clips, "coco", "h36m")
+
+
+def test_a_dataset_of_clips_centered_once_keeps_where_people_go(tiny_dataset):
+    from ikem_fast.data import open_dataset
+
+    dataset = open_dataset(tiny_dataset)
+    dataset = replace(dataset, prepared={**dataset.prepared, "center": "none"})
+    clips = convert_dataset(dataset, "kinect-v1")["train"].clips
+    np.testing.assert_array_equal(clips, convert(dataset["train"].clips, dataset.skeleton, "kinect-v1"))
