@@ -163,11 +163,22 @@ def hold_out(dataset: Dataset, subjects: Iterable[str]) -> Dataset:
 def drop_copies(dataset: Dataset) -> Dataset:
     """Make a dataset whose "test" has no clip that is a training clip's copy, see `digests`.
 
+    Where there are copies, the test clips that are left are read into memory.
+
     Example:
         len(drop_copies(open_dataset("data/nw_ucla"))["test"])
+
+    Raises InputError where every test clip is a copy.
     """
     test, known = dataset["test"], set(digests(dataset["train"]))
     new = np.array([digest not in known for digest in digests(test)], dtype=bool)
+    if new.all():
+        return dataset
+    if not new.any():
+        raise InputError(
+            f"{dataset.folder}: expected test clips that are no training clip's copy, found {len(test)} "
+            "copies alone; divide the clips anew, or score on them without --drop-copies"
+        )
     return replace(dataset, splits={**dataset.splits, "test": test.take(new)})
 
 

@@ -13,6 +13,7 @@ from ikem_fast.evaluate.results import SCORES, Results, Scores, read_results, re
 FLIPS = 10_000
 # Settings that may differ within a group; training by the clock ends in other epochs.
 PLACES = ("data", "out", "checkpoint", "teacher", "resume", "device", "seed", "epoch", "loggers")
+LATER = {"drop_copies": False}  # settings that results of an earlier state lack, and what was done then
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def _results(path, must):
 def _identity(results, folds):
     """What must agree for two results to be of one group, as text."""
     clips = None if folds else results.clips
-    settings = _without_places({**results.settings, "training": results.training})
+    settings = _without_places({**LATER, **results.settings, "training": results.training})
     same = (results.evaluation, results.dataset, results.source, results.probe, clips, settings)
     return json.dumps(same, sort_keys=True)
 

@@ -107,3 +107,16 @@ def test_each_is_tested_against_the_first_of_its_evaluation(tmp_path, capsys, mo
     assert main(["compare", str(tmp_path / "six"), str(tmp_path / "three"), "--markdown"]) == 0
     row = capsys.readouterr().out.splitlines()[2]
     assert row == "| joint | 50.0 | 33.3 | 100.0 (+50.0, p 0.0001) | 83.3 (+50.0, p 0.0001) |"
+
+
+def test_other_clips_are_named_and_not_tested_against(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "250")
+    write(tmp_path / "a", shares(30)[0], 0, lr=1.0)  # of before there was the setting
+    write(tmp_path / "b", shares(36)[0], 1, lr=1.0, drop_copies=False)
+    write(tmp_path / "c", shares(42)[0], 0, lr=1.0, drop_copies=True)
+    write(tmp_path / "d", shares(48)[0], 0, lr=1.0, drop_copies=True, holdout="5,7")
+    assert main(["compare", *(str(tmp_path / name) for name in "abcd"), "--markdown"]) == 0
+    head, _, row, *_ = capsys.readouterr().out.splitlines()
+    assert row == "| joint | 55.0 ± 7.1 | 70.0 | 80.0 |"
+    copies = "none that is a training clip's copy"
+    assert f"on d ({copies})" in head and f"on d (held-out training subjects 5,7; {copies})" in head

@@ -79,5 +79,5 @@ def test_test_clips_that_are_training_clips_are_scored_where_nothing_else_is_sai
     assert len(open_splits(EvaluateConfig(data=data, out=tmp_path))["test"]) == 3
     left = open_splits(EvaluateConfig(data=data, out=tmp_path, drop_copies=True))
     assert left["test"].names.tolist() == ["1"] and len(left["train"]) == 1
-    with pytest.raises(InputError, match="expected clips in the split 'test', found none"):
+    with pytest.raises(InputError, match="no training clip's copy, found 2 copies alone"):
         open_splits(EvaluateConfig(data=written("all", [0, 0]), out=tmp_path, drop_copies=True))

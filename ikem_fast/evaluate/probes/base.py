@@ -1,7 +1,8 @@
 """What a probe is: it learns from examples, and then gives any clips scores of the classes.
 
 To add one: a file beside this one with a function `fit_NAME` (examples and sets → `Fitted` of each set), a
-line in `choice`, a test. A probe is given training clips alone: it cannot look at others.
+line in `choice`, a test. A probe learns from training clips alone; `sgd` may be shown others to tell
+how they fare, epoch by epoch.
 """
 
 from collections.abc import Callable, Mapping

@@ -101,10 +101,6 @@ def _read(text):
     return results, name, scores, scores.sets[name]
 
 
-def _clips(scores: Scores) -> list[tuple[str, int]]:
-    return list(zip(scores.names.tolist(), scores.labels.tolist(), strict=True))
-
-
 def _standardized(scores: np.ndarray) -> np.ndarray:
     centered = scores - scores.mean(1, keepdims=True)
     return centered / max(float(centered.std()), 1e-12)

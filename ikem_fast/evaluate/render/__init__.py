@@ -4,6 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ikem_fast.errors import printable
+from ikem_fast.evaluate.results import Results
+
 
 def occurring(classes: Sequence[str], counts: np.ndarray) -> tuple[list[str], np.ndarray]:
     """Take of a confusion matrix (C,C) the classes that clips are of or are taken for.
@@ -13,6 +16,20 @@ def occurring(classes: Sequence[str], counts: np.ndarray) -> tuple[list[str], np
     """
     there = np.flatnonzero(counts.sum(0) + counts.sum(1))
     return [classes[place] for place in there], counts[np.ix_(there, there)]
+
+
+def scored_on(results: Results) -> str:
+    """Say which clips were scored on, where it is not all test clips: "" if it is.
+
+    Example:
+        scored_on(results)  # "held-out training subjects 5,7"
+    """
+    said = []
+    if results.settings.get("holdout"):
+        said.append("held-out training subjects " + printable(results.settings["holdout"]))
+    if results.settings.get("drop_copies"):
+        said.append("none that is a training clip's copy")
+    return "; ".join(said)
 
 
 def set_label(name: str) -> str:

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Callable
 
 from ikem_fast.errors import printable
-from ikem_fast.evaluate.render import set_label
+from ikem_fast.evaluate.render import scored_on, set_label
 from ikem_fast.evaluate.render.table import Columns, figure
 from ikem_fast.evaluate.results import Results
 
@@ -17,12 +17,13 @@ NOTE = (
 
 
 def first_alike(columns: dict[str, list[Results]]) -> list[int]:
-    """Tell which column each is compared with: the first of the same evaluation, dataset and probe.
+    """Tell which column each is compared with: the first of the same evaluation, clips and probe.
 
     Example:
         first_alike({"six": six, "three": three})  # [0, 0]
     """
-    kinds = [(runs[0].evaluation, runs[0].dataset, runs[0].probe) for runs in columns.values()]
+    firsts = [runs[0] for runs in columns.values()]
+    kinds = [(one.evaluation, one.dataset, scored_on(one), one.probe) for one in firsts]
     return [kinds.index(kind) for kind in kinds]
 
 
@@ -37,12 +38,7 @@ def comparison_rows(columns: dict[str, list[Results]], test: Test) -> list[list[
         comparison_rows({"six": six, "three": three}, lambda *_: None)[0]  # headings
     """
     sets = dict.fromkeys(name for runs in columns.values() for results in runs for name in results.sets)
-    heads = [
-        f"{printable(label)}: {printable(runs[0].evaluation.lower())} on {printable(runs[0].dataset)}, "
-        f"{printable(runs[0].source)}{f', {runs[0].probe}' if runs[0].probe else ''}, "
-        f"{len(runs)} run{'s' * (len(runs) > 1)}"
-        for label, runs in columns.items()
-    ]
+    heads = [_heading(label, runs) for label, runs in columns.items()]
     rows, firsts = [["modalities", *heads]], first_alike(columns)
     for name in sets:
         cells = []
@@ -57,6 +53,14 @@ def comparison_rows(columns: dict[str, list[Results]], test: Test) -> list[list[
             cells.append(cell + (f" ({tested[0]:+.1f}, p {tested[1]:.2g})" if tested else ""))
         rows.append([set_label(name), *cells])
     return rows
+
+
+def _heading(label, runs):
+    first, clips = runs[0], scored_on(runs[0])
+    on = printable(first.dataset) + (f" ({clips})" if clips else "")
+    said = [f"{printable(label)}: {printable(first.evaluation.lower())} on {on}", printable(first.source)]
+    said += [first.probe] if first.probe else []
+    return ", ".join([*said, f"{len(runs)} run{'s' * (len(runs) > 1)}"])
 
 
 def comparison_table(rows: list[list[str]]) -> Columns:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ikem_fast.errors import printable
-from ikem_fast.evaluate.render import set_label
+from ikem_fast.evaluate.render import scored_on, set_label
 from ikem_fast.evaluate.results import Results
 
 if TYPE_CHECKING:
@@ -146,8 +146,6 @@ def _caption(results):
             if running
             else "normalization by statistics of the training clips, estimated anew"
         )
-    if results.settings.get("holdout"):
-        said.append("test clips: held-out training subjects " + printable(results.settings["holdout"]))
-    if results.settings.get("drop_copies"):
-        said.append("test clips that are copies of training clips left out")
+    if clips := scored_on(results):
+        said.append(f"test clips: {clips}")
     return "; ".join(said)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ikem_fast.errors import printable
-from ikem_fast.evaluate.render import occurring, set_label
+from ikem_fast.evaluate.render import occurring, scored_on, set_label
 from ikem_fast.evaluate.render.html.charts import Bar, bars, differences, heat, key
 from ikem_fast.evaluate.render.html.elements import Markup, section, table, tag
 from ikem_fast.evaluate.render.table import figure
@@ -51,8 +51,9 @@ def accuracy_section(runs: Sequence[Results]) -> Markup:
     told = {"untrained": "the same encoders with random weights", "raw": "the coordinates themselves",
             "chance": "always the commonest class"}  # fmt: skip
     legend = [("main", first.source), *((f"beside {name}", told.get(name, name)) for name in beside)]
+    clips = scored_on(first)
     lead = (
-        f"{first.evaluation} on {first.clips['test']} test clips, top-1 in %"
+        f"{first.evaluation} on {first.clips['test']} test clips{clips and f' ({clips})'}, top-1 in %"
         + (f", by the probe {first.probe} fitted to {first.clips['train']} clips" if first.probe else "")
         + (f"; mean ± standard deviation over {many} runs" if many > 1 else "")
         + ". What training is worth is what it adds to the best of the thin bars."
