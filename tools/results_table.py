@@ -1,7 +1,9 @@
 """The tables of docs/results.md out of what tools/reproduce_results.sh left, as Markdown.
 
 usage: python tools/results_table.py DATASET_FOLDER [DATASET_FOLDER ...]
-Folders of the same dataset, such as SBU's five folds, make one table: a run is a seed of a fold.
+Folders of the same dataset and test clips, such as SBU's five folds, make one table: a run is a seed of a
+fold. The deviation of untrained encoders is a single one's, as that of a pretrained one is: each run has the
+mean and deviation of three.
 """
 
 import json
@@ -52,11 +54,11 @@ def tables(folders):
 def _table(runs, probe):
     six = [result for run in runs if (result := _result(run / "six", probe))]
     columns = {
-        name: [
-            {modalities: result.baselines[name].top1[modalities] for modalities in result.sets}
-            for result in six
-        ]
-        for name in ("chance", "raw", "untrained")
+        name: [result.baselines[name].top1 for result in six] for name in ("chance", "raw", "untrained")
+    }
+    within = {
+        name: statistics.mean(result.baselines["untrained"].deviation[name] ** 2 for result in six)
+        for name in six[0].sets
     }
     for kind, title in RUNS.items():
         found = [result for run in runs if (result := _result(run / kind, probe))]
@@ -65,7 +67,13 @@ def _table(runs, probe):
     yield "| modalities | " + " | ".join(columns) + " |"
     yield "| --- |" + " ---: |" * len(columns)
     for modalities in six[0].sets:
-        cells = [_cell([run[modalities] for run in each if modalities in run]) for each in columns.values()]
+        cells = [
+            _cell(
+                [run[modalities] for run in each if modalities in run],
+                within[modalities] if title == "untrained" else 0.0,
+            )
+            for title, each in columns.items()
+        ]
         yield f"| {set_label(modalities)} | " + " | ".join(cells) + " |"
 
 
@@ -74,10 +82,11 @@ def _result(run, probe):
     return next((read_results(path) for path in sorted(run.glob(f"{where}/{name}"))), None)
 
 
-def _cell(top1):
+def _cell(top1, within=0.0):
+    """Mean ± deviation; within: the variance that each figure has in itself, where it is a mean."""
     if len(top1) < 2:
         return "".join(f"{value:.1f}" for value in top1)
-    deviation = statistics.stdev(top1)
+    deviation = (statistics.variance(top1) + within) ** 0.5
     return f"{statistics.mean(top1):.1f}" + (f" ± {deviation:.1f}" if deviation else "")
 
 
@@ -91,7 +100,6 @@ def _effort(runs, kind):
 if __name__ == "__main__":
     datasets = defaultdict(list)
     for folder in sys.argv[1:]:
-        datasets[read_results(next(Path(folder).glob("seed*/six/linear_*/linear.json"))).dataset].append(
-            folder
-        )
+        results = read_results(next(Path(folder).glob("seed*/six/linear_*/linear.json")))
+        datasets[results.dataset, results.settings.get("drop_copies", False)].append(folder)
     print("\n\n".join(tables(folders) for folders in datasets.values()))
