@@ -1,4 +1,4 @@
-"""How far augmentations move features."""
+"""Features of frozen encoders: of which clips, by which statistics, and how far augmentations move them."""
 
 import numpy as np
 import pytest
