@@ -19,14 +19,19 @@ def test_many_subjects_share_five_folds_of_like_sizes():
     assert folds.bincount().max() - folds.bincount().min() <= 18, "more than a subject's clips"
 
 
-def test_without_subjects_each_class_is_dealt_to_five_folds():
+def test_without_subjects_or_with_nearly_one_alone_each_class_is_dealt_to_five_folds():
     y = torch.arange(3).repeat_interleave(torch.tensor([11, 4, 6]))
-    for subjects in (None, np.array(["one"] * 21)):
+    for subjects in (None, np.array(["one"] * 21), np.array(["one"] * 15 + ["two"] * 6)):
         folds = make_folds(y, subjects)
         for label in range(3):
             shares = folds[y == label].bincount(minlength=5)
             assert shares.max() - shares.min() <= 1
         assert folds.bincount().max() - folds.bincount().min() <= 1
+
+
+def test_a_subject_may_have_two_thirds_of_the_clips():
+    subjects = np.array(["one"] * 14 + ["two"] * 7)
+    assert make_folds(torch.zeros(21, dtype=torch.int64), subjects).tolist() == [0] * 14 + [1] * 7
 
 
 def test_fewer_clips_than_folds():
