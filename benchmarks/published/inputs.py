@@ -10,12 +10,11 @@ import torch.nn.functional as F
 
 from ikem_fast.skeleton import get_layout
 
-NTU = get_layout("ntu-rgb+d")
 
-
-def two_views(clips, frames, matrices, starts):
+def two_views(clips, frames, matrices, starts, layout="ntu-rgb+d"):
     """clips (N,3,T,V,M) numpy, matrices (2,N,3,3), starts (2,N) → two views, each (6,N,3,T,V,M)."""
-    return [derive(augment(clips, *drawn), frames) for drawn in zip(matrices, starts, strict=True)]
+    layout = get_layout(layout)
+    return [derive(augment(clips, *drawn), frames, layout) for drawn in zip(matrices, starts, strict=True)]
 
 
 def augment(clips, matrices, starts):
@@ -37,15 +36,15 @@ def shear(clip, matrix):
     return np.dot(clip.transpose(1, 2, 3, 0), matrix.T).transpose(3, 0, 1, 2)
 
 
-def derive(x, frames):
+def derive(x, frames, layout):
     speed = (x.shape[2] / frames).view(-1, 1, 1, 1, 1)
     views = (
         x,
         motion(x, speed),
-        bone(x),
+        bone(x, layout),
         motion(motion(x, speed), speed, missing=2),
-        rotation_axis(x),
-        angular_velocity(x, speed),
+        rotation_axis(x, layout),
+        angular_velocity(x, speed, layout),
     )
     return torch.stack(views)
 
@@ -56,30 +55,30 @@ def motion(x, speed, missing=1):
     return out * speed
 
 
-def bone(x):
+def bone(x, layout):
     out = torch.zeros_like(x)
-    for v, parent in enumerate(NTU.parents):
+    for v, parent in enumerate(layout.parents):
         out[:, :, :, v] = x[:, :, :, v] - x[:, :, :, parent]
-    a, b, c = NTU.torso
+    a, b, c = layout.torso
     normal = torch.cross(x[:, :, :, a] - x[:, :, :, c], x[:, :, :, b] - x[:, :, :, c], dim=1)
-    out[:, :, :, NTU.root] = F.normalize(normal, dim=1)
+    out[:, :, :, layout.root] = F.normalize(normal, dim=1)
     return out
 
 
-def rotation_axis(x):
-    bones, out = bone(x), torch.zeros_like(x)
-    for v, axis in enumerate(NTU.axis_parents):
+def rotation_axis(x, layout):
+    bones, out = bone(x, layout), torch.zeros_like(x)
+    for v, axis in enumerate(layout.axis_parents):
         out[:, :, :, v] = torch.cross(bones[:, :, :, v], bones[:, :, :, axis], dim=1)
     return out
 
 
-def angular_velocity(x, speed):
-    bones, angle, out = bone(x), torch.zeros_like(x[:, 0]), torch.zeros_like(x)
-    for v, axis in enumerate(NTU.axis_parents):
+def angular_velocity(x, speed, layout):
+    bones, angle, out = bone(x, layout), torch.zeros_like(x[:, 0]), torch.zeros_like(x)
+    for v, axis in enumerate(layout.axis_parents):
         u, w = F.normalize(bones[:, :, :, v], dim=1), F.normalize(bones[:, :, :, axis], dim=1)
         angle[:, :, v] = torch.atan2(torch.cross(u, w, dim=1).norm(dim=1), (u * w).sum(dim=1))
-    turn = F.normalize(rotation_axis(x), dim=1)
-    for v in range(len(NTU.parents)):
+    turn = F.normalize(rotation_axis(x, layout), dim=1)
+    for v in range(len(layout.parents)):
         change = (angle[:, 1:, v] - angle[:, :-1, v])[:, None]
         out[:, :, :-1, v] = change * turn[:, :, :-1, v]
     return out * speed

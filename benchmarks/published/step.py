@@ -44,7 +44,7 @@ class PublishedStep:
     def _views(self, clips, frames, views):
         matrices = torch.stack([view["shear"] for view in views]).double().cpu().numpy()
         starts = torch.stack([view["crop_start"] for view in views]).cpu().numpy()
-        both = inputs.two_views(clips.cpu().numpy(), frames.cpu(), matrices, starts)
+        both = inputs.two_views(clips.cpu().numpy(), frames.cpu(), matrices, starts, self.model.layout)
         return [view.to(clips.device) for view in both]
 
     def _contrast(self, first, second, phase):
